@@ -1,0 +1,82 @@
+"""Errors a person can act on, each with the exit code it leads to.
+
+MtftError
+ +-- InputError            2: bad config, data or environment; fix it and run again
+ |    +-- ConfigError      2: every problem of a configuration at once
+ +-- Diverged              3: training diverged (trainer)
+ +-- Retry                 143: preempted or a peer was lost; run me again (trainer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mtft import exit_codes
+
+
+class MtftError(Exception):
+    """A failure whose text is meant for the user; shown without a traceback."""
+
+    exit_code: ClassVar[int] = exit_codes.FAILED
+
+
+class InputError(MtftError):
+    """The user's configuration, data or environment is at fault."""
+
+    exit_code = exit_codes.BAD_INPUT
+
+
+class Diverged(MtftError):
+    """The loss stopped being a finite number."""
+
+    exit_code = exit_codes.DIVERGED
+
+
+class Retry(MtftError):
+    """The work was interrupted from outside; starting it again continues it."""
+
+    exit_code = exit_codes.RETRY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing wrong with a configuration.
+
+    Attributes:
+        path: dotted field path, for example ``train.learning_rate``.
+        message: what is wrong, in a few words.
+        value: the value received, as the user wrote it; None when it is absent.
+        allowed: what would be accepted.
+        hint: a suggestion, for example the name that was probably meant.
+        where: ``file:line`` or the option the value came from.
+    """
+
+    path: str
+    message: str
+    value: str | None = None
+    allowed: str | None = None
+    hint: str | None = None
+    where: str | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.path}: {self.message}"]
+        if self.value is not None:
+            parts.append(f"got {self.value}")
+        if self.allowed:
+            parts.append(f"allowed: {self.allowed}")
+        if self.hint:
+            parts.append(self.hint)
+        text = "; ".join(parts)
+        return f"{self.where}: {text}" if self.where else text
+
+
+class ConfigError(InputError):
+    """Every problem found in a configuration, reported at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = "the configuration has 1 problem" if count == 1 else f"the configuration has {count} problems"
+        super().__init__("\n".join([head + ":", *(f"  {problem}" for problem in self.problems)]))
