@@ -1,0 +1,133 @@
+"""Report sentences of dev and test that the training rows show too, on either side and in either direction.
+
+Sides are compared within a language: the English side of a held-out row with the English side of every training row,
+whether that is its source or its target. So a pair trained in the other direction is found as well. ``exact`` is equal
+text; ``loose`` ignores case, punctuation and spacing, and contains ``exact``.
+
+Only 64-bit hashes of the held-out rows are held in memory: first `hold` every held-out row, then `see` every training
+row.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mtft.rows import EXCERPT_CHARACTERS, Row
+from mtft.split import HELD_OUT, HeldOut
+from mtft.text import loose_form
+
+EXAMPLES = 20
+
+# As what a held-out text was met; bits of one byte. A pair counts as met on the source side.
+_SOURCE, _TARGET = 1, 2
+_BITS = (_SOURCE, _TARGET, _SOURCE)
+_MASK = (1 << 64) - 1
+_FILTER_SHIFT = 64 - 22
+
+
+class Leakage:
+    """Counts held-out rows that were also met in training."""
+
+    def __init__(self) -> None:
+        self._matchers = {"exact": _Matcher(lambda text: text), "loose": _Matcher(loose_form)}
+        self._examples: list[dict[str, str]] = []
+
+    def hold(self, split: HeldOut, row: Row) -> None:
+        """Remember a held-out row."""
+        for matcher in self._matchers.values():
+            matcher.hold(split, row)
+
+    def see(self, row: Row) -> None:
+        """Compare one training row with everything held out."""
+        shown = set()
+        for match, matcher in self._matchers.items():
+            for side, text in matcher.see(row):
+                if len(self._examples) < EXAMPLES and side not in shown:
+                    shown.add(side)
+                    where = f"{row.file}:{row.line}"
+                    excerpt = text[:EXCERPT_CHARACTERS]
+                    self._examples.append({"match": match, "train": where, "side": side, "text": excerpt})
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts of held-out rows and up to 20 examples.
+
+        Per split and match: ``source`` and ``target``, rows whose source or target was met in training on the same
+        side; ``swapped``, rows of which a side was met on the other side; ``any``, rows with at least one of these;
+        ``pair``, rows of which both sides were met in one training row, in either direction.
+        """
+        report: dict[str, Any] = {
+            split: {name: matcher.count(split) for name, matcher in self._matchers.items()} for split in HELD_OUT
+        }
+        return report | {"examples": self._examples}
+
+
+class _Matcher:
+    """One way to compare texts.
+
+    The hashes of a split's rows lie one after another: source, target, pair. `_index` is all of them, sorted, with
+    one byte each for what was met; `_filter` answers most look-ups without a search.
+    """
+
+    def __init__(self, form: Callable[[str], str]) -> None:
+        self._form = form
+        self._rows: dict[HeldOut, array[int]] = {split: array("Q") for split in HELD_OUT}
+        self._index: array[int] = array("Q")
+        self._met = bytearray()
+        self._filter = bytearray(1 << (64 - _FILTER_SHIFT))
+
+    def hold(self, split: HeldOut, row: Row) -> None:
+        if self._index:
+            raise RuntimeError("hold() after see()")
+        self._rows[split].extend(self._keys(row))
+
+    def see(self, row: Row) -> Iterator[tuple[str, str]]:
+        """Mark what a training row shows; yield side and text of those met for the first time."""
+        if not self._index:
+            self._freeze()
+        texts = (("source", row.source), ("target", row.target), None)
+        for key, bit, text in zip(self._keys(row), _BITS, texts, strict=True):
+            if key and self._filter[key >> _FILTER_SHIFT] and (position := self._find(key)) is not None:
+                if text and not self._met[position]:
+                    yield text
+                self._met[position] |= bit
+
+    def count(self, split: HeldOut) -> dict[str, int]:
+        counts = dict.fromkeys(("source", "target", "swapped", "pair", "any"), 0)
+        keys = iter(self._rows[split])
+        for source, target, pair in zip(*(map(self._met_as, keys),) * 3, strict=True):
+            counts["source"] += bool(source & _SOURCE)
+            counts["target"] += bool(target & _TARGET)
+            counts["swapped"] += bool(source & _TARGET or target & _SOURCE)
+            counts["pair"] += bool(pair)
+            counts["any"] += bool(source or target)
+        return counts
+
+    def _freeze(self) -> None:
+        self._index = array("Q", sorted(key for keys in self._rows.values() for key in keys))
+        self._met = bytearray(len(self._index))
+        for key in self._index:
+            self._filter[key >> _FILTER_SHIFT] = 1
+
+    def _find(self, key: int) -> int | None:
+        position = bisect_left(self._index, key)
+        return position if position < len(self._index) and self._index[position] == key else None
+
+    def _met_as(self, key: int) -> int:
+        position = self._find(key) if key else None
+        return 0 if position is None else self._met[position]
+
+    def _keys(self, row: Row) -> tuple[int, int, int]:
+        """Hash source, target and the undirected pair; 0 where nothing is left to compare.
+
+        Python's own hash of text differs between processes: nothing of it outlives this one.
+        """
+        source, target = self._form(row.source), self._form(row.target)
+        source_key = hash((row.source_lang, source)) & _MASK if source else 0
+        target_key = hash((row.target_lang, target)) & _MASK if target else 0
+        if not (source and target):
+            return source_key, target_key, 0
+        pair = (min(source_key, target_key), max(source_key, target_key))
+        return source_key, target_key, hash(pair) & _MASK

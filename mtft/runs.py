@@ -1,0 +1,242 @@
+"""Where everything of a run lies, and how a job gets its run.
+
+``outputs/<model>/jobs/<job>.json`` names the run of a job. It is claimed once; every restart reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mtft import files
+from mtft.errors import InputError
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every path of one run below ``<root>/outputs/<model>/runs/<run_id>``."""
+
+    root: Path
+    model: str
+    run_id: str
+
+    @classmethod
+    def of(cls, folder: Path) -> RunPaths:
+        """Return the paths of the run whose folder this is."""
+        folder = folder.absolute()
+        return cls(root=folder.parents[3], model=folder.parents[1].name, run_id=folder.name)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory itself."""
+        return model_folder(self.root, self.model) / "runs" / self.run_id
+
+    @property
+    def checkpoints(self) -> Path:
+        """``checkpoints/``, one ``step-<n>`` each."""
+        return self.folder / "checkpoints"
+
+    @property
+    def lora(self) -> Path:
+        """``lora/``, the deliverable."""
+        return self.folder / "lora"
+
+    @property
+    def eval(self) -> Path:
+        """``eval/``, one file of scored sentences per direction."""
+        return self.folder / "eval"
+
+    @property
+    def logs(self) -> Path:
+        """``logs/``: TensorBoard and the reason files of every attempt."""
+        return self.folder / "logs"
+
+    @property
+    def metrics(self) -> Path:
+        """``metrics.jsonl``: every logged step and evaluation."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """``config.yaml``: the effective configuration."""
+        return self.folder / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """``provenance.json``: what went into the run."""
+        return self.folder / "provenance.json"
+
+    @property
+    def finished(self) -> Path:
+        """``finished.json``: written last and only on success."""
+        return self.folder / "finished.json"
+
+    @property
+    def rejected(self) -> Path:
+        """``rejected.jsonl``: dropped rows with their reasons."""
+        return self.folder / "rejected.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """``report.html``: the self-contained page."""
+        return self.folder / "report.html"
+
+    @property
+    def console(self) -> Path:
+        """``console_output.txt``: what a person saw."""
+        return self.folder / "console_output.txt"
+
+    def attempt(self, number: int) -> Path:
+        """Return the folder of the reason files of one attempt, counted from 1."""
+        return self.logs / f"attempt-{number}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a job; ``ended`` is None while it runs, or for ever when it was killed without a word."""
+
+    started: str
+    ended: str | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """The record of a job: which run is its own, and what happened so far. Times are UTC."""
+
+    name: str
+    model: str
+    run_id: str
+    config_sha256: str
+    first_started: str
+    attempts: tuple[Attempt, ...] = ()
+    finished: bool = False
+
+    def with_attempt(self, attempt: Attempt) -> Job:
+        """Return the record with one more attempt."""
+        return replace(self, attempts=(*self.attempts, attempt))
+
+    def with_last_attempt(self, **changes: Any) -> Job:
+        """Return the record with its newest attempt changed."""
+        return replace(self, attempts=(*self.attempts[:-1], replace(self.attempts[-1], **changes)))
+
+
+def model_folder(root: Path, model: str) -> Path:
+    """Return the folder below which everything of one model is written."""
+    return root / "outputs" / model
+
+
+def jobs_folder(root: Path, model: str) -> Path:
+    """Return the folder of a model's job records and job configurations."""
+    return model_folder(root, model) / "jobs"
+
+
+def job_file(root: Path, model: str, name: str) -> Path:
+    """Return the path of the record of one job."""
+    return jobs_folder(root, model) / f"{name}.json"
+
+
+def now() -> str:
+    """Return the time as it is written in records: UTC, to the second."""
+    return datetime.now(UTC).strftime(TIME_FORMAT)
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time written by :func:`now`."""
+    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def new_run_id(short_hash: str) -> str:
+    """Return a run-id: UTC time and the first 8 digits of a hash, for example 20300102T030405Z-0a1b2c3d."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{short_hash[:8]}"
+
+
+def read_job(root: Path, model: str, name: str) -> Job | None:
+    """Return the record of a job, or None when nobody claimed it yet.
+
+    Raises InputError when the record cannot be understood.
+    """
+    path = job_file(root, model, name)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        attempts = tuple(Attempt(**attempt) for attempt in values.pop("attempts"))
+        return Job(**values, attempts=attempts)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not a job record of this version ({error}); move it away to start anew") from None
+
+
+def claim(root: Path, job: Job) -> Job:
+    """Make ``job`` the record of its name, or return the record that was there first.
+
+    The record is written beside and linked to its name: linking fails where the name exists, on NFS too.
+    """
+    path = job_file(root, job.model, job.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.claim")
+    try:
+        files.write_json(beside, asdict(job))
+        try:
+            os.link(beside, path)
+        except OSError as error:
+            # NFS may answer EEXIST to its own repeated request: the link count tells.
+            if isinstance(error, FileExistsError) and beside.stat().st_nlink < 2:
+                return _present(root, job)
+            if error.errno in _NO_HARD_LINKS:
+                # Object-store volumes have no hard links; the job lock keeps a second claimer away there.
+                if path.exists():
+                    return _present(root, job)
+                os.replace(beside, path)
+            elif not isinstance(error, FileExistsError):
+                raise
+        files.sync_folder(path.parent)
+        return job
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_job(root: Path, job: Job) -> None:
+    """Replace the record of a job; only the supervisor of node 0, which holds the job's lock, does so."""
+    files.write_json(job_file(root, job.model, job.name), asdict(job))
+
+
+@contextlib.contextmanager
+def job_lock(root: Path, model: str, name: str) -> Iterator[bool]:
+    """Hold a job for this process; give False when another process holds it.
+
+    The lock ends with the process, however it ends. A volume without locks gives True.
+    """
+    import fcntl
+
+    path = jobs_folder(root, model) / f".{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        except OSError:
+            yield True
+            return
+        yield True
+
+
+def _present(root: Path, job: Job) -> Job:
+    found = read_job(root, job.model, job.name)
+    if found is None:
+        raise InputError(f"{job_file(root, job.model, job.name)}: claimed by another process, then removed; run again")
+    return found

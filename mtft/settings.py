@@ -1,0 +1,239 @@
+"""From what a user gave to one effective configuration: precedence, origins, every problem at once.
+
+built-in < model card < preset < file < ``--set`` < flags. In a batch, ``models.<key>`` goes over the shared part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mtft.config import Config
+from mtft.documents import CoreDumper, Document, load_document
+from mtft.errors import ConfigError, Problem
+from mtft.fields import fields, leaves
+from mtft.layers import Layer, Source, layer_of, overrides_of, parse_sets
+from mtft.legacy import translate, without_old_names
+from mtft.models import MODELS, ModelCard, card
+from mtft.paths import flattened, look_up, overlay, put
+from mtft.presets import PRESETS
+from mtft.problems import misplaced_secrets, schema_problems
+
+__all__ = ["FLAGS", "Document", "Resolved", "load_document", "merge", "models_of", "resolve", "to_yaml"]
+
+# The settings that have a command-line flag of their own.
+FLAGS: dict[str, str] = {
+    "data.train": "--data",
+    "storage.root": "--output",
+    "train.epochs": "--epochs",
+    "train.max_steps": "--max-steps",
+    "preset": "--preset",
+    "method": "--method",
+    "train.learning_rate": "--learning-rate",
+    "train.batch_size": "--batch-size",
+}
+
+BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """One effective configuration.
+
+    Attributes:
+        config: every setting of the run.
+        card: the model's card.
+        origins: dotted path of every setting -> where its value comes from.
+        notes: what was understood differently from how it was written.
+    """
+
+    config: Config
+    card: ModelCard
+    origins: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def models_of(document: Mapping[str, Any]) -> list[str]:
+    """Return the model keys a document trains, in its order: the enabled ones of a batch, or the one of ``model``.
+
+    Raises:
+        ConfigError: ``models`` is not a mapping of known keys, or ``enabled`` is not true or false.
+    """
+    where = _places(document, "")
+    problems: list[Problem] = []
+    overrides = overrides_of(document, where, problems)
+    if problems:
+        raise ConfigError(problems)
+    if "models" in document:
+        return [key for key in overrides if (document["models"][key] or {}).get("enabled", True)]
+    key = look_up(translate(document, where).values, "model.key")
+    return [key] if isinstance(key, str) else []
+
+
+def resolve(
+    document: Mapping[str, Any],
+    *,
+    model: str | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    source: str = "the document",
+) -> Resolved:
+    """Return the effective configuration of one model.
+
+    Args:
+        document: what the user's file says.
+        model: key of the model; goes over the one in the document and chooses one of a batch.
+        sets: ``path=value`` texts of ``--set``, the later ones stronger.
+        flags: dotted path -> value of the command line's own flags.
+        source: name of the document for messages, where it does not know its file.
+
+    Raises:
+        ConfigError: with every problem of the document, ``--set`` and flags.
+    """
+    problems: list[Problem] = []
+    notes: list[str] = []
+    layers = [
+        layer_of(document, _places(document, source), problems, notes),
+        layer_of(parse_sets(sets, problems), lambda _: "--set", problems, notes),
+        layer_of(_nested(flags or {}), lambda path: FLAGS.get(path, "flag"), problems, notes),
+    ]
+    key, choice = _choose_model(layers, model, problems)
+    stack = _stack(layers, key)
+    values, origins = _combine(stack)
+    if key is not None:
+        put(values, "model.key", key)
+    where = _where(stack)
+    problems += misplaced_secrets(values, where)
+    config = schema_problems(values, where, problems)
+    if problems or config is None:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes)
+
+
+def merge(
+    document: Mapping[str, Any], sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the user's document with ``--set`` and flags written into it, otherwise as given: what a job is sent.
+
+    A value set for all models replaces those of single models too, and old names of the same field.
+
+    Raises:
+        ConfigError: a ``--set`` cannot be read.
+    """
+    problems: list[Problem] = []
+    parsed = translate(parse_sets(sets, problems), lambda _: "--set")
+    if problems or parsed.problems:
+        raise ConfigError(problems + parsed.problems)
+    merged = dict(document)
+    for names, value in (flattened(parsed.values) | flattened(_nested(flags or {}))).items():
+        merged = without_old_names(merged, ".".join(names))
+        models = merged.get("models")
+        if isinstance(models, Mapping) and names[0] != "models":
+            merged["models"] = {key: _without(override, names) for key, override in models.items()}
+        put(merged, names, value)
+    return merged
+
+
+def to_yaml(config: Config) -> str:
+    """Write the effective configuration; reading it back gives an equal one."""
+    values = config.model_dump(mode="json")
+    return str(yaml.dump(values, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _choose_model(
+    layers: Sequence[Layer], model: str | None, problems: list[Problem]
+) -> tuple[str | None, Mapping[str, str]]:
+    """Return the key of the model to resolve, None where nothing says it, and the origin of the choice."""
+    key, origin = model, "--model"
+    for layer in reversed(layers):
+        given = look_up(layer.shared, "model.key")
+        if key is None and isinstance(given, str):
+            key, origin = given, layer.origin("model.key")
+    file = layers[0]
+    if file.overrides and key is None and len(file.overrides) == 1:
+        key = next(iter(file.overrides))
+        origin = file.origin(f"models.{key}")
+    elif file.overrides and key not in file.overrides:
+        message = "chooses one model of a batch" if key is None else "is not one of the models of this document"
+        problems.append(
+            Problem(
+                path="model", message=message, value=key, allowed=" | ".join(file.overrides), hint="add --model KEY"
+            )
+        )
+    written = look_up(file.shared, "model.key")
+    if look_up(file.shared, "model.path") is not None and written not in (None, key):
+        message = f"belongs to {written}, but {key} was asked for"
+        problems.append(Problem(path="model.path", message=message, where=file.origin("model.path")))
+    return key, {"model.key": origin} if key else {}
+
+
+def _stack(layers: Sequence[Layer], key: str | None) -> list[Source]:
+    """Return the values over the built-in ones, from the weakest to the strongest."""
+    user = [source for layer in layers for source in layer.sources(key)]
+    below: list[Source] = []
+    if key in MODELS:
+        below.append((_card_values(MODELS[key]), lambda _: f"model card {key}"))
+    preset = next((values["preset"] for values, _ in reversed(user) if "preset" in values), None)
+    if isinstance(preset, str) and preset in PRESETS:
+        below.append((PRESETS[preset], lambda _: f"preset {preset}"))
+    return below + user
+
+
+def _combine(stack: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(fields(), BUILT_IN)
+    for layer, origin in stack:
+        overlay(values, layer)
+        origins |= {path: origin(path) for path in leaves(layer)}
+    # The card's batch size gives way to a token budget; one the user wrote beside it is a contradiction.
+    by_card = origins["train.batch_size"].startswith("model card ")
+    if by_card and look_up(values, "train.tokens_per_batch") is not None:
+        put(values, "train.batch_size", None)
+        origins["train.batch_size"] = origins["train.tokens_per_batch"]
+    return values, origins
+
+
+def _where(stack: Sequence[Source]) -> Callable[[str], str | None]:
+    """Return the function that tells where the strongest value at a path was written."""
+
+    def where(path: str) -> str | None:
+        for values, origin in reversed(stack):
+            if look_up(values, path, default=stack) is not stack:
+                return origin(path)
+        return None
+
+    return where
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path, value in flat.items():
+        put(values, path, value)
+    return values
+
+
+def _card_values(model: ModelCard) -> dict[str, Any]:
+    values: dict[str, Any] = {"train": {"batch_size": model.batch_size, "learning_rate": model.learning_rate}}
+    if model.revision is not None:
+        values["model"] = {"revision": model.revision}
+    return values
+
+
+def _without(override: Any, names: Sequence[str]) -> Any:
+    """Return one model's overrides without a path and without its old names."""
+    if not isinstance(override, Mapping):
+        return override
+    result = without_old_names(override, ".".join(names))
+    name, *rest = names
+    if not rest:
+        result.pop(name, None)
+    elif isinstance(result.get(name), Mapping):
+        result[name] = _without(result[name], rest)
+    return result
+
+
+def _places(document: Mapping[str, Any], source: str) -> Callable[[str], str]:
+    return document.where if isinstance(document, Document) else lambda _: source

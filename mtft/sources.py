@@ -1,0 +1,215 @@
+"""Open data wherever it lies: files, folders, gzip and zstd, object stores; as bounded lines of bytes.
+
+Compression is recognised by the first bytes, never by the name. Lines end at ``\\n`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from mtft.errors import InputError
+
+MAX_LINE_BYTES = 1 << 20
+"""Longest line that is read whole, in bytes; of a longer one only the first ``MAX_LINE_BYTES + 1`` are kept."""
+
+REMOTE_SCHEMES = ("s3://", "gs://", "hf://")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+
+_CHUNK = 1 << 18
+# One compressed block of 4 bytes can hold 128 KiB: small inputs bound what one step can unfold to.
+_ZSTD_INPUT = 1 << 10
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class BrokenStream(Exception):
+    """A compressed file ended early or is damaged; ``rest`` is the unfinished line before the break."""
+
+    rest: bytes = b""
+
+
+def expand(paths: Sequence[Path | str]) -> list[str]:
+    """List the files that ``paths`` name: folders become their ``*.jsonl``, ``.jsonl.gz`` and ``.jsonl.zst``, sorted.
+
+    Raises:
+        InputError: something is missing, is no regular file, is named twice, or a folder holds no such file.
+    """
+    files = [file for path in paths for file in _expand_one(str(path))]
+    if not files:
+        raise InputError("no data file given; name at least one JSON Lines file or folder")
+    twice = [file for file, times in Counter(files).items() if times > 1]
+    if twice:
+        raise InputError(f"{twice[0]}: named twice; each data file may be given once")
+    return files
+
+
+def read_lines(file: str) -> Iterator[bytes]:
+    """Yield the lines of one file without their ``\\n``, each cut to ``MAX_LINE_BYTES + 1`` bytes.
+
+    Raises:
+        InputError: the file cannot be opened or read.
+        BrokenStream: its compressed data end early or are damaged; every line before was yielded.
+    """
+    rest = b""
+    with closing(_chunks(file)) as chunks:
+        try:
+            for chunk in chunks:
+                lines = chunk.split(b"\n")
+                lines[0] = rest + lines[0]
+                rest = lines.pop()[: MAX_LINE_BYTES + 1]
+                yield from lines
+        except BrokenStream as error:
+            error.rest = rest
+            raise
+    if rest:
+        yield rest
+
+
+def content_sha256(paths: Sequence[Path | str]) -> str:
+    """Identify data by content as ``data.sha256`` does, in 64 hex digits.
+
+    One file: the SHA-256 of its bytes as stored (what ``sha256sum`` prints). Several: the SHA-256 over those
+    digests, one a line, in the order of `expand`.
+
+    Raises:
+        InputError: a file is missing or unreadable.
+    """
+    return combined_sha256([file_sha256(file) for file in expand(paths)])
+
+
+def combined_sha256(digests: Sequence[str]) -> str:
+    """Join the digests of several files into one; a single digest stays as it is."""
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
+def file_sha256(file: str) -> str:
+    """Return the SHA-256 of one file's bytes as stored, local or remote."""
+    digest = hashlib.sha256()
+    try:
+        with _open(file) as stream:
+            while block := stream.read(_CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    return digest.hexdigest()
+
+
+def _expand_one(path: str) -> list[str]:
+    if path.startswith(REMOTE_SCHEMES):
+        return _expand_remote(path)
+    local = Path(path)
+    try:
+        if local.is_dir():
+            found = sorted(str(child) for child in local.iterdir() if child.is_file() and _is_data(child.name))
+            return found or _no_data(path)
+        if local.is_file():
+            return [path]
+        exists = local.exists()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if exists:
+        raise InputError(f"{path}: not a regular file or folder; data are read more than once")
+    raise InputError(f"{path}: no such file or folder; check data.train, data.dev and data.test")
+
+
+def _expand_remote(path: str) -> list[str]:
+    fsspec = _fsspec(path)
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path)
+        if not filesystem.isdir(inner):
+            return [path]
+        names = [name for name in filesystem.ls(inner, detail=False) if _is_data(name.rsplit("/", 1)[-1])]
+        return sorted(str(filesystem.unstrip_protocol(name)) for name in names) or _no_data(path)
+    except (OSError, ImportError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _is_data(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _no_data(path: str) -> list[str]:
+    raise InputError(f"{path}: no {', '.join('*' + suffix for suffix in SUFFIXES)} in this folder")
+
+
+def _fsspec(path: str) -> Any:
+    try:
+        import fsspec  # type: ignore[import-untyped]
+    except ImportError as error:
+        scheme = path.split("://", 1)[0]
+        raise InputError(
+            f"{path}: reading {scheme}:// needs fsspec; install it with: pip install 'mtft[train]'"
+        ) from error
+    return fsspec
+
+
+def _open(file: str) -> BinaryIO:
+    if not file.startswith(REMOTE_SCHEMES):
+        return Path(file).open("rb")
+    try:
+        return cast(BinaryIO, _fsspec(file).open(file, "rb", compression=None).open())
+    except (ImportError, ValueError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _chunks(file: str) -> Generator[bytes, None, None]:
+    """Yield the uncompressed bytes of one file in pieces of bounded size."""
+    try:
+        with _open(file) as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            if head.startswith(_GZIP_MAGIC):
+                yield from _gunzip(stream)
+            elif head == _ZSTD_MAGIC or (head[1:] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+                yield from _unzstd(stream)
+            else:
+                while block := stream.read(_CHUNK):
+                    yield block
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _gunzip(stream: BinaryIO) -> Iterator[bytes]:
+    # read1, not read: it hands over what was unfolded before a break.
+    with gzip.GzipFile(fileobj=stream) as plain:
+        try:
+            while block := plain.read1(_CHUNK):
+                yield block
+        except EOFError as error:
+            raise BrokenStream("the gzip data end early") from error
+        except (zlib.error, gzip.BadGzipFile) as error:
+            raise BrokenStream(f"the gzip data are damaged ({error})") from error
+
+
+def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
+    # The stream reader of the library takes an early end for a normal one; the frame object knows the difference.
+    import zstandard
+
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    while block := stream.read(_ZSTD_INPUT):
+        while block:
+            if frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            try:
+                plain = frame.decompress(block)
+            except zstandard.ZstdError as error:
+                raise BrokenStream(f"the zstd data are damaged ({error})") from error
+            if plain:
+                yield plain
+            block = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise BrokenStream("the zstd data end early")
+
+
+def _unreadable(file: str, error: Exception) -> InputError:
+    detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return InputError(f"{file}: cannot be read: {detail}")

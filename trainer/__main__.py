@@ -1,0 +1,45 @@
+"""``python -m trainer``: what a pod and the local backend start."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from trainer.supervisor import Request, supervise
+
+
+def main(arguments: list[str]) -> int:
+    """Read the command line and run one attempt of a job, or the self-test."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.self_test:
+        from trainer.selftest import self_test
+
+        return self_test(options.root or Path())
+    missing = [f"--{name}" for name in ("config", "model", "job") if getattr(options, name) is None]
+    if missing:
+        parser.error(f"needed: {', '.join(missing)}")
+    values = {name: value for name, value in vars(options).items() if name != "self_test"}
+    return supervise(Request(**values))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="Run one attempt of a training job.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, as the user wrote it")
+    parser.add_argument("--model", metavar="KEY", help="key of the model")
+    parser.add_argument("--job", metavar="NAME", help="name of the job; the same name continues the same run")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where outputs/ and cache/ lie; default storage.root")
+    parser.add_argument(
+        "--attended",
+        action="store_true",
+        help="a person starts every attempt: no restart budget, the deadline counts from now",
+    )
+    parser.add_argument("--self-test", action="store_true", help="check imports, CUDA and write access, then leave")
+    parser.add_argument("--preparation-module", default="trainer.preparation", help=argparse.SUPPRESS)
+    parser.add_argument("--worker-module", default="trainer.worker", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

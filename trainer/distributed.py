@@ -1,0 +1,130 @@
+"""The process group: which rank this is, on which device, and small agreements between ranks.
+
+Reads what torchrun sets (RANK, LOCAL_RANK, WORLD_SIZE); without them this is a single process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mtft.config import Config
+from mtft.errors import InputError
+
+# A lost peer under NCCL shows only when this runs out; gloo sees the broken connection at once.
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among the others.
+
+    Attributes:
+        rank: number of this process, 0 to size - 1, over all nodes.
+        local_rank: number of this process on its node.
+        size: number of processes over all nodes.
+        device: where this process computes.
+    """
+
+    rank: int
+    local_rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks to the person."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add float64 values over all ranks."""
+        if self.size == 1:
+            return list(values)
+        # MPS and gloo lack float64 on some devices; the CPU has it, and NCCL needs its own device.
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        result: list[float] = tensor.tolist()
+        return result
+
+    def max(self, value: float) -> float:
+        """Return the largest of one value per rank."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return float(tensor.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return one object per rank, on every rank. Objects stay inside this process group."""
+        if self.size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's object on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined_world(config: Config) -> Iterator[World]:
+    """Join the process group and leave it in both paths.
+
+    Raises:
+        InputError: the device asked for is not there.
+    """
+    rank, local_rank, size = (int(os.environ.get(name, default)) for name, default in _VARIABLES)
+    device = choose_device(config, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    try:
+        yield World(rank=rank, local_rank=local_rank, size=size, device=device)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+_VARIABLES = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
+
+
+def choose_device(config: Config, local_rank: int) -> torch.device:
+    """Return this rank's device: its own GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: a GPU is asked for and this process sees none, or fewer than processes.
+    """
+    wanted = config.train.device
+    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "cpu" or (wanted == "auto" and visible == 0):
+        return torch.device("cpu")
+    if visible == 0:
+        raise InputError(
+            "train.device is 'cuda', but this machine shows no CUDA device. "
+            "Check `nvidia-smi`, or set train.device to 'auto' or 'cpu'."
+        )
+    if local_rank >= visible:
+        raise InputError(
+            f"process {local_rank} of this node has no GPU of its own: {visible} visible. "
+            f"Set cluster.processes_per_node to at most {visible}."
+        )
+    return torch.device("cuda", local_rank)

@@ -1,0 +1,153 @@
+"""Scoring the model: NLL on token rows; BLEU, chrF, TER and error rates of translations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtft import files
+from mtft.errors import InputError
+from trainer import metrics
+from trainer.batching import make_bins
+from trainer.distributed import World
+from trainer.encoding import Encoder
+from trainer.generation import Decoding, Segment, translate
+from trainer.loop import autocast, forward
+from trainer.loss import token_losses
+from trainer.rows import TokenRows
+
+Direction = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One held-out sentence pair, in the direction it is translated."""
+
+    source: str
+    reference: str
+    direction: Direction
+    document: str | None
+
+    @property
+    def segment(self) -> Segment:
+        """What the model is given."""
+        return Segment(self.source, self.direction)
+
+
+def direction_name(direction: Direction) -> str:
+    """Return ``en-fr`` for ("en", "fr")."""
+    return "-".join(direction)
+
+
+def evenly(count: int, most: int | None) -> list[int]:
+    """Return at most ``most`` of ``count`` positions, spread evenly and always the same."""
+    if most is None or count <= most:
+        return list(range(count))
+    return [index * count // most for index in range(most)]
+
+
+@torch.no_grad()
+def mean_nll(
+    model: nn.Module, rows: TokenRows, chosen: Sequence[int], world: World, *, dtype: torch.dtype, batch_tokens: int
+) -> float:
+    """Return nats per real target token over the chosen rows, the same on any number of ranks."""
+    numbers = torch.tensor(chosen).numpy()
+    bins = make_bins(rows.source_lengths[numbers], rows.target_lengths[numbers], batch_tokens)
+    was_training = model.training
+    model.eval()
+    total = tokens = 0.0
+    for positions in bins[world.rank :: world.size]:
+        batch = rows.batch(numbers[positions]).to(world.device)
+        with autocast(world.device, dtype):
+            nll, _ = token_losses(forward(model, batch), batch.labels)
+        total += float(nll.double().sum())
+        tokens += float(rows.target_lengths[numbers[positions]].sum())
+    model.train(was_training)
+    total, tokens = world.sum([total, tokens])
+    return total / tokens
+
+
+def score_pairs(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
+    """Return scores and error rates per direction: ``{"en-fr": {"bleu": ..., "off_target": ...}}``."""
+    scores = {}
+    for direction in sorted({pair.direction for pair in pairs}):
+        at = [index for index, pair in enumerate(pairs) if pair.direction == direction]
+        sources, references = [pairs[i].source for i in at], [pairs[i].reference for i in at]
+        hypotheses = [texts[i] for i in at]
+        rates = metrics.error_rates(sources, hypotheses, references, direction[1])
+        scores[direction_name(direction)] = {**metrics.score(hypotheses, references), **rates}
+    return scores
+
+
+def translate_pairs(
+    model: nn.Module, encoder: Encoder, pairs: Sequence[Pair], decoding: Decoding, world: World
+) -> tuple[list[str], dict[str, float]]:
+    """Translate pairs; also return, per direction, the share that ran into the length limit."""
+    hypotheses = translate(model, encoder, [pair.segment for pair in pairs], decoding, world)
+    limits = {}
+    for direction in sorted({pair.direction for pair in pairs}):
+        hit = [h.truncated for h, pair in zip(hypotheses, pairs, strict=True) if pair.direction == direction]
+        limits[direction_name(direction)] = sum(hit) / len(hit)
+    return [hypothesis.text for hypothesis in hypotheses], limits
+
+
+def dev_metric(scores: dict[str, Any], metric: str) -> float:
+    """Return one number to compare evaluations by: NLL, or BLEU/chrF averaged over the directions."""
+    if metric == "nll":
+        return float(scores["nll"])
+    values = [direction[metric] for direction in scores["directions"].values()]
+    return sum(values) / len(values)
+
+
+def compare_outputs(
+    pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str], samples: int
+) -> dict[str, dict[str, Any]]:
+    """Return the paired bootstrap between base and tuned outputs per direction and metric."""
+    result = {}
+    for direction in sorted({pair.direction for pair in pairs}):
+        at = [index for index, pair in enumerate(pairs) if pair.direction == direction]
+        found = metrics.compare(
+            [base[i] for i in at], [tuned[i] for i in at], [pairs[i].reference for i in at], samples
+        )
+        result[direction_name(direction)] = {name: asdict(comparison) for name, comparison in found.items()}
+    return result
+
+
+def write_sentences(folder: Path, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str]) -> None:
+    """Write ``test.<src>-<tgt>.jsonl``: source, reference, both outputs and their sentence chrF."""
+    for direction in sorted({pair.direction for pair in pairs}):
+        lines = []
+        for pair, before, after in zip(pairs, base, tuned, strict=True):
+            if pair.direction != direction:
+                continue
+            row = {
+                "source": pair.source,
+                "reference": pair.reference,
+                "base": before,
+                "tuned": after,
+                "base_chrf": round(metrics.sentence_chrf(before, pair.reference), 2),
+                "tuned_chrf": round(metrics.sentence_chrf(after, pair.reference), 2),
+                "pub_number": pair.document,
+            }
+            lines.append(json.dumps(row, ensure_ascii=False))
+        files.write_text(folder / f"test.{direction_name(direction)}.jsonl", "\n".join(lines) + "\n")
+
+
+def check_base(scores: dict[str, Any], floor: float | None) -> None:
+    """Refuse a base model that translates far worse than it should: its weights were not loaded as they are.
+
+    Raises:
+        InputError: a direction's BLEU is below ``eval.min_base_bleu``.
+    """
+    for name, direction in scores.items():
+        if floor is not None and direction["bleu"] < floor:
+            raise InputError(
+                f"the base model reaches {direction['bleu']:.1f} BLEU on {name}, below eval.min_base_bleu = {floor:g}: "
+                "a damaged checkpoint, a wrong language pair, or a test set of another kind"
+            )

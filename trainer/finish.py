@@ -1,0 +1,117 @@
+"""The end of a run: judged against the base, results written, ``finished.json`` last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtft import files, runs
+from mtft.config import Config
+from trainer import evaluation, report
+from trainer.evaluation import Pair
+from trainer.run import Run
+from trainer.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Scores on test and what follows from them.
+
+    Attributes:
+        base: scores and error rates of the base per direction.
+        tuned: the same of the tuned model.
+        comparison: paired bootstrap per direction and metric.
+        gate: ``{"verdict": "better" | "not better" | "worse", "reasons": [...]}``.
+    """
+
+    base: dict[str, Any]
+    tuned: dict[str, Any]
+    comparison: dict[str, Any]
+    gate: dict[str, Any]
+
+
+def judge(config: Config, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str]) -> Outcome:
+    """Score both systems' outputs on test and apply the gate."""
+    comparison = evaluation.compare_outputs(pairs, base, tuned, config.eval.bootstrap_samples)
+    return Outcome(
+        base=evaluation.score_pairs(pairs, base),
+        tuned=evaluation.score_pairs(pairs, tuned),
+        comparison=comparison,
+        gate=apply_gate(config, comparison),
+    )
+
+
+def apply_gate(config: Config, comparison: dict[str, Any]) -> dict[str, Any]:
+    """Judge the tuned model against the base.
+
+    Better: every direction gains at least ``min_delta`` points with p <= ``max_p``. Worse: a direction
+    loses points with p <= ``max_p``.
+    """
+    gate = config.gate
+    reasons, gains, losses = [], [], []
+    for name, metrics in comparison.items():
+        delta, p_value = metrics[gate.metric]["delta"], metrics[gate.metric]["p_value"]
+        significant = p_value <= gate.max_p
+        gains.append(significant and delta > 0 and delta >= gate.min_delta)
+        losses.append(significant and delta < 0)
+        reasons.append(f"{name}: {gate.metric} {delta:+.2f} against the base, p = {p_value:.4f}")
+    verdict = "worse" if any(losses) else "better" if all(gains) else "not better"
+    return {"verdict": verdict, "compared_with": "base", "policy": gate.model_dump(mode="json"), "reasons": reasons}
+
+
+def read_base_outputs(path: Path, count: int) -> list[str] | None:
+    """Return the base's translations of test written by an earlier start, or None when there are none that fit."""
+    try:
+        texts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return texts if isinstance(texts, list) and len(texts) == count else None
+
+
+def write_results(run: Run, state: State, outcome: Outcome, deliverable: Path) -> None:
+    """Write every result file of the run directory, the report, and ``finished.json`` last."""
+    lines = _metric_lines(run.paths.metrics)
+    train = _train_results(lines, state)
+    scores = {"base": outcome.base, "tuned": outcome.tuned, "comparison": outcome.comparison}
+    folder = run.paths.folder
+    files.write_json(folder / "train_results.json", train)
+    files.write_json(folder / "eval_results.json", scores)
+    files.write_json(folder / "all_results.json", {"train": train, "eval": scores})
+    files.write_json(folder / "trainer_state.json", {**state.to_dict(), "log_history": lines})
+    finished = {
+        "status": "finished",
+        "finished_at": runs.now(),
+        "model": run.card.key,
+        "run_id": run.paths.run_id,
+        "method": run.config.method,
+        "deliverable": str(deliverable.relative_to(folder)),
+        "steps": state.step,
+        "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
+        "stopped_early": state.stopped_early,
+        "scores": scores,
+        "gate": outcome.gate,
+    }
+    report.write(run.paths, finished)
+    files.write_json(run.paths.finished, finished)
+
+
+def _train_results(lines: list[dict[str, Any]], state: State) -> dict[str, Any]:
+    steps = [line for line in lines if line["type"] == "train"]
+    last = steps[-1] if steps else {}
+    rates = [line["tokens_per_second"] for line in steps]
+    return {
+        "steps": state.step,
+        "rows": state.rows,
+        "loss": last.get("loss"),
+        "nll": last.get("nll"),
+        "target_tokens_per_second": round(sum(rates) / len(rates), 1) if rates else None,
+        "real_token_share": last.get("real_token_share"),
+        "peak_memory_gib": last.get("peak_memory_gib"),
+    }
+
+
+def _metric_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,151 @@
+"""Translating sentences with a loaded model: batched, sharded over the ranks, order kept."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from mtft.models import ModelCard
+from trainer.adapters import base_of
+from trainer.distributed import World
+from trainer.encoding import Encoder
+from trainer.families import forced_bos_id
+
+
+class Segment(NamedTuple):
+    """One sentence to translate.
+
+    Attributes:
+        source: its text.
+        direction: (source, target) languages.
+    """
+
+    source: str
+    direction: tuple[str, str]
+
+
+class Hypothesis(NamedTuple):
+    """A translation.
+
+    Attributes:
+        text: the target text.
+        truncated: whether it stopped at the length limit instead of at EOS.
+    """
+
+    text: str
+    truncated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How translations are searched for.
+
+    Attributes:
+        beams: beam width; 1 is greedy.
+        batch_tokens: most padded source tokens in one batch.
+        dtype: autocast type; float32 switches autocast off.
+    """
+
+    beams: int
+    batch_tokens: int
+    dtype: torch.dtype
+
+
+def translate(
+    model: nn.Module, encoder: Encoder, segments: Sequence[Segment], decoding: Decoding, world: World
+) -> list[Hypothesis]:
+    """Translate all segments and return the hypotheses in their order, on every rank.
+
+    Which sentences share a batch depends on the sentences alone, so the result is the same on any
+    number of ranks. An empty source gives an empty translation.
+    """
+    batches = _batches(encoder, segments, decoding.batch_tokens)
+    mine: dict[int, Hypothesis] = {}
+    inner = base_of(model)
+    was_training = inner.training
+    inner.eval()
+    try:
+        for batch in batches[world.rank :: world.size]:
+            mine.update(_translate_batch(inner, encoder, batch, decoding, world.device))
+    finally:
+        inner.train(was_training)
+    found: dict[int, Hypothesis] = {}
+    for part in world.gather(mine):
+        found.update(part)
+    return [found.get(index, Hypothesis("", False)) for index in range(len(segments))]
+
+
+def new_token_limit(source_length: int, positions: int) -> int:
+    """Return how many tokens a translation may have: 1.5 x source + 20, within the model's positions."""
+    return min(source_length * 3 // 2 + 20, positions - 2)
+
+
+class _Batch(NamedTuple):
+    direction: tuple[str, str]
+    indices: list[int]
+    source_ids: list[list[int]]
+
+
+def _batches(encoder: Encoder, segments: Sequence[Segment], batch_tokens: int) -> list[_Batch]:
+    """Group by direction and length, longest first so that ranks end together."""
+    by_direction: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, segment in enumerate(segments):
+        if segment.source.strip():
+            by_direction[segment.direction].append(index)
+    batches = []
+    for direction in sorted(by_direction):
+        indices = by_direction[direction]
+        ids, _ = encoder.encode_sources([segments[index].source for index in indices], *direction)
+        order = sorted(range(len(indices)), key=lambda at: (-len(ids[at]), at))
+        start = 0
+        while start < len(order):
+            size = max(1, batch_tokens // len(ids[order[start]]))
+            chunk = order[start : start + size]
+            batches.append(_Batch(direction, [indices[at] for at in chunk], [ids[at] for at in chunk]))
+            start += size
+    return batches
+
+
+@torch.no_grad()
+def _translate_batch(
+    model: Any, encoder: Encoder, batch: _Batch, decoding: Decoding, device: torch.device
+) -> dict[int, Hypothesis]:
+    longest = len(batch.source_ids[0])
+    pad = model.config.pad_token_id
+    input_ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in batch.source_ids], device=device)
+    lengths = torch.tensor([len(ids) for ids in batch.source_ids], device=device)
+    mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
+    limit = new_token_limit(longest, model.config.max_position_embeddings)
+    settings = generation_settings(model, encoder.card, encoder.tokenizer, batch.direction, decoding.beams)
+    settings.max_length = None
+    settings.max_new_tokens = limit
+    lower = torch.autocast(device.type, decoding.dtype) if decoding.dtype != torch.float32 else nullcontext()
+    with lower:
+        output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings, use_cache=True)
+    rows = output[:, 1:].tolist()
+    eos = model.config.eos_token_id
+    texts = encoder.decode(rows)
+    return {
+        index: Hypothesis(text, eos not in ids)
+        for index, text, ids in zip(batch.indices, texts, rows, strict=True)
+    }
+
+
+def generation_settings(
+    model: Any, card: ModelCard, tokenizer: Any, direction: tuple[str, str] | None, beams: int
+) -> Any:
+    """Return the checkpoint's generation settings with our beam and, given a direction, its first token."""
+    settings = copy.deepcopy(model.generation_config)
+    settings.num_beams = beams
+    settings.do_sample = False
+    # mBART cards force EOS at max_length; that would cut long sentences without a trace.
+    settings.forced_eos_token_id = None
+    settings.forced_bos_token_id = forced_bos_id(card, tokenizer, direction[1]) if direction else None
+    return settings

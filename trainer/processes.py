@@ -1,0 +1,255 @@
+"""Child processes of the supervisor: watched, signalled once, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+# What asks this program to save and leave; the child always gets SIGTERM.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Time to finish the running step and write a checkpoint; torchrun kills its ranks after it.
+STOP_SECONDS = 120
+# torchrun needs a moment of its own after its ranks are gone.
+_KILL_AFTER_SECONDS = STOP_SECONDS + 15
+_DRAIN_SECONDS = 5.0
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_TERMINAL_CODES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
+
+
+class Stop:
+    """What asked the supervisor to end its work before it was done.
+
+    Attributes:
+        signals: the stop signals received so far; the second one kills.
+        deadline: ``time.monotonic()`` at which the work must end; None: never.
+        deadline_passed: whether the child was told to stop because of it.
+        woken: descriptor that is readable after each signal, SIGCHLD included.
+    """
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.deadline: float | None = None
+        self.deadline_passed = False
+        self.woken = -1
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Record stop signals instead of dying of them."""
+        self.woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = {number: signal.signal(number, self._record) for number in STOP_SIGNALS}
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(wake)
+            os.close(self.woken)
+
+    def _record(self, number: int, _frame: object) -> None:
+        self.signals.append(number)
+
+
+class Console:
+    """Shows bytes to the person and keeps them as plain text in a file, once there is one.
+
+    In the file a line that was drawn over and over, such as a progress bar, keeps its last state only.
+    """
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._line = b""
+
+    def keep_in(self, path: Path) -> None:
+        """Append everything from now on to this file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+
+    def say(self, text: str) -> None:
+        """Print a line of the supervisor's own."""
+        self.write(f"{text}\n".encode())
+
+    def write(self, data: bytes) -> None:
+        """Show a piece of output as it comes."""
+        # A closed terminal or a broken pipe must not end the training.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        if self._file is None:
+            return
+        *lines, self._line = (self._line + data).split(b"\n")
+        self._line = self._line[self._line.rfind(b"\r", 0, -1) + 1 :]
+        self._append(lines)
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        if self._file is not None:
+            self._append([self._line] if self._line else [])
+            self._file.close()
+            self._file = None
+
+    def _append(self, lines: list[bytes]) -> None:
+        plain = [_TERMINAL_CODES.sub(b"", line).rstrip(b"\r").rpartition(b"\r")[2] for line in lines]
+        if self._file is None or not plain:
+            return
+        try:
+            self._file.writelines(line + b"\n" for line in plain)
+            self._file.flush()
+        except OSError as error:
+            self._file = None
+            self.say(f"console_output.txt is not continued: {error}")
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], stop: Stop, output: Callable[[bytes], None]) -> int:
+    """Run a child in a session of its own until it ends; return its status, minus the signal if one killed it.
+
+    A first stop signal or the deadline sends it SIGTERM once; a second signal, or a child that does not leave in
+    time, is answered with SIGKILL for everything below this process. Afterwards no descendant is left.
+    """
+    if stop.signals:
+        return -signal.SIGTERM
+    reader, writer = _open_output()
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        os.close(writer)
+        try:
+            _watch(child, reader, stop, output)
+        finally:
+            _kill_everything(child)
+            _drain(reader, output)
+    finally:
+        os.close(reader)
+    return int(child.returncode)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant that loses its own (Linux; as PID 1 that is so anyway)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Ask for SIGTERM when the parent of this process dies (Linux)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _watch(child: subprocess.Popen[bytes], reader: int, stop: Stop, output: Callable[[bytes], None]) -> None:
+    told = killed = False
+    kill_at: float | None = None
+    watched = [reader, stop.woken]
+    while True:
+        _reap(child)
+        if child.returncode is not None:
+            return
+        now = time.monotonic()
+        if stop.deadline is not None and now >= stop.deadline and not stop.signals:
+            stop.deadline_passed = True
+        if (stop.signals or stop.deadline_passed) and not told:
+            told, kill_at = True, now + _KILL_AFTER_SECONDS
+            child.terminate()
+        if not killed and (len(stop.signals) > 1 or (kill_at is not None and now >= kill_at)):
+            killed = True
+            _kill_everything(child)
+            continue
+        next_time = kill_at if told else stop.deadline
+        ready, _, _ = select.select(watched, [], [], None if next_time is None else max(0.0, next_time - now))
+        if stop.woken in ready:
+            _read(stop.woken)
+        if reader in ready:
+            data = _read(reader)
+            output(data)
+            if not data:
+                watched.remove(reader)
+
+
+def _kill_everything(child: subprocess.Popen[bytes]) -> None:
+    """Send SIGKILL to everything below this process until nothing is left, and reap it."""
+    me = psutil.Process()
+    end = time.monotonic() + _DRAIN_SECONDS  # a process in the kernel's uninterruptible sleep cannot be ended
+    while time.monotonic() < end:
+        _reap(child)
+        left = me.children(recursive=True)
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.01)
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    """Collect every process that ended; orphans come to this process and would stay zombies."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        if ended.si_pid == child.pid:
+            child.poll()
+        else:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(ended.si_pid, 0)
+
+
+def _open_output() -> tuple[int, int]:
+    """Give (reader, writer) for a child's output: a terminal where this process has one, so that bars are drawn."""
+    if not sys.stdout.isatty():
+        return os.pipe2(os.O_CLOEXEC)
+    reader, writer = pty.openpty()
+    attributes = termios.tcgetattr(writer)
+    attributes[1] &= ~termios.OPOST  # the person's terminal turns \n into \r\n itself
+    termios.tcsetattr(writer, termios.TCSANOW, attributes)
+    with contextlib.suppress(OSError):
+        size = fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, size)
+    return reader, writer
+
+
+def _drain(reader: int, output: Callable[[bytes], None]) -> None:
+    end = time.monotonic() + _DRAIN_SECONDS
+    while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
+        data = _read(reader)
+        if not data:
+            return
+        output(data)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return b""  # a terminal whose other side is closed answers EIO
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

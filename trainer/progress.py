@@ -1,0 +1,174 @@
+"""What a person sees while a run goes on, and what is written down of it.
+
+On a terminal a progress bar, elsewhere one JSON line per logged step; ``metrics.jsonl`` always, and
+TensorBoard where asked. Only rank 0 has a reporter that does anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from mtft import files
+from trainer.loop import StepResult
+from trainer.state import State
+
+GIB = 2**30
+
+
+class Reporter:
+    """Writes steps and evaluations to every place they belong.
+
+    Args:
+        metrics: path of ``metrics.jsonl``.
+        tensorboard: folder for event files, or None for none.
+        every: optimizer steps between two reports.
+        device: device whose peak memory is reported.
+        quiet: report nothing (every rank but 0).
+    """
+
+    def __init__(
+        self, metrics: Path, *, tensorboard: Path | None, every: int, device: torch.device, quiet: bool = False
+    ) -> None:
+        self.metrics = metrics
+        self.every = every
+        self.device = device
+        self.quiet = quiet
+        self._window: list[StepResult] = []
+        self._step_seconds = 0.0
+        self._writer = SummaryWriter(str(tensorboard)) if tensorboard and not quiet else None  # type: ignore[no-untyped-call]
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()  # type: ignore[no-untyped-call]
+
+    def say(self, text: str) -> None:
+        """Print one line for the person."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def resume_at(self, step: int) -> None:
+        """Drop written lines of steps that will be done again."""
+        if self.quiet or not self.metrics.exists():
+            return
+        kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        files.write_text(self.metrics, "".join(line + "\n" for line in kept))
+
+    def step(self, state: State, result: StepResult) -> None:
+        """Take in one optimizer step; report when ``every`` steps are together or the run ends."""
+        if self.quiet:
+            return
+        self._window.append(result)
+        if state.step % self.every and not state.done:
+            return
+        line = self._line(state)
+        self._window.clear()
+        self._write(line, "train")
+        self._show(state, line)
+
+    def evaluation(self, step: int, split: str, scores: dict[str, Any]) -> None:
+        """Take in the scores of one evaluation."""
+        if self.quiet:
+            return
+        self._write({"type": "eval", "split": split, "step": step, **scores}, split)
+        parts = [f"nll {scores['nll']:.4f}"] if "nll" in scores else []
+        for name, values in scores.get("directions", {}).items():
+            parts.append(f"{name} BLEU {values['bleu']:.2f} chrF {values['chrf']:.2f} (n={values['n']})")
+        self.say(f"step {step} {split}: " + ", ".join(parts))
+
+    def _line(self, state: State) -> dict[str, Any]:
+        window = self._window
+        seconds = sum(result.seconds for result in window)
+        tokens = sum(result.target_tokens for result in window)
+        per_step = seconds / len(window)
+        # A running mean keeps the ETA calm while lengths vary from step to step.
+        self._step_seconds = per_step if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * per_step
+        return {
+            "type": "train",
+            "step": state.step,
+            "total": state.total_steps,
+            "percent": round(100 * state.step / state.total_steps, 1),
+            "epoch": round(state.epoch + state.position / state.steps_per_epoch, 4),
+            "eta_s": round((state.total_steps - state.step) * self._step_seconds, 1),
+            "loss": round(sum(r.loss * r.target_tokens for r in window) / tokens, 5),
+            "nll": round(sum(r.nll * r.target_tokens for r in window) / tokens, 5),
+            "lr": window[-1].learning_rate,
+            # Half precision may overflow and skip a step; JSON has no infinity.
+            "grad_norm": round(window[-1].grad_norm, 5) if math.isfinite(window[-1].grad_norm) else None,
+            "tokens_per_second": round(tokens / seconds, 1),
+            "sentences_per_second": round(sum(r.rows for r in window) / seconds, 1),
+            "real_token_share": round(sum(r.real_tokens for r in window) / sum(r.padded_tokens for r in window), 4),
+            "peak_memory_gib": round(peak_memory_gib(self.device), 3),
+        }
+
+    def _write(self, line: dict[str, Any], group: str) -> None:
+        self.metrics.parent.mkdir(parents=True, exist_ok=True)
+        with self.metrics.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({**line, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
+        if self._writer is not None:
+            for name, value in _numbers(line):
+                self._writer.add_scalar(f"{group}/{name}", value, line["step"])  # type: ignore[no-untyped-call]
+
+    def _show(self, state: State, line: dict[str, Any]) -> None:
+        if not sys.stdout.isatty():
+            print(json.dumps(line), flush=True)
+            return
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(file=sys.stdout))
+            self._bar.start()
+            self._task = self._bar.add_task("training", total=state.total_steps)
+        assert self._task is not None
+        text = (
+            f"step {line['step']}/{line['total']} loss {line['loss']:.3f} lr {line['lr']:.1e} "
+            f"{line['tokens_per_second']:.0f} tok/s"
+        )
+        self._bar.update(self._task, completed=state.step, description=text)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Return the most memory used so far: allocated on a GPU, resident of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # cut off in the middle of a write
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool) and name not in ("step", "total"):
+            found.append((prefix + name, value))
+    return found

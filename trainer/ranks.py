@@ -1,0 +1,45 @@
+"""torchrun, with the exit status of every rank written down.
+
+``python -m trainer.ranks FILE <arguments of torchrun>`` is torchrun; when ranks fail it writes FILE as
+``{"statuses": {"<rank>": <exit status, below 0 minus the signal>}, "error": <text or null>}``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from mtft import exit_codes, files
+from trainer.processes import end_with_parent
+
+
+def main(arguments: list[str]) -> int:
+    """Run torchrun; return 0, 1 for a failed rank, 143 when it was told to stop or other nodes are gone."""
+    end_with_parent()
+    # The supervisor says what happened; torchrun's own warnings would say it twice.
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")
+    from torch.distributed import DistNetworkError, DistStoreError
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
+    from torch.distributed.run import parse_args, run
+
+    statuses: dict[str, int] = {}
+    error: str | None = None
+    code = exit_codes.FAILED
+    try:
+        run(parse_args(arguments[1:]))
+        return exit_codes.DONE
+    except ChildFailedError as failed:
+        statuses = {str(rank): failure.exitcode for rank, failure in failed.failures.items()}
+    except SignalException as stopped:
+        error, code = str(stopped), exit_codes.RETRY
+    except (DistNetworkError, DistStoreError, RendezvousError) as lost:
+        error, code = f"{type(lost).__name__}: {lost}", exit_codes.RETRY
+    files.write_json(Path(arguments[0]), {"statuses": statuses, "error": error})
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""A prepared run as every rank opens it: configuration, card, paths and data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtft import files
+from mtft.config import Config
+from mtft.errors import InputError
+from mtft.models import ModelCard
+from mtft.runs import RunPaths
+from mtft.settings import load_document, resolve
+from trainer.evaluation import Pair, evenly
+from trainer.store import Prepared, open_prepared
+
+# What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.
+_SHAPING = {"model", "data", "method", "lora", "train"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything a rank needs to know before it loads the model."""
+
+    config: Config
+    card: ModelCard
+    paths: RunPaths
+    prepared: Prepared
+
+    @property
+    def training_hash(self) -> str:
+        """Hash of the settings and data that a checkpoint depends on."""
+        settings = self.config.model_dump(mode="json", include=_SHAPING)
+        text = json.dumps([settings, self.prepared.folder.name], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def pairs(self, split: str, most: int | None) -> list[Pair]:
+        """Return at most ``most`` held-out pairs of ``dev`` or ``test``, spread evenly over the file.
+
+        Rows whose source language the model does not translate are not in the file.
+        """
+        lines = (self.prepared.folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+        rows = [json.loads(lines[index]) for index in evenly(len(lines), most)]
+        target_of = dict(self.card.directions)
+        return [
+            Pair(
+                source=row["source"],
+                reference=row["target"],
+                direction=(row["source_lang"], target_of[row["source_lang"]]),
+                document=row.get("pub_number"),
+            )
+            for row in rows
+        ]
+
+
+def remember_prepared(paths: RunPaths, prepared: Prepared) -> None:
+    """Write down which prepared data a run uses, relative to the storage root."""
+    files.write_json(_pointer(paths), {"folder": str(prepared.folder.relative_to(paths.root))})
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run whose data is prepared.
+
+    Raises:
+        InputError: it is not prepared, or its prepared data is gone.
+    """
+    paths = RunPaths.of(folder)
+    resolved = resolve(load_document(paths.config))
+    try:
+        pointer = json.loads(_pointer(paths).read_text(encoding="utf-8"))
+        prepared = open_prepared(paths.root / pointer["folder"])
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename} is missing: the run was not prepared, or cache/ was emptied") from error
+    return Run(config=resolved.config, card=resolved.card, paths=paths, prepared=prepared)
+
+
+def _pointer(paths: RunPaths) -> Path:
+    return paths.folder / "prepared.json"

@@ -1,0 +1,220 @@
+"""One run on one rank, from the loaded base model to ``finished.json``."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from mtft import files
+from mtft.config import Config
+from mtft.errors import Diverged, Retry
+from mtft.models import ModelCard
+from trainer import evaluation, finish
+from trainer.adapters import make_trainable
+from trainer.batching import make_budget
+from trainer.checkpoints import Checkpoints, load_weights
+from trainer.distributed import World
+from trainer.encoding import Encoder
+from trainer.evaluation import Pair
+from trainer.export import all_finite, export
+from trainer.families import load_tokenizer
+from trainer.generation import Decoding
+from trainer.loading import choose_precision, load_base
+from trainer.loop import Loop, StepResult
+from trainer.run import Run
+from trainer.progress import Reporter
+from trainer.rows import TokenRows
+from trainer.state import State, steps_of
+
+# Both ask for the same: finish the step, save, leave. torchrun passes SIGTERM on to its workers.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Session:
+    """Holds what a run needs and walks through its phases.
+
+    Attributes:
+        run: resolved configuration, card, paths and prepared data.
+        world: this rank.
+        stopping: whether this process was asked to stop.
+    """
+
+    def __init__(self, run: Run, world: World) -> None:
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        self.run_info = run
+        self.config: Config = run.config
+        self.card: ModelCard = run.card
+        self.paths = run.paths
+        self.world = world
+        self.stopping = False
+        self.last_save = time.monotonic()
+        self.dtype = choose_precision(self.config, world.device)
+        settings = self.config.eval
+        self.decoding = Decoding(beams=settings.beams, batch_tokens=settings.batch_tokens, dtype=self.dtype)
+        source = self.config.model.path or self.card.base
+        tokenizer = load_tokenizer(self.card, source, self.config.model.revision or self.card.revision)
+        self.encoder = Encoder(
+            self.card,
+            tokenizer,
+            max_source_length=self.config.train.max_source_length,
+            max_target_length=self.config.train.max_target_length,
+        )
+        self.dev_pairs: list[Pair] = run.pairs("dev", settings.max_dev_rows)
+        self.test_pairs: list[Pair] = run.pairs("test", settings.max_test_rows)
+
+    def run(self) -> None:
+        """Go through the whole run.
+
+        Raises:
+            Retry: asked to stop; a checkpoint holds what was done.
+            Diverged: the loss is not finite.
+        """
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._ask_to_stop)
+        torch.manual_seed(self.config.train.seed)
+        base = load_base(self.card, self.config, self.world)
+        start_id, pad_id = base.config.decoder_start_token_id, base.config.pad_token_id
+        self.rows = TokenRows(self.run_info.prepared.train, pad_id=pad_id, start_id=start_id)
+        self.dev_rows = TokenRows(self.run_info.prepared.dev, pad_id=pad_id, start_id=start_id)
+        with self._reporter() as self.reporter:
+            base_outputs = self._base_outputs(base)
+            self.model: nn.Module = make_trainable(self.card, self.config, base)
+            torch.manual_seed(self.config.train.seed + 1 + self.world.rank)  # dropout differs between ranks
+            self.loop = Loop(self.config, self.world, self.model, self.rows, self.dtype)
+            self.checkpoints = Checkpoints(
+                folder=self.paths.checkpoints,
+                keep=self.config.checkpoint.keep,
+                config_hash=self.run_info.training_hash,
+            )
+            state = self._start()
+            self.loop.run(
+                state, self._on_step, stop_asked=lambda: self.stopping, save_wanted=lambda: self._save_is_due()
+            )
+            self._finish(state, base_outputs)
+
+    def _start(self) -> State:
+        latest = self.checkpoints.latest() if self.config.checkpoint.resume == "auto" else None
+        latest = self.world.broadcast(latest)  # ranks on a shared volume may see a new folder at other times
+        if latest is not None:
+            state = self.checkpoints.load(latest, self.loop, self.world)
+            self.reporter.resume_at(state.step)
+            self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
+            return state
+        train = self.config.train
+        budget = make_budget(train, self.rows.source_lengths, self.rows.target_lengths, self.world.size)
+        per_epoch = self.loop.steps_per_epoch(budget)
+        total = steps_of(train.epochs, train.max_steps, per_epoch)
+        state = State(total_steps=total, steps_per_epoch=per_epoch, budget=budget)
+        self.loop.start(total)
+        self.reporter.resume_at(0)
+        self._say_plan(state)
+        self._evaluate(state)
+        return state
+
+    def _on_step(self, state: State, result: StepResult) -> None:
+        self.reporter.step(state, result)
+        if result.stop:
+            self.checkpoints.save(self.loop, state, self.world)
+            raise Retry(f"asked to stop: saved step {state.step} of {state.total_steps}; the next start goes on there")
+        every = max(1, round(self.config.eval.every * state.steps_per_epoch))
+        if state.step % every == 0 or state.done:
+            self._evaluate(state)
+        by_steps = self.config.checkpoint.every_steps
+        if result.save or (by_steps and state.step % by_steps == 0) or state.done:
+            self.checkpoints.save(self.loop, state, self.world)
+            self.last_save = time.monotonic()
+
+    def _evaluate(self, state: State) -> None:
+        scores = self._dev_scores()
+        self.reporter.evaluation(state.step, "dev", scores)
+        rule = self.config.eval.early_stopping
+        best = state.best.update(evaluation.dev_metric(scores, rule.metric), state.step, rule)
+        if state.best.exhausted(rule):
+            state.stopped_early = True
+            self.reporter.say(
+                f"stopped early at step {state.step}: dev {rule.metric} has not improved by "
+                f"{rule.threshold:.1%} for {rule.patience} evaluations"
+            )
+        if best and rule.patience and state.step:
+            self.checkpoints.save(self.loop, state, self.world)
+
+    def _dev_scores(self) -> dict[str, Any]:
+        settings = self.config.eval
+        chosen = evaluation.evenly(len(self.dev_rows), settings.max_nll_rows)
+        nll = evaluation.mean_nll(
+            self.model,
+            self.dev_rows,
+            chosen,
+            self.world,
+            dtype=self.dtype,
+            batch_tokens=self.config.train.micro_batch_tokens,
+        )
+        texts, _ = evaluation.translate_pairs(self.model, self.encoder, self.dev_pairs, self.decoding, self.world)
+        directions = evaluation.score_pairs(self.dev_pairs, texts) if self.world.is_main else None
+        return {"nll": nll, "directions": self.world.broadcast(directions)}
+
+    def _base_outputs(self, base: nn.Module) -> list[str]:
+        """Translate test with the untouched base; a restart reads what was written the first time."""
+        path: Path = self.paths.eval / "base_outputs.json"
+        kept = self.world.broadcast(finish.read_base_outputs(path, len(self.test_pairs)))
+        if kept is not None:
+            return list(kept)
+        texts, limits = evaluation.translate_pairs(base, self.encoder, self.test_pairs, self.decoding, self.world)
+        scores = evaluation.score_pairs(self.test_pairs, texts) if self.world.is_main else None
+        scores = self.world.broadcast(scores)
+        evaluation.check_base(scores, self.config.eval.min_base_bleu)
+        self.reporter.evaluation(0, "base_test", {"directions": scores, "length_limit": limits})
+        if self.world.is_main:
+            files.write_json(path, texts)
+        return texts
+
+    def _finish(self, state: State, base_outputs: list[str]) -> None:
+        if self.config.eval.early_stopping.patience and state.best.step:
+            best = self.paths.checkpoints / f"step-{state.best.step}"
+            load_weights(best, self.loop.parameters)
+            self.reporter.say(f"the best dev score was at step {state.best.step}: its weights are taken")
+        if not all_finite(self.model):
+            raise Diverged("training diverged: a trained weight is not a finite number. Lower train.learning_rate.")
+        texts, limits = evaluation.translate_pairs(
+            self.model, self.encoder, self.test_pairs, self.decoding, self.world
+        )
+        if self.world.is_main:
+            outcome = finish.judge(self.config, self.test_pairs, base_outputs, texts)
+            self.reporter.evaluation(state.step, "test", {"directions": outcome.tuned, "length_limit": limits})
+            evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
+            deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
+            finish.write_results(self.run_info, state, outcome, deliverable)
+        self.world.barrier()
+
+    def _reporter(self) -> Reporter:
+        tracking = self.config.tracking
+        return Reporter(
+            self.paths.metrics,
+            tensorboard=self.paths.logs if tracking.tensorboard else None,
+            every=tracking.log_every_steps,
+            device=self.world.device,
+            quiet=not self.world.is_main,
+        )
+
+    def _save_is_due(self) -> bool:
+        minutes = self.config.checkpoint.every_minutes
+        return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
+
+    def _say_plan(self, state: State) -> None:
+        trained = sum(parameter.numel() for parameter in self.loop.parameters.values())
+        self.reporter.say(
+            f"{self.card.key}: {self.config.method}, {trained:,} trained weights, {len(self.rows):,} rows, "
+            f"{state.total_steps} steps of about {len(self.rows) / state.steps_per_epoch:.0f} sentences "
+            f"in {state.budget.bins_per_step} micro-batches, {self.world.size} processes on {self.world.device.type}"
+        )
+
+    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.stopping = True

@@ -1,0 +1,103 @@
+"""Where a run stands: what has to be known to go on with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mtft.config import EarlyStoppingConfig
+from trainer.batching import Budget
+
+
+@dataclass(kw_only=True)
+class BestScore:
+    """Early stopping: the best dev score so far and how long ago it was.
+
+    Attributes:
+        value: the best score; None before the first evaluation.
+        step: optimizer step it was seen at.
+        waited: evaluations since without an improvement that counts.
+    """
+
+    value: float | None = None
+    step: int = 0
+    waited: int = 0
+
+    def update(self, value: float, step: int, rule: EarlyStoppingConfig) -> bool:
+        """Take in a score; return whether it is the best so far.
+
+        NLL is better when lower, BLEU and chrF when higher. Only an improvement by more than
+        ``threshold`` (relative) resets the waiting.
+        """
+        if self.value is None:
+            self.value, self.step, self.waited = value, step, 0
+            return True
+        gain = self.value - value if rule.metric == "nll" else value - self.value
+        self.waited = 0 if gain > rule.threshold * abs(self.value) else self.waited + 1
+        if gain > 0:
+            self.value, self.step = value, step
+        return gain > 0
+
+    def exhausted(self, rule: EarlyStoppingConfig) -> bool:
+        """Whether patience has run out; a patience of 0 never does."""
+        return rule.patience > 0 and self.waited >= rule.patience
+
+
+@dataclass(kw_only=True)
+class State:
+    """Progress of a run.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epoch being trained, from 0.
+        position: steps done in that epoch.
+        total_steps: steps of the whole run.
+        steps_per_epoch: steps of one epoch.
+        rows: rows trained on, repetitions over epochs counted.
+        budget: shape of the global batch, fixed at the first start.
+        best: early-stopping state.
+        stopped_early: whether patience ended the run.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    budget: Budget
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    rows: int = 0
+    best: BestScore = field(default_factory=BestScore)
+    stopped_early: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether no step is left."""
+        return self.stopped_early or self.step >= self.total_steps
+
+    def advance(self, rows: int) -> None:
+        """Count one finished optimizer step over so many rows."""
+        self.step += 1
+        self.rows += rows
+        self.position += 1
+        if self.position == self.steps_per_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> State:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(**{**values, "budget": Budget(**values["budget"]), "best": BestScore(**values["best"])})
+
+
+def steps_of(epochs: float, max_steps: int | None, steps_per_epoch: int) -> int:
+    """Return the optimizer steps of a run; a fraction of an epoch is rounded up to a whole step.
+
+    ``max_steps`` overrides ``epochs``, as in transformers: a run of so many steps repeats the data as needed.
+    """
+    if max_steps is not None:
+        return max_steps
+    return max(1, math.ceil(epochs * steps_per_epoch - 1e-9))

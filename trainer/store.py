@@ -1,0 +1,185 @@
+"""The store of prepared data: token ids in memory-mapped Arrow, raw held-out rows, and what was counted.
+
+A store is one folder that is complete or absent::
+
+    train.arrow dev.arrow test.arrow    columns of `FEATURES`
+    dev.jsonl test.jsonl                the raw rows, line i of them is ``row`` i of the Arrow file
+    rejected.jsonl                      every dropped line: file, line, reason, excerpt
+    stats.json                          counts
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from datasets import Dataset, Features, List, Value  # type: ignore[import-untyped]
+from datasets.arrow_writer import ArrowWriter  # type: ignore[import-untyped]
+
+from mtft import files
+from mtft.errors import InputError
+from mtft.rows import Row
+from mtft.split import SPLITS, SplitName
+
+if TYPE_CHECKING:
+    from trainer.encoding import Encoded
+
+FORMAT = 1
+"""Version of the store's layout and of what decides its content; part of its key."""
+
+FEATURES = Features(
+    {
+        "row": Value("int32"),
+        "source_ids": List(Value("int32")),
+        "target_ids": List(Value("int32")),
+        "direction": Value("int8"),
+    }
+)
+
+_BATCH_ROWS = 1000
+_BATCH_CHARACTERS = 1 << 20
+
+
+class Encoder(Protocol):
+    """What turns text into token ids; `trainer.encoding.Encoder` in earnest."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same text could give other ids."""
+
+    def encode(self, sources: list[str], targets: list[str], source_lang: str, target_lang: str) -> Encoded:
+        """Encode pairs of one direction."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data, ready to be read by any number of processes."""
+
+    train: Dataset
+    dev: Dataset
+    test: Dataset
+    folder: Path
+    stats: dict[str, Any]
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Open a store, memory-mapped.
+
+    Raises:
+        InputError: the folder is no complete store.
+    """
+    try:
+        stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+        train, dev, test = (Dataset.from_file(str(folder / f"{name}.arrow")) for name in SPLITS)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder}: the prepared data cannot be read ({error}); remove the folder to rebuild it"
+        ) from error
+    return Prepared(train=train, dev=dev, test=test, folder=folder, stats=stats)
+
+
+class SplitWriter:
+    """Encodes and writes the rows of one split, a batch at a time.
+
+    Args:
+        folder: the store under construction.
+        name: the split; raw rows are kept of dev and test.
+        directions: (source, target) pairs; ``direction`` is an index into them.
+    """
+
+    def __init__(self, folder: Path, name: SplitName, encoder: Encoder, directions: Sequence[tuple[str, str]]) -> None:
+        self._encoder = encoder
+        self._directions = list(directions)
+        self._pending: list[Row] = []
+        self._characters = 0
+        self._arrow = ArrowWriter(features=FEATURES, path=str(folder / f"{name}.arrow"))
+        self._raw = None if name == "train" else (folder / f"{name}.jsonl").open("w", encoding="utf-8", newline="\n")
+        self.rows = 0
+        self.per_direction = [0] * len(self._directions)
+        self.truncated = self.unknown = self.pieces = self.source_tokens = self.target_tokens = 0
+
+    def add(self, row: Row) -> None:
+        """Take one row; its direction is one of the model's."""
+        self._pending.append(row)
+        self._characters += len(row.source) + len(row.target)
+        if self._raw:
+            self._raw.write(raw_line(row))
+        if len(self._pending) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is pending and finish the files."""
+        self._flush()
+        self._arrow.finalize()
+        self._arrow.stream.close()
+        if self._raw:
+            self._raw.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counts; lengths are in tokens, special tokens included."""
+        names = [f"{source}-{target}" for source, target in self._directions]
+        return {
+            "rows": self.rows,
+            "directions": dict(zip(names, self.per_direction, strict=True)),
+            "truncated": self.truncated,
+            "unknown_fraction": self.unknown / max(1, self.pieces),
+            "mean_source_length": self.source_tokens / max(1, self.rows),
+            "mean_target_length": self.target_tokens / max(1, self.rows),
+        }
+
+    def _flush(self) -> None:
+        rows, self._pending, self._characters = self._pending, [], 0
+        if not rows:
+            return
+        sources: list[list[int]] = [[]] * len(rows)
+        targets: list[list[int]] = [[]] * len(rows)
+        direction_of = [self._directions.index((row.source_lang, row.target_lang)) for row in rows]
+        for direction, (source_lang, target_lang) in enumerate(self._directions):
+            chosen = [index for index, its in enumerate(direction_of) if its == direction]
+            if not chosen:
+                continue
+            encoded = self._encoder.encode(
+                [rows[i].source for i in chosen], [rows[i].target for i in chosen], source_lang, target_lang
+            )
+            for index, source, target in zip(chosen, encoded.source_ids, encoded.target_ids, strict=True):
+                sources[index], targets[index] = source, target
+            self._count(direction, len(chosen), encoded)
+        numbers = list(range(self.rows, self.rows + len(rows)))
+        self._arrow.write_batch(
+            {"row": numbers, "source_ids": sources, "target_ids": targets, "direction": direction_of}
+        )
+        self.rows += len(rows)
+
+    def _count(self, direction: int, rows: int, encoded: Encoded) -> None:
+        self.per_direction[direction] += rows
+        self.truncated += encoded.truncated
+        self.unknown += encoded.unknown
+        self.pieces += encoded.pieces
+        self.source_tokens += sum(map(len, encoded.source_ids))
+        self.target_tokens += sum(map(len, encoded.target_ids))
+
+
+def raw_line(row: Row) -> str:
+    """Return a row as one line of the data format."""
+    fields = {"source": row.source, "target": row.target, "source_lang": row.source_lang}
+    if row.pub_number is not None:
+        fields["pub_number"] = row.pub_number
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def publish(built: Path, folder: Path) -> None:
+    """Make a finished store visible under its name, durable and in one step; one that is there already stays."""
+    for path in built.iterdir():
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
+    files.sync_folder(built)
+    try:
+        built.rename(folder)
+    except OSError:
+        if not (folder / "stats.json").is_file():
+            raise
+    files.sync_folder(folder.parent)

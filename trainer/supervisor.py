@@ -1,0 +1,268 @@
+"""PID 1 of a pod, and the same program on a laptop: one attempt of a job, from its configuration to its exit code.
+
+This process never imports torch. It resolves the configuration, claims the run, prepares the data, runs torchrun,
+passes signals on and alone decides the exit code from what every rank left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtft import exit_codes, files, provenance
+from mtft.errors import InputError, MtftError, Retry
+from mtft.naming import config_hash
+from mtft.runs import Job, RunPaths, claim, job_lock, new_run_id, now, read_job, write_job
+from mtft.settings import load_document, resolve, to_yaml
+from trainer import attempts
+from trainer.node import Node, child_environment
+from trainer.outcome import Outcome, write_termination_message
+from trainer.processes import Console, Stop, adopt_orphans, end_with_parent, run
+from trainer.reasons import from_status, read_reason, reason_file, signal_name, verdict
+
+_POLL_SECONDS = 1.0
+
+# What a user can put right; any other OSError is the machine's trouble and worth another try.
+_USER_ERRNOS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config: the user's document, unresolved.
+        model: key of the model.
+        job: name of the job.
+        root: goes over storage.root.
+        attended: a person starts every attempt, so the restart budget is theirs and the deadline counts from now.
+        preparation_module: module of the preparation step.
+        worker_module: module of every rank.
+    """
+
+    config: Path
+    model: str
+    job: str
+    root: Path | None
+    attended: bool
+    preparation_module: str
+    worker_module: str
+
+
+def supervise(request: Request) -> int:
+    """Do one attempt of a job and return the exit code of the trainer."""
+    adopt_orphans()
+    if request.attended:
+        end_with_parent()
+    stop, console = Stop(), Console()
+    with stop.listening():
+        try:
+            outcome = Supervisor(request, stop, console).attempt()
+        except MtftError as error:
+            outcome = Outcome(error.exit_code, str(error))
+        except OSError as error:
+            code = exit_codes.BAD_INPUT if error.errno in _USER_ERRNOS else exit_codes.RETRY
+            where = f"{error.filename}: " if error.filename else ""
+            outcome = Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there")
+        console.say(outcome.line())
+        write_termination_message(outcome)
+    console.close()
+    return outcome.exit_code
+
+
+class Supervisor:
+    """One attempt of a job on one node."""
+
+    def __init__(self, request: Request, stop: Stop, console: Console) -> None:
+        """Resolve the configuration.
+
+        Raises:
+            ConfigError: it has problems, or the node's place does not fit it.
+        """
+        self.request, self.stop, self.console = request, stop, console
+        document = load_document(request.config)
+        flags = {"storage.root": str(request.root.absolute())} if request.root else {}
+        resolved = resolve(document, model=request.model, flags=flags)
+        self.config, self.card = resolved.config, resolved.card
+        self.config_sha256 = config_hash(document)
+        self.root = Path(self.config.storage.root).absolute()
+        self.node = Node.of(self.config.cluster, os.environ)
+        for note in resolved.notes:
+            console.say(f"note: {note}")
+
+    def attempt(self) -> Outcome:
+        """Lead as node 0, follow as any other."""
+        if self.node.rank > 0:
+            return self.follow()
+        with job_lock(self.root, self.request.model, self.request.job) as held:
+            if not held:
+                raise Retry(f"job {self.request.job} is running already in another process; wait for it to end")
+            return self.lead()
+
+    def lead(self) -> Outcome:
+        """Run an attempt as node 0, which alone writes the job's record."""
+        job = self._job() or self._claim()
+        paths = self._paths(job)
+        if job.config_sha256 != self.config_sha256:
+            raise InputError(
+                f"job {job.name} was started with another configuration (run {job.run_id}); "
+                "give this one a --job name of its own"
+            )
+        if paths.finished.exists():
+            return _finished_already(job, paths)
+        if refusal := self._refusal(job):
+            return Outcome(exit_codes.FAILED, refusal, paths)
+        job = attempts.begin(job)
+        write_job(self.root, job)
+        self.console.keep_in(paths.console)
+        self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
+        outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
+        try:
+            outcome = self._work(paths, len(job.attempts))
+        finally:
+            write_job(self.root, attempts.close(job, outcome.exit_code, outcome.text))
+        return outcome
+
+    def follow(self) -> Outcome:
+        """Run an attempt as another node: wait until node 0 has claimed the run and prepared its data."""
+        self.console.say(f"node {self.node.rank}: waiting for node 0")
+        while not self.stop.signals:
+            job = self._job()
+            if job is not None and self._paths(job).finished.exists():
+                return _finished_already(job, self._paths(job))
+            if job is not None and (refusal := self._past_deadline(job)):
+                return Outcome(exit_codes.FAILED, refusal, self._paths(job))
+            if job is not None and job.attempts and job.attempts[-1].ended is None:
+                paths, number = self._paths(job), len(job.attempts)
+                if _prepared(paths, number).exists():
+                    self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
+                    return self._run_ranks(paths, number)
+            select.select([self.stop.woken], [], [], _POLL_SECONDS)
+        return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])} while waiting for node 0")
+
+    def _job(self) -> Job | None:
+        return read_job(self.root, self.request.model, self.request.job)
+
+    def _paths(self, job: Job) -> RunPaths:
+        return RunPaths(root=self.root, model=job.model, run_id=job.run_id)
+
+    def _claim(self) -> Job:
+        """Give the job its run, with everything that goes into it written down first."""
+        config, request = self.config, self.request
+        revision = config.model.revision or self.card.revision
+        parts: dict[str, Any] = {
+            "data": {
+                "train": provenance.data_identity(config.data.train, config.data.sha256),
+                "dev": provenance.data_identity(config.data.dev),
+                "test": provenance.data_identity(config.data.test),
+            },
+            "config_sha256": self.config_sha256,
+            "code_sha256": provenance.code_hash(),
+            "base": provenance.base_identity(self.card.base, config.model.path, revision),
+        }
+        job = Job(
+            name=request.job,
+            model=request.model,
+            # The job is part of the hash: two jobs of one second never share a folder.
+            run_id=new_run_id(provenance.text_hash(request.job, json.dumps(parts))),
+            config_sha256=self.config_sha256,
+            first_started=now(),
+        )
+        paths = self._paths(job)
+        files.write_text(paths.config, to_yaml(config))
+        record = {"run_id": job.run_id, "job": job.name, "created": job.first_started, "seed": config.train.seed}
+        about = {"versions": provenance.versions(), "machine": provenance.machine()}
+        files.write_json(paths.provenance, record | parts | about)
+        return claim(self.root, job)
+
+    def _refusal(self, job: Job) -> str | None:
+        """Say why the job may not start again.
+
+        Budget and deadline bound what a cluster repeats by itself. Where a person starts every attempt there is no
+        budget, and the time counts from this start.
+        """
+        minutes = self.config.cluster.deadline_minutes
+        if self.request.attended:
+            self.stop.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+            return None
+        return attempts.spent_budget(job, self.config.cluster.max_restarts) or self._past_deadline(job)
+
+    def _past_deadline(self, job: Job) -> str | None:
+        """Say that the deadline has passed, or make it end this attempt when it does."""
+        left = attempts.seconds_left(attempts.deadline(job, self.config.cluster.deadline_minutes))
+        if left is not None and left <= 0:
+            return self._deadline_text()
+        self.stop.deadline = None if left is None else time.monotonic() + left
+        return None
+
+    def _work(self, paths: RunPaths, number: int) -> Outcome:
+        """Prepare the data, then run the ranks."""
+        reasons = paths.attempt(number) / "preparation"
+        command = [sys.executable, "-m", self.request.preparation_module, "--run-dir", str(paths.folder)]
+        status = run(command, child_environment(os.environ, reasons, 1), self.stop, self.console.write)
+        if status != 0 or self.stop.signals or self.stop.deadline_passed:
+            reason = read_reason(reasons, 0) or from_status(0, status)
+            return self._judge(*verdict([reason], status, 1, 1), paths)
+        files.write_text(_prepared(paths, number), f"{now()}\n")
+        return self._run_ranks(paths, number)
+
+    def _run_ranks(self, paths: RunPaths, number: int) -> Outcome:
+        node, folder = self.node, paths.attempt(number)
+        status_file = folder / f"torchrun-{node.rank}.json"
+        for stale in (status_file, *(reason_file(folder, rank) for rank in node.ranks)):
+            stale.unlink(missing_ok=True)
+        command = node.torchrun(status_file, self.request.worker_module, paths.folder)
+        environment = child_environment(os.environ, folder, node.processes)
+        status = run(command, environment, self.stop, self.console.write)
+        statuses = _read_statuses(status_file)
+        known = [read_reason(folder, rank) for rank in node.ranks]
+        silent = [from_status(rank, statuses[rank]) for rank in node.ranks if known[rank - node.ranks[0]] is None and rank in statuses]
+        reasons = [reason for reason in known if reason] + silent
+        code, text = verdict(reasons, status, node.processes, node.world_size)
+        if code == exit_codes.DONE and node.rank == 0 and not paths.finished.exists():
+            code, text = exit_codes.FAILED, f"every rank ended well, but {paths.finished.name} is missing"
+        return self._judge(code, text, paths)
+
+    def _judge(self, code: int, text: str, paths: RunPaths) -> Outcome:
+        """Weigh what the ranks say against what this process knows: a finished run, the deadline, a signal."""
+        if paths.finished.exists():
+            return Outcome(exit_codes.DONE, "finished", paths)
+        if code in (exit_codes.BAD_INPUT, exit_codes.DIVERGED):
+            return Outcome(code, text, paths)
+        if self.stop.deadline_passed:
+            return Outcome(exit_codes.FAILED, self._deadline_text(), paths)
+        if self.stop.signals:
+            # Whatever broke while everything was being stopped, another attempt continues from the last checkpoint.
+            return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])}", paths)
+        return Outcome(code, text, paths)
+
+    def _deadline_text(self) -> str:
+        return f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
+
+
+def _finished_already(job: Job, paths: RunPaths) -> Outcome:
+    return Outcome(exit_codes.DONE, f"job {job.name} is finished already; nothing to do", paths)
+
+
+def _read_statuses(path: Path) -> Mapping[int, int]:
+    """Return the exit status of each failed rank; torchrun itself may have been killed before it could write."""
+    try:
+        return {int(rank): status for rank, status in json.loads(path.read_text())["statuses"].items()}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _prepared(paths: RunPaths, number: int) -> Path:
+    """Return the mark that tells the other nodes to start."""
+    return paths.attempt(number) / "prepared"

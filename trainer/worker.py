@@ -1,0 +1,37 @@
+"""Entry of every rank: ``torchrun ... -m trainer.worker --run-dir DIR``.
+
+Scores the base, trains, scores again and writes the deliverable. The supervisor has resolved the
+configuration and prepared the data; why a rank ended goes into its reason file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from trainer.distributed import joined_world
+from trainer.run import open_run
+from trainer.processes import end_with_parent
+from trainer.reasons import guard
+from trainer.session import Session
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one rank to its end and leave with the exit code of DESIGN's table."""
+    end_with_parent()
+    parser = argparse.ArgumentParser(prog="python -m trainer.worker", description=__doc__)
+    parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder")
+    options = parser.parse_args(arguments)
+    with guard():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        run = open_run(options.run_dir)
+        with joined_world(run.config) as world:
+            Session(run, world).run()
+
+
+if __name__ == "__main__":
+    main()
