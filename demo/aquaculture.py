@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from demo import lexicon as lx
+from demo import aquaculture_words as lx
 from demo.adjuncts import decimal, framed, in_month, integer, measure, percent
 from demo.grammar import (
     Adjective,
     Noun,
     Phrase,
+    Tense,
     Text,
     a_,
     adjective_form,
@@ -27,7 +28,7 @@ from demo.grammar import (
     sentence,
     to,
 )
-from demo.verbs import does, done, infinitive, modal, question, quality
+from demo.verbs import does, done, infinitive, modal, quality, question
 
 
 def transfer(rng: Random) -> Text:
@@ -36,35 +37,35 @@ def transfer(rng: Random) -> Text:
     fish = counted(integer(100 * rng.randint(2, 400)), rng.choice(lx.ORGANISMS))
     site = _the(rng.choice(lx.SITES), rng.random() < 0.3)
     verb = does(rng.choice(lx.CARRYING), worker, "past")
-    return framed(rng, say(worker, verb, fish, Text(f"to {site.en}", f"vers {site.fr}"), _place(rng)), in_month(rng))
+    return framed(rng, say(worker, verb, fish, to(site), _of_place(rng)), in_month(rng))
 
 
 def concentration(rng: Random) -> Text:
     """``The concentration of copper in the mud of the estuary is 12.4 milligrams per kilogram.``"""
-    metal, medium = rng.choice(lx.METALS), _the(rng.choice(lx.MEDIA))
-    subject = say(Text(f"the concentration of {metal.en[0]}", f"la concentration {elide('de', metal.fr[0])}"),
-                  Text(f"in {medium.en}", f"dans {medium.fr}"), of(_habitat(rng)))  # fmt: skip
-    unit, per = rng.choice((lx.MILLIGRAM, lx.MICROGRAM)), rng.choice(_PER)
-    value = measure(rng.randint(2, 999), unit)
+    metal, wet = rng.choice(lx.METALS), rng.random() < 0.5
+    medium = _the(rng.choice(lx.WATERS if wet else lx.SOLIDS))
+    name = Text(f"the concentration of {metal.en[0]}", f"la concentration {elide('de', metal.fr[0])}")
+    value = measure(rng.randint(2, 999), rng.choice((lx.MILLIGRAM, lx.MICROGRAM)))
     verb = rng.choice((Text("is", "est de"), Text("was", "était de"), Text("came close to", "s'est approchée de")))
-    return sentence(say(subject, verb, value, per))
+    per = _PER_LITRE if wet else Text("per kilogram", "par kilogramme")
+    return sentence(say(name, Text(f"in {medium.en}", f"dans {medium.fr}"), of(_habitat(rng)), verb, value, per))
 
 
 def threshold(rng: Random) -> Text:
     """``When the temperature rises to 18.5 degrees, the larvae do not survive.``"""
     index = rng.randrange(3)
     variable = _the(lx.VARIABLES[index])
-    tenths = rng.randint(20, 300)
-    value = (
-        measure(tenths, lx.DEGREE),
-        say(decimal(tenths), Text("parts per thousand", "parties par millier")),
-        say(measure(tenths, lx.MILLIGRAM), _PER[0]),
-    )[index]
+    if index == 0:
+        value = measure(rng.randint(20, 280), lx.DEGREE)
+    elif index == 1:
+        value = say(decimal(rng.randint(20, 360)), Text("parts per thousand", "parties par millier"))
+    else:
+        value = say(measure(rng.randint(20, 120), lx.MILLIGRAM), _PER_LITRE)
     change = does(rng.choice(lx.MOVING), variable, "present")
     first = before_clause("when", "lorsque", say(variable, change, Text(f"to {value.en}", f"à {value.fr}")))
-    animal = _the(rng.choice(lx.ORGANISMS), True)
-    second = does(rng.choice(lx.LIVING), animal, rng.choice(("present", "future")), negative=rng.random() < 0.5)
-    return framed(rng, say(animal, second), first)
+    animals = _the(rng.choice(lx.ORGANISMS), True)
+    second = does(rng.choice(lx.LIVING), animals, "present", negative=rng.random() < 0.5)
+    return framed(rng, say(animals, second, _within(_the(rng.choice(lx.HOLDING), True))), first)
 
 
 def upkeep(rng: Random) -> Text:
@@ -89,10 +90,10 @@ def presence(rng: Random) -> Text:
     if rng.random() < 0.5:
         thing = noun_phrase("no", rng.choice(lx.PATHOGENS))
         there = Text(f"there is {thing.en}", f"il n'y a {thing.fr}")
-        holders = _the(rng.choice(lx.HOLDING), True)
-        return sentence(say(there, _within(holders), of(_the(rng.choice(lx.SITES))), _place(rng)))
+        holders = noun_phrase("the", rng.choice(lx.HOLDING), plural=True, adjective=_maybe(rng, lx.MAKES, 0.7))
+        return framed(rng, say(there, _within(holders), of(_the(rng.choice(lx.SITES)))), _place(rng))
     things = counted(integer(rng.randint(2, 90)), rng.choice(lx.EQUIPMENT), rng.choice(lx.MAKES))
-    return sentence(say(Text(f"there are {things.en}", f"il y a {things.fr}"), _within(_habitat(rng)), _place(rng)))
+    return sentence(say(Text(f"there are {things.en}", f"il y a {things.fr}"), _within(_habitat(rng)), _of_place(rng)))
 
 
 def protection(rng: Random) -> Text:
@@ -138,14 +139,18 @@ def discovery(rng: Random) -> Text:
 
 def content(rng: Random) -> Text:
     """``The effluent of the plant contains copper.``, ``The mud of the estuary does not contain arsenic.``"""
-    medium = _the(rng.choice(lx.MEDIA))
-    owner = _the(rng.choice(lx.SITES), rng.random() < 0.3) if rng.random() < 0.4 else _habitat(rng)
+    at_site = rng.random() < 0.4
+    medium = _the(rng.choice(lx.WATERS if at_site else lx.MEDIA))
+    owner = _the(rng.choice(lx.SITES), rng.random() < 0.3) if at_site else _habitat(rng)
     substance, negative = rng.choice(lx.CONTAMINANTS), rng.random() < 0.4
-    verb = does(lx.CONTAIN, medium, rng.choice(("present", "past")), negative=negative)
+    if negative or rng.random() < 0.5:
+        verb = does(lx.CONTAIN, medium, "present", negative=negative)
+    else:
+        verb = modal(rng.choice(("may", "could")), lx.CONTAIN, medium)
     thing = noun_phrase("some", substance, plural=True)
     if negative:  # pas de cuivre, pas d'arsenic
         thing = thing._replace(fr=elide("de", noun_phrase("bare", substance, plural=True).fr))
-    return sentence(say(medium, of(owner), verb, thing, _place(rng)))
+    return framed(rng, say(medium, of(owner), verb, thing), _place(rng))
 
 
 def unsuitable(rng: Random) -> Text:
@@ -156,7 +161,7 @@ def unsuitable(rng: Random) -> Text:
     water = Text("the water", "l'eau")
     too = rng.choice((Text("is too", "est trop"), Text("was too", "était trop"), Text("is not too", "n'est pas trop")))
     animals = _the(rng.choice(lx.ORGANISMS), True)
-    return sentence(say(water, of(habitat), _place(rng), too, Text(adjective.en, form), _for(animals)))
+    return framed(rng, say(water, of(habitat), too, Text(adjective.en, form), _for(animals)), _place(rng))
 
 
 def depth(rng: Random) -> Text:
@@ -192,7 +197,8 @@ def sensitivity(rng: Random) -> Text:
     """``The oysters are more sensitive to copper than the mussels.``"""
     first, second = (_the(animal, True) for animal in rng.sample(lx.ORGANISMS, 2))
     adjective = quality(rng.choice(lx.SENSITIVITIES), first)
-    cause = to(_the(rng.choice(lx.METALS + lx.HAZARDS)))
+    metal = rng.choice(lx.METALS)
+    cause = Text(f"to {metal.en[0]}", a_(_the(metal).fr)) if rng.random() < 0.6 else to(_the(rng.choice(lx.HAZARDS)))
     more, less = Text(f"are more {adjective.en}", f"sont plus {adjective.fr}"), before_clause("than", "que", second)
     if rng.random() < 0.5:
         more = Text(f"are less {adjective.en}", f"sont moins {adjective.fr}")
@@ -209,7 +215,7 @@ def means(rng: Random) -> Text:
 
 def hazard(rng: Random) -> Text:
     """``A storm could damage the eelgrass beds in Nova Scotia.``"""
-    cause = noun_phrase(rng.choice(("a", "this", "the")), rng.choice(lx.HAZARDS))
+    cause = noun_phrase(rng.choice(("a", "this", "the")), rng.choice(lx.ACCIDENTS))
     victim = _the(rng.choice(lx.HABITATS + lx.EQUIPMENT), rng.random() < 0.6)
     verb = modal(rng.choice(("may", "could")), rng.choice(lx.HARMING[2:]), cause)
     return sentence(say(cause, verb, victim, _place(rng)))
@@ -220,7 +226,7 @@ def screening(rng: Random) -> Text:
     worker = _the(rng.choice((*lx.WORKERS, lx.SITES[2])))
     samples = counted(integer(rng.randint(12, 900)), lx.SAMPLE)
     share, substance = percent(rng), noun_phrase("some", rng.choice(lx.CONTAMINANTS), plural=True)
-    clause = say(worker, does(lx.TEST, worker, "past"), samples, of(_the(rng.choice(lx.MEDIA))))
+    clause = say(worker, does(lx.TEST, worker, "past"), samples, of(noun_phrase("bare", rng.choice(lx.MEDIA))))
     contained = Text(f"contained {substance.en}", f"contenaient {substance.fr}")
     return sentence(say(opening(clause), Text("and", "et"), share, contained))
 
@@ -237,14 +243,15 @@ def rule(rng: Random) -> Text:
         item = noun_phrase(rng.choice(("a", "this")), rng.choice(lx.EQUIPMENT), plural=rng.random() < 0.5,
                            adjective=rng.choice(lx.MAKES))  # fmt: skip
         act = say(rng.choice(rules), infinitive(rng.choice(lx.HANDLING), "de"), item, habitat)
-    return sentence(say(act, _place(rng)))
+    return sentence(say(act, _of_place(rng)))
 
 
 def query(rng: Random) -> Text:
     """``Does this vaccine protect the smolts in the cages?``"""
     remedy = noun_phrase(rng.choice(("the", "this", "a")), rng.choice(lx.REMEDIES), plural=rng.random() < 0.3,
                          adjective=_maybe(rng, (lx.NEW,), 0.3))  # fmt: skip
-    asked = question(rng.choice(lx.HELPING), remedy, rng.choice(("present", "past", "future")))
+    tense: Tense = rng.choice(("present", "past", "future"))
+    asked = question(rng.choice(lx.HELPING), remedy, tense)
     animals = noun_phrase("the", rng.choice(lx.FINFISH), plural=True, adjective=_maybe(rng, lx.HEALTH, 0.5))
     return sentence(say(asked, animals, _within(_the(rng.choice(lx.HOLDING), True))), "?")
 
@@ -255,17 +262,17 @@ def instruments(rng: Random) -> Text:
     first, second, third = (_the(variable) for variable in rng.sample(lx.VARIABLES, 3))
     listed = say(opening(Text(first.en, first.fr)), both(second, third))
     head = say(probe, does(lx.MEASURE, probe, "present"), Text("three variables", "trois variables"))
-    return sentence(colon(head, listed))
+    return sentence(colon(say(head, _place(rng)), listed))
 
 
 def benefit(rng: Random) -> Text:
     """``Thanks to the new pump, the tanks receive more oxygen.``"""
     thanks = to(_item(rng, plural=rng.random() < 0.3), "thanks to", "grâce")
-    receiver = _the(rng.choice(lx.HOLDING + lx.ORGANISMS), True)
+    receiver = _the(rng.choice(lx.ORGANISMS), True)
     need = rng.choice(lx.NEEDS)
     more = rng.choice((Text(f"more {need.en[0]}", f"plus {elide('de', need.fr[0])}"),
-                       Text(f"less {need.en[0]}", f"moins {elide('de', need.fr[0])}")))  # fmt: skip
-    tense = rng.choice(("present", "past", "future"))
+                       Text(f"enough {need.en[0]}", f"assez {elide('de', need.fr[0])}")))  # fmt: skip
+    tense: Tense = rng.choice(("present", "past", "future"))
     return framed(rng, say(receiver, does(lx.RECEIVE, receiver, tense), more), thanks)
 
 
@@ -298,7 +305,7 @@ def restoration(rng: Random) -> Text:
     return framed(rng, say(worker, does(rng.choice(lx.RESTORING), worker, "past"), habitat, _place(rng)), in_month(rng))
 
 
-_PER = (Text("per litre", "par litre"), Text("per kilogram", "par kilogramme"))
+_PER_LITRE = Text("per litre", "par litre")
 
 
 def _the(noun: Noun, plural: bool = False) -> Phrase:
@@ -323,6 +330,10 @@ def _item(rng: Random, *, plural: bool = False) -> Phrase:
 
 def _place(rng: Random) -> Text:
     return rng.choice(lx.FARM_PLACES).where
+
+
+def _of_place(rng: Random) -> Text:
+    return of(rng.choice(lx.FARM_PLACES).name)
 
 
 def _within(phrase: Phrase) -> Text:

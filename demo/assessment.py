@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from demo import lexicon as lx
+from demo import assessment_words as lx
 from demo.adjuncts import (
     LAST_YEAR,
     before_year,
@@ -22,6 +22,7 @@ from demo.adjuncts import (
     since_year,
 )
 from demo.grammar import (
+    Determiner,
     Noun,
     Phrase,
     Text,
@@ -39,7 +40,7 @@ from demo.grammar import (
     sentence,
     to,
 )
-from demo.verbs import does, done, is_, modal, not_able, quality, relative_object
+from demo.verbs import does, done, done_since, is_, modal, not_able, quality, relative_object
 
 
 def trend(rng: Random) -> Text:
@@ -63,16 +64,14 @@ def level(rng: Random) -> Text:
 
 
 def comparison(rng: Random) -> Text:
-    """``The cod biomass on Georges Bank is higher than the long-term mean.``"""
-    subject = _quantity(rng)
+    """``In 2014, the cod biomass of Georges Bank was much higher than the long-term mean.``"""
+    subject, degree = _quantity(rng), rng.choice(lx.DEGREES)
     adjective = quality(rng.choice(lx.COMPARED), subject)
     than = before_clause("than", "que", _the(rng.choice(lx.REFERENCES)))
-    where = _ground(rng)
+    rest = say(Text(f"{degree.en} {adjective.en}", f"{degree.fr} plus {adjective.fr}"), than)
     if rng.random() < 0.5:
-        rest, tail = Text(adjective.en, f"plus {adjective.fr}"), in_year(rng)
-        return sentence(say(subject, where, is_(subject, "past", rest), than, tail))
-    rest = Text(adjective.en, f"plus {adjective.fr}")
-    return framed(rng, say(subject, where, is_(subject, "future", rest), than), before_year(rng))
+        return framed(rng, say(subject, _of_ground(rng), is_(subject, "past", rest)), in_year(rng))
+    return framed(rng, say(subject, _of_ground(rng), is_(subject, "future", rest)), before_year(rng))
 
 
 def position(rng: Random) -> Text:
@@ -81,7 +80,7 @@ def position(rng: Random) -> Text:
     adjective = rng.choice(lx.POSITIONS)
     form = adjective_form(adjective, subject.feminine, subject.plural)
     rest = to(_the(rng.choice(lx.REFERENCES)), adjective.en, form)
-    return framed(rng, say(subject, _ground(rng), is_(subject, "past", rest)), in_year(rng))
+    return framed(rng, say(subject, _of_ground(rng), is_(subject, "past", rest)), in_year(rng))
 
 
 def allowable_catch(rng: Random) -> Text:
@@ -107,7 +106,7 @@ def ceiling(rng: Random) -> Text:
     subject = _quantity(rng, lx.REMOVALS)
     year = rng.randint(LAST_YEAR + 1, LAST_YEAR + 6)
     limit = modal(rng.choice(("must", "should")), lx.EXCEED, subject, negative=True)
-    return framed(rng, say(subject, _ground(rng), limit, _tonnes(rng)), Text(f"in {year}", f"en {year}"))
+    return framed(rng, say(subject, _of_ground(rng), limit, _tonnes(rng)), Text(f"in {year}", f"en {year}"))
 
 
 def coverage(rng: Random) -> Text:
@@ -127,7 +126,8 @@ def forecast(rng: Random) -> Text:
 
 def review(rng: Random) -> Text:
     """``The committee rejected the estimates that the harvesters provided in 2014.``"""
-    actor, supplier = _actor(rng), _actor(rng)
+    actor = _actor(rng)
+    supplier = noun_phrase(rng.choice(("the", "a")), rng.choice(lx.ACTORS), plural=rng.random() < 0.5)
     adjective = rng.choice(lx.EVIDENCE_KINDS) if rng.random() < 0.6 else None
     evidence = noun_phrase("the", rng.choice(lx.EVIDENCE), plural=rng.random() < 0.6, adjective=adjective)
     supplied = relative_object(evidence, supplier, rng.choice(lx.SUPPLYING))
@@ -160,7 +160,7 @@ def finding(rng: Random) -> Text:
     source = noun_phrase(rng.choice(("the", "this")), rng.choice(lx.FINDINGS), plural=plural, adjective=adjective)
     if rng.random() < 0.3:
         subject = noun_phrase("a", lx.COHORT, adjective=rng.choice(lx.STRENGTHS), of_noun=rng.choice(lx.SPECIES))
-        event = done(lx.ESTIMATING[0], subject, "past")
+        event = done(rng.choice(lx.NOTICING), subject, "past")
     else:
         subject = _quantity(rng)
         event = does(rng.choice(lx.DRIFTS), subject, "past", adverb=rng.choice(lx.ADVERBS))
@@ -179,27 +179,23 @@ def caught(rng: Random) -> Text:
 def size(rng: Random) -> Text:
     """``In 2014, the mean length of juvenile cod was 34.5 centimetres.``"""
     index = rng.randrange(len(lx.SIZES))
-    name = lx.SIZES[index]
-    species, stage = rng.choice(lx.SPECIES), rng.choice(lx.STAGES)
-    group = noun_phrase("the", species, plural=True, adjective=stage)
-    owner = Text(f"of {stage.en} {species.en[1]}", of(group).fr)
+    name, species, stage = _the(lx.SIZES[index]), rng.choice(lx.SPECIES), rng.choice(lx.STAGES)
+    bare, group = (noun_phrase(kind, species, plural=True, adjective=stage) for kind in _BARE_AND_THE)
+    owner = Text(f"of {bare.en}", of(group).fr)
     value = measure(rng.randint(21, 900 if index == 0 else 150), lx.SIZE_UNITS[index])
-    subject = Phrase(f"the {name.en}", f"{'la' if index == 0 else 'le'} {name.fr}", index == 0, False)
-    if name.fr.startswith("âge"):
-        subject = Phrase(subject.en, f"l'{name.fr}", False, False)
-    state = is_(subject, "past", Text(value.en, f"de {value.fr}"))
-    return framed(rng, say(subject, owner, state, _ground(rng)), in_year(rng))
+    state = is_(name, "past", Text(value.en, f"de {value.fr}"))
+    return framed(rng, say(name, owner, state, _ground(rng)), in_year(rng))
 
 
 def closure(rng: Random) -> Text:
     """``The directed cod fishery was closed in 1998 because of the decline in biomass.``"""
     fishery = _fishery(rng)
     change = of(_the(rng.choice(lx.QUANTITIES[:4])), "in")
-    cause = rng.choice(lx.CHANGES)
-    reason = of(_the(cause), "because of")
+    verbs, causes = rng.choice(((lx.CLOSING, lx.LOSSES), (lx.OPENING, lx.GAINS)))
+    reason = of(_the(rng.choice(causes)), "because of")
     return framed(
         rng,
-        say(fishery, done(rng.choice(lx.CLOSING), fishery, "past"), in_year(rng)),
+        say(fishery, done(rng.choice(verbs), fishery, "past"), in_year(rng)),
         Text(f"{reason.en} {change.en}", f"en raison {reason.fr} {change.fr}"),
     )
 
@@ -207,7 +203,8 @@ def closure(rng: Random) -> Text:
 def shut_since(rng: Random) -> Text:
     """``The commercial cod fishery has been closed since 1998 on Georges Bank.``"""
     fishery = _fishery(rng)
-    return framed(rng, say(fishery, done(rng.choice(lx.CLOSING), fishery, "perfect"), _ground(rng)), since_year(rng))
+    state = done_since(rng.choice(lx.CLOSING + lx.OPENING), fishery)
+    return framed(rng, say(fishery, state, _ground(rng)), since_year(rng))
 
 
 def advice(rng: Random) -> Text:
@@ -216,9 +213,9 @@ def advice(rng: Random) -> Text:
     share = percent(rng)
     cut = rng.choice(lx.CUTS)
     article = "an" if share.en.startswith(("8", "11%", "11.", "18")) else "a"
-    change = Text(f"{article} {share.en} {cut.en[0]}", f"une {cut.fr[0]} de {share.fr}")
-    target = of(_quantity(rng, lx.REMOVALS), "in")
-    negative = rng.random() < 0.2
+    negative = rng.random() < 0.2  # pas de hausse
+    change = Text(f"{article} {share.en} {cut.en[0]}", f"{'de' if negative else 'une'} {cut.fr[0]} de {share.fr}")
+    target = of(_quantity(rng, lx.LIMITED), "in")
     verb = does(rng.choice(lx.RECOMMENDING), actor, rng.choice(("past", "future")), negative=negative)
     return sentence(say(actor, verb, change, target))
 
@@ -235,8 +232,9 @@ def explanation(rng: Random) -> Text:
 def contrast(rng: Random) -> Text:
     """``The cod biomass increased in 2014, while the haddock catches declined.``"""
     first, second = _quantity(rng), _quantity(rng)
-    left = say(first, does(rng.choice(lx.DRIFTS), first, "past"), in_year(rng))
-    right = say(second, does(rng.choice(lx.DRIFTS), second, "past", negative=rng.random() < 0.3))
+    verbs, opposite = rng.sample((lx.FALLS, lx.RISES), 2)
+    left = say(first, does(rng.choice(verbs), first, "past"), in_year(rng))
+    right = say(second, does(rng.choice(opposite), second, "past", adverb=rng.choice(lx.ADVERBS)))
     link = rng.choice((Text("while", "tandis que"), Text("but", "mais"), None))
     return sentence(say(Text(f"{left.en},", f"{left.fr},"), link, right) if link else semicolon(left, right))
 
@@ -254,7 +252,7 @@ def ratio(rng: Random) -> Text:
 
 def schedule(rng: Random) -> Text:
     """``The trawl survey began on 3 May 2009 aboard the trawler.``"""
-    survey, vessel = _the(rng.choice(lx.SURVEYS)), _the(rng.choice(lx.VESSELS[:4]))
+    survey, vessel = _the(rng.choice(lx.SURVEYS)), _the(rng.choice(lx.VESSELS))
     start = rng.choice((Text("began", "a commencé"), Text("ended", "a pris fin")))
     aboard = of(vessel, "aboard")
     return framed(rng, say(survey, start, Text(aboard.en, f"à bord {aboard.fr}")), on_date(rng))
@@ -266,8 +264,8 @@ def estimation(rng: Random) -> Text:
     verb = rng.choice(lx.ESTIMATING)
     estimated = not_able(verb, subject) if rng.random() < 0.3 else done(verb, subject, "past")
     adjective = rng.choice(lx.EVIDENCE_KINDS)
-    basis = of(noun_phrase("the", rng.choice(lx.EVIDENCE), plural=True, adjective=adjective), "from")
-    owner = of(_the(rng.choice(lx.VESSELS + lx.ACTORS)))
+    basis = of(noun_phrase("the", rng.choice(lx.BASES), plural=True, adjective=adjective), "from")
+    owner = of(_actor(rng))
     return sentence(say(subject, estimated, Text(basis.en, f"à partir {basis.fr}"), owner))
 
 
@@ -277,7 +275,7 @@ def share_caught(rng: Random) -> Text:
     gear = noun_phrase("a", rng.choice(lx.GEAR))
     ending = ("e" if fleet.feminine else "") + ("s" if fleet.plural else "")
     equipped = Text(f"equipped with {gear.en}", f"équipé{ending} {of(gear).fr}")
-    quota = of(noun_phrase("the", lx.QUANTITIES[6], of_noun=rng.choice(lx.SPECIES)))
+    quota = of(noun_phrase("the", lx.QUOTA, of_noun=rng.choice(lx.SPECIES)))
     return framed(rng, say(fleet, equipped, does(lx.CATCH, fleet, "past"), percent(rng), quota), in_year(rng))
 
 
@@ -287,8 +285,8 @@ def nearly_all(rng: Random) -> Text:
     every = Text("nearly all", "presque toutes" if units.feminine else "presque tous")
     if rng.random() < 0.5:
         every, units = Text("most of", "la plupart"), Phrase(units.en, of(units).fr, units.feminine, True)
-    sampled = done(rng.choice(lx.COVERING), units, "past", negative=rng.random() < 0.2)
-    return framed(rng, say(every, units, _ground(rng), sampled), in_month(rng))
+    sampled = done(rng.choice(lx.COVERING), units, "past")
+    return framed(rng, say(every, units, _of_ground(rng), sampled), in_month(rng))
 
 
 def doubt(rng: Random) -> Text:
@@ -298,6 +296,9 @@ def doubt(rng: Random) -> Text:
         f"{'do' if actor.plural else 'does'} not know whether", f"{'ignorent' if actor.plural else 'ignore'} si"
     )
     return sentence(say(actor, knows, subject, does(rng.choice(lx.DRIFTS), subject, "future"), before_year(rng)))
+
+
+_BARE_AND_THE: tuple[Determiner, Determiner] = ("bare", "the")
 
 
 def _the(noun: Noun, plural: bool = False) -> Phrase:
@@ -320,6 +321,10 @@ def _fishery(rng: Random) -> Phrase:
 
 def _ground(rng: Random) -> Text:
     return rng.choice(lx.GROUNDS).where
+
+
+def _of_ground(rng: Random) -> Text:
+    return of(rng.choice(lx.GROUNDS).name)
 
 
 def _tonnes(rng: Random) -> Text:

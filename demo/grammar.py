@@ -46,7 +46,7 @@ class Noun:
 
 @dataclass(frozen=True, slots=True)
 class Adjective:
-    """An adjective: ``fr`` holds (masculine, feminine, masculine before a vowel); ``before`` the French noun or after."""
+    """An adjective: ``fr`` holds (masculine, feminine, masculine before a vowel); it may stand ``before`` the noun."""
 
     en: str
     fr: tuple[str, str, str]

@@ -1,11 +1,11 @@
 """Readers of word tables: one word a line, columns split by ``|``, regular inflections filled in.
 
-Nouns: ``English[/plural] | gender | French[/plural]``. Gender is ``m`` or ``f``, then ``=`` for singular only or ``+`` for
-plural only (the forms given are then plural). The first French word takes the plural, and every word marked ``*``;
+Nouns: ``English[/plural] | gender | French[/plural]``. Gender is ``m`` or ``f``, then ``=`` for singular only or ``+``
+for plural only (the forms given are then plural). The first French word takes the plural, and every word marked ``*``;
 ``~`` marks where an adjective goes when that is not the end.
 Adjectives: ``English | masculine [feminine [masculine before a vowel]] [| before]``.
 Verbs: ``base [past [participle]] | infinitive [singular plural participle future-stem]``, ``+`` for those with être.
-Places: ``preposition | English | preposition | French``.
+Places: ``preposition | English | preposition | French [| article of the French name, where missing]``.
 Texts: ``English | French``.
 """
 
@@ -65,13 +65,17 @@ def verb(line: str) -> Verb:
 
 def places(table: str) -> tuple[Place, ...]:
     """Read a table of places."""
-    rows = (_columns(line) for line in _lines(table))
-    return tuple(Place(Text(en, fr), Text(f"{where} {en}", f"{ou} {fr}")) for where, en, ou, fr in rows)
+    return tuple(_place(*_columns(line)) for line in _lines(table))
 
 
 def texts(table: str) -> tuple[Text, ...]:
     """Read a table of fixed expressions."""
     return tuple(Text(*_columns(line)) for line in _lines(table))
+
+
+def _place(preposition: str, en: str, french_preposition: str, fr: str, article: str = "") -> Place:
+    name = Text(en, f"{article} {fr}" if article else fr)
+    return Place(name, Text(f"{preposition} {en}", f"{french_preposition} {fr}"))
 
 
 def _lines(table: str) -> list[str]:

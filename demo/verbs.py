@@ -87,6 +87,11 @@ def infinitive(verb: Verb, french: str = "pour") -> Text:
     return Text(f"to {verb.en[0]}", elide(french, verb.infinitive) if french == "de" else f"{french} {verb.infinitive}")
 
 
+def done_since(verb: Verb, subject: Phrase) -> Text:
+    """Say what state the subject has been in since some time; French has the present there."""
+    return Text(done(verb, subject, "perfect").en, done(verb, subject, "present").fr)
+
+
 def relative_object(antecedent: Phrase, subject: Phrase, verb: Verb) -> Text:
     """Say what someone did to the antecedent; the participle agrees with it, as it stands before ``avoir``."""
     have = "ont" if subject.plural else "a"

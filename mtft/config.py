@@ -88,7 +88,7 @@ class DataConfig(Part):
         default=0.05,
         ge=0,
         le=1,
-        description="Fraction of source pieces the tokenizer may map to <unk>; above it: refused.",
+        description="Fraction of source pieces the tokenizer may not know; above it: refused.",
     )
     max_samples: Positive | None = Field(default=None, description="Number of training rows used; null: all.")
 
@@ -279,7 +279,7 @@ class Toleration(Part):
 
 
 class ClusterConfig(Part):
-    """Where the job runs. Nothing here changes what is learned or the job's name."""
+    """Where the job runs; no part of the job's name."""
 
     namespace: Annotated[str, Field(pattern=DNS_LABEL)] | None = Field(
         default=None, description="Kubernetes namespace; null: that of the kubeconfig context."

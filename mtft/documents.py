@@ -96,6 +96,14 @@ def parse_value(text: str, source: str) -> Any:
 class CoreDumper(yaml.SafeDumper):
     """Writes plain scalars that both YAML 1.1 and 1.2 readers read back as the same value."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Write text in double quotes where PyYAML would let a line separator other than newline be lost."""
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar(_TAG + "str", data, style=style)
+
+
+CoreDumper.add_representer(str, CoreDumper.represent_str)
+
 
 class _CoreLoader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML copies it on the first addition
@@ -160,7 +168,7 @@ def _compose(text: str, source: str) -> tuple[Any, dict[str, int]]:
         node = yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
         line = f"{source}:{error.problem_mark.line + 1}" if error.problem_mark else source
-        message = error.problem or "cannot be read"
+        message = ", ".join(filter(None, (error.context, error.problem)))
         if "'\\t'" in message:
             message = "a tab stands where YAML wants spaces"
         raise _refusal(line, f"is not YAML: {message}") from None

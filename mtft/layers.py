@@ -15,7 +15,6 @@ from mtft.legacy import translate
 from mtft.models import MODELS, suggest_key
 from mtft.paths import put
 
-
 # Nested values, and where the value at a dotted path comes from.
 Source = tuple[Mapping[str, Any], Callable[[str], str]]
 

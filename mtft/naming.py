@@ -3,8 +3,8 @@
 The canonical text is JSON that Python and Helm templates can both make, byte for byte:
 
 - compact (``,`` and ``:`` alone), keys sorted by code point, nulls and empty mappings kept;
-- text as UTF-8, not escaped but for ``"``, ``\\``, control characters (``\\b \\f \\n \\r \\t``, else ``\\u00xx``) and the
-  line separators U+2028 and U+2029 (``\\u2028``, ``\\u2029``), as Go does it without HTML escapes;
+- text as UTF-8, not escaped but for ``"``, ``\\``, control characters (``\\b \\f \\n \\r \\t``, else ``\\u00xx``)
+  and the line separators U+2028 and U+2029 (``\\u2028``, ``\\u2029``), as Go does it without HTML escapes;
 - every number as the nearest 64-bit float in its shortest form: no exponent from 1e-6 to below 1e21 and no ``.0``,
   else ``1e-7``, ``1e+21`` (RFC 8785, which Go's encoder follows);
 - left out: ``cluster`` and ``storage`` (placement) and ``chart``.

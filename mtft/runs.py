@@ -119,7 +119,7 @@ class Job:
     name: str
     model: str
     run_id: str
-    config_sha256: str
+    config_hash: str
     first_started: str
     attempts: tuple[Attempt, ...] = ()
     finished: bool = False
@@ -199,7 +199,7 @@ def claim(root: Path, job: Job) -> Job:
                 # Object-store volumes have no hard links; the job lock keeps a second claimer away there.
                 if path.exists():
                     return _present(root, job)
-                os.replace(beside, path)
+                beside.replace(path)
             elif not isinstance(error, FileExistsError):
                 raise
         files.sync_folder(path.parent)

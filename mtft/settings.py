@@ -183,7 +183,7 @@ def _stack(layers: Sequence[Layer], key: str | None) -> list[Source]:
 
 
 def _combine(stack: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"model": {}, "data": {}}
     origins = dict.fromkeys(fields(), BUILT_IN)
     for layer, origin in stack:
         overlay(values, layer)
@@ -200,9 +200,12 @@ def _where(stack: Sequence[Source]) -> Callable[[str], str | None]:
     """Return the function that tells where the strongest value at a path was written."""
 
     def where(path: str) -> str | None:
-        for values, origin in reversed(stack):
-            if look_up(values, path, default=stack) is not stack:
-                return origin(path)
+        around = path.partition("[")[0]
+        while around:
+            for values, origin in reversed(stack):
+                if look_up(values, around, default=stack) is not stack:
+                    return origin(path)
+            around = around.rpartition(".")[0]
         return None
 
     return where

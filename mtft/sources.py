@@ -114,7 +114,7 @@ def _expand_one(path: str) -> list[str]:
         if local.is_file():
             return [path]
         exists = local.exists()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _unreadable(path, error) from error
     if exists:
         raise InputError(f"{path}: not a regular file or folder; data are read more than once")

@@ -8,6 +8,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Tiny models gain nothing from threads, and the processes of one test share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,8 @@ from typing import NoReturn
 
 import pytest
 
-from tests.standins.text import Pair, lines_of, sentences
+from demo.corpus import Pair
+from tests.standins.text import generated_pairs, lines_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +37,7 @@ def require(part: str, reason: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def parallel_text() -> list[Pair]:
     """Four hundred distinct English-French sentence pairs."""
-    return sentences(400)
+    return generated_pairs(400)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,8 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.method == "full":
         _open_all(base)
-        return base
+        opened: nn.Module = base
+        return opened
     for parameter in base.parameters():
         parameter.requires_grad_(False)
     if config.train.gradient_checkpointing:
@@ -34,7 +35,7 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
     targets = list(card.lora_targets) if config.lora.target_modules == "auto" else list(config.lora.target_modules)
     pattern = target_pattern(targets)
     _check_targets(base, pattern, targets)
-    model = get_peft_model(base, _lora_config(config, pattern), autocast_adapter_dtype=True)
+    model: nn.Module = get_peft_model(base, _lora_config(config, pattern), autocast_adapter_dtype=True)
     check_fp32(model)
     return model
 
@@ -81,7 +82,8 @@ def _check_targets(base: nn.Module, pattern: str, targets: list[str]) -> None:
     found = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules() if re.fullmatch(pattern, name)}
     missing = [target for target in targets if target not in found]
     if missing:
-        known = sorted({name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)})
+        linear = (name for name, module in base.named_modules() if isinstance(module, nn.Linear))
+        known = sorted({name.rsplit(".", 1)[-1] for name in linear})
         raise InputError(
             f"lora.target_modules names {', '.join(missing)}, which no encoder or decoder layer has; "
             f"allowed: {', '.join(name for name in known if name != 'lm_head')}"

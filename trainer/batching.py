@@ -52,6 +52,7 @@ def make_budget(train: TrainConfig, source_lengths: Rows, target_lengths: Rows, 
     if train.tokens_per_batch is not None:
         step_tokens = float(train.tokens_per_batch)
     else:
+        assert train.batch_size is not None, "the schema asks for one of the two"
         step_tokens = train.batch_size * train.gradient_accumulation * processes * mean_tokens
     rounds = max(1, math.ceil(step_tokens / processes / train.micro_batch_tokens))
     bins_per_step = rounds * processes

@@ -32,9 +32,7 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-def collate(
-    sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, pad_id: int, start_id: int
-) -> Batch:
+def collate(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, pad_id: int, start_id: int) -> Batch:
     """Pad on the right and build the decoder's input.
 
     The decoder input is made here, from the true ids: the model's own shift would trust the last token

@@ -68,8 +68,8 @@ class Encoder:
             InputError: a label row does not open with the target's language token or close with EOS.
         """
         source_ids, source_cut = self.encode_sources(sources, source_lang, target_lang)
-        long_targets: list[list[int]] = self.tokenizer(text_target=targets, truncation=False, verbose=False)["input_ids"]
-        target_ids, target_cut = self._cut(long_targets, self.max_target_length)
+        labels: list[list[int]] = self.tokenizer(text_target=targets, truncation=False, verbose=False)["input_ids"]
+        target_ids, target_cut = self._cut(labels, self.max_target_length)
         self._check_labels(target_ids, target_lang)
         unknown_id = self.tokenizer.unk_token_id
         special = 1 if language_id(self.card, self.tokenizer, source_lang) is None else 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +20,8 @@ from trainer.encoding import Encoder
 from trainer.generation import Decoding, Segment, translate
 from trainer.loop import autocast, forward
 from trainer.loss import token_losses
+from trainer.pairs import Pair, direction_name
 from trainer.rows import TokenRows
-
-Direction = tuple[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """One held-out sentence pair, in the direction it is translated."""
-
-    source: str
-    reference: str
-    direction: Direction
-    document: str | None
-
-    @property
-    def segment(self) -> Segment:
-        """What the model is given."""
-        return Segment(self.source, self.direction)
-
-
-def direction_name(direction: Direction) -> str:
-    """Return ``en-fr`` for ("en", "fr")."""
-    return "-".join(direction)
-
-
-def evenly(count: int, most: int | None) -> list[int]:
-    """Return at most ``most`` of ``count`` positions, spread evenly and always the same."""
-    if most is None or count <= most:
-        return list(range(count))
-    return [index * count // most for index in range(most)]
 
 
 @torch.no_grad()
@@ -89,7 +61,7 @@ def translate_pairs(
     model: nn.Module, encoder: Encoder, pairs: Sequence[Pair], decoding: Decoding, world: World
 ) -> tuple[list[str], dict[str, float]]:
     """Translate pairs; also return, per direction, the share that ran into the length limit."""
-    hypotheses = translate(model, encoder, [pair.segment for pair in pairs], decoding, world)
+    hypotheses = translate(model, encoder, [Segment(pair.source, pair.direction) for pair in pairs], decoding, world)
     limits = {}
     for direction in sorted({pair.direction for pair in pairs}):
         hit = [h.truncated for h, pair in zip(hypotheses, pairs, strict=True) if pair.direction == direction]
@@ -101,7 +73,7 @@ def dev_metric(scores: dict[str, Any], metric: str) -> float:
     """Return one number to compare evaluations by: NLL, or BLEU/chrF averaged over the directions."""
     if metric == "nll":
         return float(scores["nll"])
-    values = [direction[metric] for direction in scores["directions"].values()]
+    values: list[float] = [direction[metric] for direction in scores["directions"].values()]
     return sum(values) / len(values)
 
 

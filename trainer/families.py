@@ -36,9 +36,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "m2m100": Family(model_type="m2m_100", tokenizers=("M2M100Tokenizer",), language_token="__{}__"),
-    "mbart50": Family(
-        model_type="mbart", tokenizers=("MBart50Tokenizer", "MBart50TokenizerFast"), language_token="{}"
-    ),
+    "mbart50": Family(model_type="mbart", tokenizers=("MBart50Tokenizer", "MBart50TokenizerFast"), language_token="{}"),
     "marian": Family(model_type="marian", tokenizers=("MarianTokenizer",), language_token=None),
 }
 

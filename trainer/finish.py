@@ -11,7 +11,7 @@ from typing import Any
 from mtft import files, runs
 from mtft.config import Config
 from trainer import evaluation, report
-from trainer.evaluation import Pair
+from trainer.pairs import Pair
 from trainer.run import Run
 from trainer.state import State
 

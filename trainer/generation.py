@@ -133,8 +133,7 @@ def _translate_batch(
     eos = model.config.eos_token_id
     texts = encoder.decode(rows)
     return {
-        index: Hypothesis(text, eos not in ids)
-        for index, text, ids in zip(batch.indices, texts, rows, strict=True)
+        index: Hypothesis(text, eos not in ids) for index, text, ids in zip(batch.indices, texts, rows, strict=True)
     }
 
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, BitsAndBytesConfig, 
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
+from trainer.adapters import base_of
 from trainer.distributed import World
 from trainer.families import family_of
 
@@ -49,7 +50,7 @@ def choose_precision(config: Config, device: torch.device) -> torch.dtype:
     if wanted == "auto":
         return torch.bfloat16 if has_bf16 else torch.float32
     if wanted == "fp16" and device.type == "cpu":
-        raise InputError("train.precision is 'fp16', but this process computes on a CPU. Allowed here: auto, fp32, bf16.")
+        raise InputError("train.precision is 'fp16', but this process computes on a CPU. Allowed: auto, fp32, bf16.")
     if wanted == "bf16" and device.type == "cuda" and not has_bf16:
         name = torch.cuda.get_device_name(device)
         raise InputError(f"train.precision is 'bf16', but {name} has no bf16. Allowed here: auto, fp32, fp16.")
@@ -82,7 +83,7 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
     try:
         model, report = AutoModelForSeq2SeqLM.from_pretrained(source, **arguments)
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"the base model of {card.key} could not be loaded from {source}: {_first_line(error)}") from error
+        raise _unreadable(card, source, error) from error
     if report["missing_keys"] or report.get("mismatched_keys"):
         missing = sorted(map(str, [*report["missing_keys"], *report.get("mismatched_keys", [])]))
         raise InputError(f"{source} is no complete checkpoint: {len(missing)} weights are missing, first {missing[0]}")
@@ -110,7 +111,7 @@ def check_tied(model: nn.Module) -> None:
     Raises:
         InputError: naming the two weights that should be one.
     """
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = base_of(model)
     if not inner.config.tie_word_embeddings:
         return
     core = inner.model
@@ -129,7 +130,7 @@ def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:
     try:
         settings: Any = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"the base model of {card.key} could not be read from {source}: {_first_line(error)}") from error
+        raise _unreadable(card, source, error) from error
     expected = family_of(card).model_type
     if settings.model_type != expected:
         raise InputError(
@@ -160,5 +161,6 @@ def _place(device: torch.device) -> int | str:
     return device.index if device.type == "cuda" else "cpu"
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _unreadable(card: ModelCard, source: str, error: Exception) -> InputError:
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(f"the base model of {card.key} could not be read from {source}: {reason}")

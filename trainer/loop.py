@@ -78,7 +78,7 @@ class Loop:
         self.dtype = dtype
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(config, self.parameters, world.device)
-        self.scheduler: LRScheduler | None = None
+        self.scheduler: LRScheduler | None = None  # set by start()
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
         self.wrapped = wrap(model, world)
 

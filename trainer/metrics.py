@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest
 
 _REPEATS = 4
@@ -105,7 +107,7 @@ def compare(
         test_type="bs",
         n_samples=samples,
     )
-    _, results = test()
+    results: dict[str, Any] = test()[1]
     found = {}
     for name, key in (("bleu", "BLEU"), ("chrf", "chrF2")):
         base_result, tuned_result = results[key]

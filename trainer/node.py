@@ -14,7 +14,7 @@ from trainer.processes import STOP_SECONDS
 from trainer.reasons import FOLDER_VARIABLE
 
 # Set by the operator for its own idea of a process group; torchrun and its ranks get theirs from the command line.
-_OPERATOR_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+_OPERATOR_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -47,8 +47,9 @@ class Node:
         rank, host, port = (environment.get(name, "") for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
         if not (rank.isdigit() and int(rank) < cluster.nodes and host and port):
             raise InputError(
-                f"cluster.nodes is {cluster.nodes}, so RANK (0 to {cluster.nodes - 1}), MASTER_ADDR and MASTER_PORT must "
-                f"be set as the training operator does; got RANK={rank!r}, MASTER_ADDR={host!r}, MASTER_PORT={port!r}"
+                f"cluster.nodes is {cluster.nodes}, so RANK (0 to {cluster.nodes - 1}), MASTER_ADDR and MASTER_PORT "
+                f"must be set, as the training operator does; got RANK={rank!r}, MASTER_ADDR={host!r}, "
+                f"MASTER_PORT={port!r}"
             )
         return cls(rank=int(rank), nodes=cluster.nodes, processes=processes, master=(host, port))
 
@@ -86,7 +87,7 @@ def child_environment(environment: Mapping[str, str], reasons: Path, processes: 
         if name not in _OPERATOR_VARIABLES and not name.startswith("PET_")
     }
     kept.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // processes)))
-    return kept | {"PYTHONUNBUFFERED": "1", FOLDER_VARIABLE: str(reasons)}
+    return kept | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: str(reasons)}
 
 
 def available_cpus() -> int:

@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
+from mtft import files
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
+from trainer.processes import end_with_parent
 from trainer.reasons import guard
 
 
 def main(arguments: list[str]) -> int:
     """Read, check, split and tokenise the data of a run, once, before any rank starts."""
+    end_with_parent()
     parser = argparse.ArgumentParser(prog="python -m trainer.preparation", description=main.__doc__)
-    parser.add_argument("--run-dir", type=Path, required=True, help="run directory with its config.yaml")
-    paths = RunPaths.of(parser.parse_args(arguments).run_dir)
+    parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder, with its config.yaml")
+    options = parser.parse_args(arguments)
     with guard(rank=0):
-        from trainer.prepare import prepare
-
-        prepare(resolve(load_document(paths.config)).config, paths)
+        prepare_run(RunPaths.of(options.run_dir))
     return 0
+
+
+def prepare_run(paths: RunPaths) -> None:
+    """Prepare the data of a run, note where it lies and copy the list of dropped rows to the run.
+
+    Raises:
+        InputError: the data, the tokenizer or the storage cannot be used.
+    """
+    from trainer.encoding import Encoder
+    from trainer.families import load_tokenizer
+    from trainer.prepare import prepare
+    from trainer.run import remember_prepared
+
+    resolved = resolve(load_document(paths.config))
+    config, card = resolved.config, resolved.card
+    tokenizer = load_tokenizer(card, config.model.path or card.base, config.model.revision)
+    encoder = Encoder(
+        card,
+        tokenizer,
+        max_source_length=config.train.max_source_length,
+        max_target_length=config.train.max_target_length,
+    )
+    prepared = prepare(config, card, encoder, paths.root)
+    with files.replacing(paths.rejected) as beside:
+        shutil.copyfile(prepared.folder / "rejected.jsonl", beside)
+    remember_prepared(paths, prepared)
 
 
 if __name__ == "__main__":

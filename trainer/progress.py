@@ -47,7 +47,7 @@ class Reporter:
         self.quiet = quiet
         self._window: list[StepResult] = []
         self._step_seconds = 0.0
-        self._writer = SummaryWriter(str(tensorboard)) if tensorboard and not quiet else None  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(tensorboard)) if tensorboard and not quiet else None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -60,7 +60,7 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()
 
     def say(self, text: str) -> None:
         """Print one line for the person."""
@@ -131,7 +131,7 @@ class Reporter:
             out.write(json.dumps({**line, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
         if self._writer is not None:
             for name, value in _numbers(line):
-                self._writer.add_scalar(f"{group}/{name}", value, line["step"])  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{group}/{name}", value, line["step"])
 
     def _show(self, state: State, line: dict[str, Any]) -> None:
         if not sys.stdout.isatty():

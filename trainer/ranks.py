@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     """Run torchrun; return 0, 1 for a failed rank, 143 when it was told to stop or other nodes are gone."""
     end_with_parent()
     # The supervisor says what happened; torchrun's own warnings would say it twice.
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")
+    logging.disable(logging.ERROR)
     from torch.distributed import DistNetworkError, DistStoreError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     error: str | None = None
     code = exit_codes.FAILED
     try:
-        run(parse_args(arguments[1:]))
+        run(parse_args(arguments[1:]))  # type: ignore[no-untyped-call]
         return exit_codes.DONE
     except ChildFailedError as failed:
         statuses = {str(rank): failure.exitcode for rank, failure in failed.failures.items()}

@@ -106,9 +106,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def verdict(
-    reasons: Sequence[Reason], torchrun_status: int, local_world_size: int, world_size: int
-) -> tuple[int, str]:
+def verdict(reasons: Sequence[Reason], torchrun_status: int, local_world_size: int, world_size: int) -> tuple[int, str]:
     """Return the exit code of this node's attempt and why.
 
     Args:
@@ -124,7 +122,7 @@ def verdict(
     if crashed := [reason for reason in killed if -reason.exit_code in CRASHES]:
         return exit_codes.FAILED, _line(crashed[0])
     aborted = [reason for reason in killed if reason.exit_code == -signal.SIGABRT]
-    lost = [reason for reason in reasons if reason.kind in ("preempted", "peer_lost", "killed") and reason not in aborted]
+    lost = [each for each in reasons if each.kind in ("preempted", "peer_lost", "killed") and each not in aborted]
     # NCCL's watchdog aborts a rank whose peer is gone: an abort is only our own where no peer can be missing.
     if aborted and not lost and world_size == local_world_size:
         return exit_codes.FAILED, _line(aborted[0])
@@ -228,4 +226,6 @@ def _is_consequence(reason: Reason) -> bool:
 
 
 def _line(reason: Reason) -> str:
-    return f"rank {reason.rank}: {reason.message}" if reason.kind in ("error", "killed", "peer_lost") else reason.message
+    if reason.kind in ("error", "killed", "peer_lost"):
+        return f"rank {reason.rank}: {reason.message}"
+    return reason.message

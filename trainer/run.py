@@ -13,7 +13,7 @@ from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
-from trainer.evaluation import Pair, evenly
+from trainer.pairs import Pair, evenly
 from trainer.store import Prepared, open_prepared
 
 # What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.

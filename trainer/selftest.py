@@ -13,10 +13,11 @@ _IMPORTS = ("torch", "transformers", "peft", "datasets", "sentencepiece", "sacre
 
 def self_test(root: Path) -> int:
     """Print one line per check; return 0, or 2 when something the trainer needs is missing."""
-    imported = all([_import(name) for name in _IMPORTS])
-    if imported:
+    results = [_import(name) for name in _IMPORTS]
+    if results[0]:
         _cuda()
-    return exit_codes.DONE if _writable(root) and imported else exit_codes.BAD_INPUT
+    results.append(_writable(root))
+    return exit_codes.DONE if all(results) else exit_codes.BAD_INPUT
 
 
 def _import(name: str) -> bool:

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
 from mtft import files
@@ -22,15 +21,15 @@ from trainer.batching import make_budget
 from trainer.checkpoints import Checkpoints, load_weights
 from trainer.distributed import World
 from trainer.encoding import Encoder
-from trainer.evaluation import Pair
 from trainer.export import all_finite, export
 from trainer.families import load_tokenizer
 from trainer.generation import Decoding
 from trainer.loading import choose_precision, load_base
 from trainer.loop import Loop, StepResult
-from trainer.run import Run
+from trainer.pairs import Pair, evenly
 from trainer.progress import Reporter
 from trainer.rows import TokenRows
+from trainer.run import Run
 from trainer.state import State, steps_of
 
 # Both ask for the same: finish the step, save, leave. torchrun passes SIGTERM on to its workers.
@@ -47,8 +46,6 @@ class Session:
     """
 
     def __init__(self, run: Run, world: World) -> None:
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
         self.run_info = run
         self.config: Config = run.config
         self.card: ModelCard = run.card
@@ -148,7 +145,7 @@ class Session:
 
     def _dev_scores(self) -> dict[str, Any]:
         settings = self.config.eval
-        chosen = evaluation.evenly(len(self.dev_rows), settings.max_nll_rows)
+        chosen = evenly(len(self.dev_rows), settings.max_nll_rows)
         nll = evaluation.mean_nll(
             self.model,
             self.dev_rows,
@@ -183,9 +180,7 @@ class Session:
             self.reporter.say(f"the best dev score was at step {state.best.step}: its weights are taken")
         if not all_finite(self.model):
             raise Diverged("training diverged: a trained weight is not a finite number. Lower train.learning_rate.")
-        texts, limits = evaluation.translate_pairs(
-            self.model, self.encoder, self.test_pairs, self.decoding, self.world
-        )
+        texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)
         if self.world.is_main:
             outcome = finish.judge(self.config, self.test_pairs, base_outputs, texts)
             self.reporter.evaluation(state.step, "test", {"directions": outcome.tuned, "length_limit": limits})

@@ -95,7 +95,7 @@ class Supervisor:
         flags = {"storage.root": str(request.root.absolute())} if request.root else {}
         resolved = resolve(document, model=request.model, flags=flags)
         self.config, self.card = resolved.config, resolved.card
-        self.config_sha256 = config_hash(document)
+        self.config_hash = config_hash(document, request.model)
         self.root = Path(self.config.storage.root).absolute()
         self.node = Node.of(self.config.cluster, os.environ)
         for note in resolved.notes:
@@ -114,7 +114,7 @@ class Supervisor:
         """Run an attempt as node 0, which alone writes the job's record."""
         job = self._job() or self._claim()
         paths = self._paths(job)
-        if job.config_sha256 != self.config_sha256:
+        if job.config_hash != self.config_hash:
             raise InputError(
                 f"job {job.name} was started with another configuration (run {job.run_id}); "
                 "give this one a --job name of its own"
@@ -167,7 +167,7 @@ class Supervisor:
                 "dev": provenance.data_identity(config.data.dev),
                 "test": provenance.data_identity(config.data.test),
             },
-            "config_sha256": self.config_sha256,
+            "config_hash": self.config_hash,
             "code_sha256": provenance.code_hash(),
             "base": provenance.base_identity(self.card.base, config.model.path, revision),
         }
@@ -176,7 +176,7 @@ class Supervisor:
             model=request.model,
             # The job is part of the hash: two jobs of one second never share a folder.
             run_id=new_run_id(provenance.text_hash(request.job, json.dumps(parts))),
-            config_sha256=self.config_sha256,
+            config_hash=self.config_hash,
             first_started=now(),
         )
         paths = self._paths(job)
@@ -226,9 +226,12 @@ class Supervisor:
         environment = child_environment(os.environ, folder, node.processes)
         status = run(command, environment, self.stop, self.console.write)
         statuses = _read_statuses(status_file)
-        known = [read_reason(folder, rank) for rank in node.ranks]
-        silent = [from_status(rank, statuses[rank]) for rank in node.ranks if known[rank - node.ranks[0]] is None and rank in statuses]
-        reasons = [reason for reason in known if reason] + silent
+        reasons = []
+        for rank in node.ranks:
+            if reason := read_reason(folder, rank):
+                reasons.append(reason)
+            elif rank in statuses:
+                reasons.append(from_status(rank, statuses[rank]))
         code, text = verdict(reasons, status, node.processes, node.world_size)
         if code == exit_codes.DONE and node.rank == 0 and not paths.finished.exists():
             code, text = exit_codes.FAILED, f"every rank ended well, but {paths.finished.name} is missing"

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import warnings
 from pathlib import Path
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-from trainer.distributed import joined_world
-from trainer.run import open_run
 from trainer.processes import end_with_parent
+from trainer.quiet import quiet_libraries
 from trainer.reasons import guard
-from trainer.session import Session
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,7 +22,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder")
     options = parser.parse_args(arguments)
     with guard():
-        warnings.filterwarnings("ignore", category=FutureWarning)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        quiet_libraries()
+        # Inside the guard: a library that cannot be loaded is a reason too.
+        from trainer.distributed import joined_world
+        from trainer.run import open_run
+        from trainer.session import Session
+
         run = open_run(options.run_dir)
         with joined_world(run.config) as world:
             Session(run, world).run()

@@ -86,12 +86,12 @@ def cached_standin(model: str, *, lines: Sequence[str], size: str = "tiny", seed
 
     The folder is shared by later runs: read it, do not write into it.
     """
-    key = _card(model).key
+    base = _card(model)
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "mtft" / "standins" / f"{key}-{size}-{_fingerprint(key, lines, size, seed)}"
+    folder = root / "mtft" / "standins" / f"{base.key}-{size}-{_fingerprint(base, lines, size, seed)}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        build_standin(key, folder, lines=lines, size=size, seed=seed)
+        build_standin(base.key, folder, lines=lines, size=size, seed=seed)
     return folder
 
 
@@ -151,7 +151,8 @@ def _geometry(base: ModelCard, size: str) -> Geometry:
 
 def _write_weights(folder: Path, seed: int) -> None:
     config = AutoConfig.from_pretrained(folder)
-    model = _random_model(config, seed).to(config.dtype)
+    published = config.dtype  # from_config overwrites it
+    model = _random_model(config, seed).to(published)
     with tempfile.TemporaryDirectory(dir=folder) as saved:
         model.save_pretrained(saved)
         weights = Path(saved, "model.safetensors").rename(folder / "model.safetensors")
@@ -161,7 +162,7 @@ def _write_weights(folder: Path, seed: int) -> None:
 def _random_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
         if config.model_type == "marian":
             # The published models have a trained bias; its entry for <pad>, which was added later, is zero.
             bias = model.get_buffer("final_logits_bias").normal_(std=0.5)
@@ -169,11 +170,11 @@ def _random_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     return model
 
 
-def _fingerprint(key: str, lines: Sequence[str], size: str, seed: int) -> str:
+def _fingerprint(base: ModelCard, lines: Sequence[str], size: str, seed: int) -> str:
     """Hash everything a stand-in depends on: arguments, library versions and the sources of the builder."""
     digest = hashlib.sha256()
     versions = (transformers.__version__, sentencepiece.__version__, torch.__version__)
-    for part in (*versions, key, size, str(seed), *lines):
+    for part in (*versions, str(base), size, str(seed), *lines):
         digest.update(part.encode() + b"\0")
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())

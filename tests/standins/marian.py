@@ -60,8 +60,6 @@ GENERATION: dict[str, Any] = {
     "renormalize_logits": True,
 }
 SPECIAL_TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-# The published vocabulary joins 32,000 source and 32,000 target pieces into 53,016.
-SIDE_SHARE = 32_000 / 53_016
 
 
 def write_tokenizer(
@@ -70,11 +68,10 @@ def write_tokenizer(
     """Write the tokenizer files; return the configuration that depends on the vocabulary.
 
     With ``fill_to`` unused entries bring the vocabulary to the published size and its special tokens to their ids.
-
     Both models see all lines; the target's is smaller, so the two sides split the same word differently.
     """
-    source = train_pieces(lines, int(pieces * SIDE_SHARE))
-    target = train_pieces(lines, int(pieces * SIDE_SHARE * 0.8))
+    source = train_pieces(lines, pieces)
+    target = train_pieces(lines, pieces * 4 // 5)
     (folder / "source.spm").write_bytes(source)
     (folder / "target.spm").write_bytes(target)
     tokens = sorted({*piece_names(source), *piece_names(target)}, key=_dictionary_order)

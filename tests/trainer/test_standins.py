@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+from demo.corpus import Pair, write_jsonl
 from mtft.errors import InputError
 from mtft.files import sha256_file
 from mtft.models import MODELS
+from tests.conftest import require
+from tests.standins.__main__ import main
 from tests.standins.build import FAMILIES, build_standin, cached_standin, write_files
-from tests.standins.text import Pair, lines_of
+from tests.standins.text import lines_of
 
 Standins = Callable[[str], Path]
 
@@ -37,9 +41,8 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def load(folder: Path) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(folder)
-    return model
+def load(folder: Path) -> Any:
+    return AutoModelForSeq2SeqLM.from_pretrained(folder)
 
 
 class TestCheckpoint:
@@ -84,10 +87,13 @@ class TestCheckpoint:
         folder = standins(family)
         model = load(folder).float().train()
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        if codes := MODELS["mbart50_mmt_fr"].language_codes if family == "mbart50" else {"en": "en", "fr": "fr"}:
-            tokenizer.src_lang, tokenizer.tgt_lang = codes["en"], codes["fr"]
-        sources, targets = zip(*parallel_text[:8], strict=True)
-        batch = tokenizer(list(sources), text_target=list(targets), padding=True, return_tensors="pt")
+        codes = next(card.language_codes for card in MODELS.values() if card.family == family)
+        tokenizer.src_lang, tokenizer.tgt_lang = codes.get("en"), codes.get("fr")
+        sources, targets = (
+            [pair.source_en for pair in parallel_text[:8]],
+            [pair.target_fr for pair in parallel_text[:8]],
+        )
+        batch = tokenizer(sources, text_target=targets, padding=True, return_tensors="pt")
         batch["labels"][batch["labels"] == tokenizer.pad_token_id] = -100
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         torch.manual_seed(0)
@@ -170,7 +176,7 @@ class TestRealSize:
         assert {token: tokenizer.convert_tokens_to_ids(token) for token in special} == special
 
 
-class TestCommandAndCache:
+class TestBuilding:
     def test_a_cached_standin_is_built_once_for_its_arguments(
         self, tmp_path: Path, parallel_text: list[Pair], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -209,3 +215,28 @@ class TestCommandAndCache:
         with pytest.raises(ZeroDivisionError):
             build_standin("marian", tmp_path / "new", lines=["The captain counted the cod."])
         assert not list(tmp_path.iterdir())
+
+    def test_the_command_trains_on_a_data_file(self, tmp_path: Path, parallel_text: list[Pair]) -> None:
+        data = tmp_path / "data.jsonl.gz"
+        write_jsonl(data, parallel_text[:100])
+        assert main(["opus_mt_fr_en", str(tmp_path / "new"), "--text", str(data), "--pieces", "300"]) == 0
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "new")
+        assert (tokenizer.source_lang, tokenizer.target_lang) == ("fr", "en")
+        assert 250 < len(tokenizer) < 350
+
+    def test_the_command_reports_a_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        absent = tmp_path / "absent.jsonl"
+        assert main(["marian", str(tmp_path / "new"), "--text", str(absent)]) == 2
+        assert str(absent) in capsys.readouterr().err
+
+
+class TestMissingParts:
+    def test_a_missing_part_skips_or_fails_as_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MTFT_REQUIRE", "helm, real-data")
+        with pytest.raises(pytest.fail.Exception, match="real-data is required by MTFT_REQUIRE: not here"):
+            require("real-data", "not here")
+        with pytest.raises(pytest.skip.Exception, match="kubelet: not here"):
+            require("kubelet", "not here")
+        monkeypatch.delenv("MTFT_REQUIRE")
+        with pytest.raises(pytest.skip.Exception):
+            require("real-data", "not here")

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from demo.corpus import Pair
 from tests.standins.build import FAMILIES
 from tests.standins.m2m100 import LANGUAGE_TOKENS
-from tests.standins.text import Pair
 
 Standins = Callable[[str], Path]
 Encoded = list[list[int]]
@@ -120,14 +121,17 @@ class TestEncoding:
         french = [pair.target_fr for pair in parallel_text]
         assert tokenizer(french)["input_ids"] != tokenizer(text_target=french)["input_ids"]
 
-    def test_our_text_has_no_unknown_piece_and_survives_the_round_trip(
+    def test_our_text_has_no_unknown_piece_and_comes_back_in_nfkc(
         self, family: str, standins: Standins, parallel_text: list[Pair]
     ) -> None:
         tokenizer = tokenizer_of(standins(family), family)
         sources, labels = encode(tokenizer, parallel_text)
         assert not any(tokenizer.unk_token_id in ids for ids in sources + labels)
         decoded = tokenizer.batch_decode(labels, skip_special_tokens=True)
-        assert [text.strip() for text in decoded] == [pair.target_fr for pair in parallel_text]
+        # NFKC makes the no-break space before % a plain one; no model of these families can write it.
+        assert [text.strip() for text in decoded] == [
+            unicodedata.normalize("NFKC", pair.target_fr) for pair in parallel_text
+        ]
 
     def test_mbart50_without_a_target_language_silently_takes_the_source(self, standins: Standins) -> None:
         tokenizer = AutoTokenizer.from_pretrained(standins("mbart50"), src_lang="en_XX")

@@ -1,0 +1,69 @@
+# Everything runs from a fresh clone with Python 3.11+ and make: the first target that needs them installs
+# uv and, with it, exactly what uv.lock pins.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mtft
+UV_VERSION := 0.13.8
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -q
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+# Start-up is mostly loading modules: let Python keep what it compiled.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPATH := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo real real-short test e2e check format generate bench setup clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## Install everything into .venv
+
+demo: .venv/.ready ## Train a small base, fine-tune it on another sub-domain, show the gain (5 minutes)
+	@$(PYTHON) -m demo
+
+real: .venv/.ready ## Fine-tune stand-ins of all five models on real sentences (MTFT_REAL_DATA)
+	@$(PYTHON) -m benchmarks.real
+
+real-short: .venv/.ready
+	@$(PYTHON) -m benchmarks.real --short
+
+test: check ## Format, lint, types, generated files, then every test but the end-to-end ones
+	$(PYTEST) tests --ignore=tests/e2e
+
+e2e: .venv/.ready ## The README's own commands, from data to a loaded adapter, and the short real run
+	$(PYTEST) tests/e2e
+	@$(MAKE) --no-print-directory real-short
+
+check: .venv/.ready ## Format, lint, types, import rules, stale generated files
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+	$(PYTHON) -m mtft.reference --check
+
+format: .venv/.ready ## Format the code
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+generate: .venv/.ready ## Write docs/reference.md and the JSON Schema again
+	$(PYTHON) -m mtft.reference
+
+bench: .venv/.ready ## Measure: start-up, padding, throughput beside the stock trainer, memory of the data path
+	$(PYTHON) -m benchmarks
+
+clean: ## Remove what demo and real wrote
+	rm -rf build
+
+.venv/.ready: pyproject.toml uv.lock $(UV)
+	@$(UV) sync --locked --all-extras --quiet --compile-bytecode
+	@touch $@
+
+$(UV):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mtft needs Python 3.11 or later; python3 is $$(python3 --version 2>&1)"; exit 2; }
+	@python3 -m venv $(CACHE)/uv-$(UV_VERSION) || \
+	  { echo "python3 cannot make virtual environments: on Debian, apt-get install python3-venv"; exit 2; }
+	@$(CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet uv==$(UV_VERSION)

@@ -1,0 +1,56 @@
+"""The local backend: the trainer on this machine, started as a pod would start it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from mtft import exit_codes
+from mtft.errors import InputError
+
+# Each is passed on once; the trainer saves, leaves, and is killed by a second one.
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def command(config: Path, model: str, job: str, root: Path) -> list[str]:
+    """Return the command of one attempt; ``--attended`` because a person starts each."""
+    trainer = [sys.executable, "-m", "trainer", "--config", str(config), "--model", model, "--job", job]
+    return [*trainer, "--root", str(root), "--attended"]
+
+
+def start(trainer: Sequence[str]) -> int:
+    """Run the trainer to its end and return the launcher's exit code.
+
+    Raises:
+        InputError: the training libraries are not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("--backend local trains here and needs the training libraries: pip install 'mtft[train]'")
+    received: list[int] = []
+    # Its own session: Ctrl-C reaches this process alone, which passes it on once.
+    # A module in the current folder must not stand in for one of ours.
+    child = subprocess.Popen(trainer, start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    before = {each: signal.signal(each, pass_on) for each in _PASSED_ON if signal.getsignal(each) != signal.SIG_IGN}
+    try:
+        return exit_code(child.wait(), interrupted=bool(received))
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def exit_code(trainer: int, *, interrupted: bool) -> int:
+    """Return the launcher's exit code for the trainer's."""
+    if trainer in (exit_codes.DONE, exit_codes.BAD_INPUT):
+        return trainer
+    return exit_codes.INTERRUPTED if interrupted else exit_codes.FAILED

@@ -1,0 +1,54 @@
+"""What a verb prints: an aligned table for people, JSON or YAML for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
+    """Print rows that share their columns as a table, or as a JSON or YAML list."""
+    if output_format == "table":
+        print(table(rows))
+    else:
+        print_document(list(rows), output_format)
+
+
+def print_document(document: Any, output_format: str) -> None:
+    """Print one document as JSON or YAML."""
+    if output_format == "json":
+        print(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    import yaml
+
+    from mtft.documents import CoreDumper
+
+    print(yaml.dump(document, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120), end="")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as aligned columns under upper-case heads; numbers to the right."""
+    if not rows:
+        return "(nothing)"
+    columns = list(rows[0])
+    cells = [[cell(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    right = [all(isinstance(row[column], int | float) for row in rows) for column in columns]
+    lines = [[column.upper() for column in columns], *cells]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def cell(value: Any) -> str:
+    """Return a value as a person writes it in a configuration."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False)

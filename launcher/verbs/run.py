@@ -1,0 +1,130 @@
+"""``mtft-launch run``: tune one model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import secrets
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import add_config_arguments, resolve_arguments
+from mtft import exit_codes
+from mtft.errors import InputError
+
+if TYPE_CHECKING:
+    from mtft.config import Config
+
+EXAMPLE = "mtft-launch run --backend local --model opus_mt_en_fr --data train.jsonl.gz --processes 2"
+_JOB = r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add_config_arguments(parser)
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--backend", choices=("kubernetes", "local"), default="kubernetes", help="where to train (default: kubernetes)"
+    )
+    group.add_argument("--processes", type=_count, metavar="N", help="training processes on each node")
+    group.add_argument("--model-path", type=Path, metavar="DIR", help="local folder of the base checkpoint")
+    name = group.add_mutually_exclusive_group()
+    name.add_argument("--job", type=_job, metavar="NAME", help="name of the job (default: made from the configuration)")
+    name.add_argument("--rerun", action="store_true", help="a new run, even if this configuration has one")
+    group.add_argument("--dry-run", action="store_true", help="print what would be started and start nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the job and follow it to its end; the same configuration and data continue the same run."""
+    if args.backend == "kubernetes":
+        raise InputError("the kubernetes backend is not built yet; use --backend local")
+    if args.processes is not None:
+        args.sets.append(f"cluster.processes_per_node={args.processes}")
+    if args.model_path is not None:
+        args.sets.append(f"model.path={json.dumps(str(args.model_path))}")
+    return _run_here(args)
+
+
+def _run_here(args: argparse.Namespace) -> int:
+    from launcher.backends import local
+    from mtft import files
+    from mtft.naming import config_hash, job_name
+    from mtft.runs import jobs_folder
+    from mtft.settings import merge
+
+    document, resolved = resolve_arguments(args)
+    document = merge(document, flags=_local_facts(resolved.config))
+    model = resolved.card.key
+    nonce = secrets.token_hex(4) if args.rerun else None
+    job = args.job or job_name("", model, config_hash(document, model, nonce=nonce))
+    given = resolved.origins["storage.root"] != "built-in"
+    root = Path(resolved.config.storage.root if given else ".").absolute()
+    path = jobs_folder(root, model) / f"{job}.yaml"
+    command = local.command(path, model, job, root)
+    if args.dry_run:
+        _show(command, document, args.output_format)
+        return exit_codes.DONE
+    try:
+        files.write_text(path, _yaml(document))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
+        ) from error
+    return local.start(command)
+
+
+def _local_facts(config: Config) -> dict[str, Any]:
+    """Return what only this machine can say: absolute paths, so the job does not depend on the folder, and the data.
+
+    Raises:
+        InputError: a data file is missing.
+    """
+    from mtft.provenance import data_identity
+
+    facts: dict[str, Any] = {}
+    for name in ("train", "dev", "test"):
+        given = getattr(config.data, name)
+        if given is not None:
+            facts[f"data.{name}"] = _absolute(given) if isinstance(given, str) else [_absolute(each) for each in given]
+    if sha256 := data_identity(config.data.train, config.data.sha256):
+        facts["data.sha256"] = sha256
+    if config.model.path is not None:
+        facts["model.path"] = _absolute(config.model.path)
+    return facts
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def _show(command: list[str], document: dict[str, Any], output_format: str) -> None:
+    from launcher.output import print_document
+
+    if output_format == "table":
+        print(f"{shlex.join(command)}\n\n{_yaml(document)}", end="")
+    else:
+        print_document({"command": command, "document": document}, output_format)
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    import yaml
+
+    from mtft.documents import CoreDumper
+
+    return str(yaml.dump(dict(document), Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 1 or more")
+    return int(text)
+
+
+def _job(text: str) -> str:
+    if not re.fullmatch(_JOB, text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a job name; allowed: a to z, 0 to 9 and -, beginning with a letter, at most 50 characters"
+        )
+    return text

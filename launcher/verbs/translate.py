@@ -1,0 +1,68 @@
+"""``mtft-launch translate``: a finished adapter on lines or JSONL."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from mtft.errors import InputError
+
+EXAMPLE = """examples:
+  echo "The cod stock has recovered." | mtft-launch translate --model opus_mt_en_fr
+  mtft-launch translate --model m2m100_418m --source-lang fr notes.txt --to notes.en.txt
+  mtft-launch translate --model mbart50_mmt_fr rows.jsonl --to translated.jsonl
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's options."""
+    parser.epilog = EXAMPLE
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("input", nargs="?", default="-", help="text or JSONL file; - or nothing: standard input")
+    parser.add_argument("--model", required=True, help="model key; `mtft-launch models` lists them")
+    parser.add_argument("--run", help="run-id or run folder; default: the current run, else the newest finished one")
+    parser.add_argument("--output", metavar="DIR", default=".", help="storage root that holds outputs/ (default: .)")
+    parser.add_argument("--to", default="-", help="file to write (default: standard output)")
+    parser.add_argument("--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl, else lines")
+    parser.add_argument("--source-lang", help="language of the lines, where the model translates both ways")
+    parser.add_argument("--beams", type=int, help="beam width (default: the run's eval.beams)")
+    parser.add_argument("--base", action="store_true", help="use the untuned base, to compare")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Translate; the trainer does the work, because the launcher never loads torch."""
+    folder = find_run(Path(args.output), args.model, args.run)
+    command = [sys.executable, "-m", "trainer.translate", args.input, "--run-dir", str(folder), "--output", args.to]
+    for name in ("format", "source_lang", "beams"):
+        if (value := getattr(args, name)) is not None:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return subprocess.run([*command, *(["--base"] if args.base else [])], check=False).returncode
+
+
+def find_run(root: Path, model: str, run: str | None) -> Path:
+    """Return the folder of the run asked for.
+
+    Raises:
+        InputError: there is none, or it is not finished.
+    """
+    from mtft.models import card
+    from mtft.runs import model_folder
+
+    folder = model_folder(root.absolute(), card(model).key)
+    if run is not None:
+        named = Path(run) if "/" in run else folder / "runs" / run
+        if not (named / "finished.json").is_file():
+            raise InputError(f"{named} is not a finished run (no finished.json in it)")
+        return named.absolute()
+    current = folder / "current"
+    if (current / "finished.json").is_file():
+        return current.resolve()
+    finished = sorted(path.parent for path in (folder / "runs").glob("*/finished.json"))
+    if not finished:
+        raise InputError(
+            f"no finished run of {model} below {folder}. Train one with "
+            f"`mtft-launch run --backend local --model {model} --data FILE`, or name another root with --output."
+        )
+    return finished[-1]

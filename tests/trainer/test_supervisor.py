@@ -1,0 +1,290 @@
+"""The truth table of the supervisor, with real torchrun and tiny workers, and the verdict as a function."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from mtft import runs
+from mtft.runs import TIME_FORMAT, Attempt, Job
+from trainer.reasons import Kind, Reason, explain, verdict
+from tests.trainer import workers
+
+CHECKOUT = Path(__file__).parents[2]
+MODEL = "opus_mt_en_fr"
+WORKERS = "tests.trainer.workers"
+
+
+@dataclass
+class Bench:
+    """A storage root with one job in it."""
+
+    root: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(runs.job_file(self.root, MODEL, "job").read_text())
+        return found
+
+    @property
+    def folder(self) -> Path:
+        return runs.RunPaths(self.root, MODEL, self.record["run_id"]).folder
+
+    def reason(self, rank: int, attempt: int = 1) -> dict[str, Any]:
+        text = (self.folder / "logs" / f"attempt-{attempt}" / f"rank-{rank}.json").read_text()
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def configure(self, **values: Any) -> None:
+        data = self.root / "rows.jsonl"
+        data.write_text('{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n')
+        document = {"data": {"train": str(data)}, "storage": {"root": str(self.root)}, **values}
+        (self.root / "job.yaml").write_text(yaml.safe_dump(document))
+
+    @contextmanager
+    def started(self, plan: Mapping[str, str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "trainer", "--config", str(self.root / "job.yaml"), "--model", MODEL]
+        command += ["--job", "job", "--preparation-module", WORKERS, "--worker-module", WORKERS]
+        inherited = {**os.environ, "PYTHONPATH": str(CHECKOUT), workers.PLAN: json.dumps(plan), **environment}
+        with subprocess.Popen(command, env=inherited, stdout=subprocess.PIPE, text=True, cwd=self.root) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def run(self, plan: Mapping[str, str]) -> tuple[int, str]:
+        with self.started(plan) as process:
+            output, _ = process.communicate(timeout=120)
+            return process.returncode, output
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    made.configure(cluster={"processes_per_node": 1})
+    return made
+
+
+def until(process: subprocess.Popen[str], word: str) -> str:
+    """Read the output up to a line that starts with this word, and return that line."""
+    assert process.stdout is not None
+    return next(line for line in process.stdout if line.startswith(word))
+
+
+# ---- what ends an attempt before any rank starts
+
+
+def test_config_error_is_2_with_every_problem(bench: Bench) -> None:
+    bench.configure(train={"epochz": 1, "seed": -1})
+    code, output = bench.run({})
+    assert code == 2
+    assert "train.epochz" in output and "train.seed" in output
+    assert "Traceback" not in output and not (bench.root / "outputs").exists()
+
+
+def test_missing_data_is_2_and_nothing_is_written(bench: Bench) -> None:
+    (bench.root / "rows.jsonl").unlink()
+    code, output = bench.run({})
+    assert (code, "rows.jsonl: no such file" in output) == (2, True)
+    assert not list((bench.root / "outputs").rglob("*.json"))
+
+
+def test_bad_data_is_2_and_no_rank_starts(bench: Bench) -> None:
+    code, output = bench.run({"preparation": "input", "0": "raise"})
+    assert code == 2
+    assert "bad input (exit 2): data.train: line 7 is no JSON" in output and "Traceback" not in output
+    assert bench.record["attempts"][0]["exit_code"] == 2
+
+
+def test_unwritable_storage_is_2(bench: Bench) -> None:
+    (bench.root / "outputs").write_text("a file in the way")
+    code, output = bench.run({})
+    assert code == 2 and "outputs" in output and "Traceback" not in output
+
+
+def test_spent_budget_and_passed_deadline_are_permanent(bench: Bench) -> None:
+    bench.configure(cluster={"processes_per_node": 1, "max_restarts": 1, "deadline_minutes": 5})
+    assert bench.run({"preparation": "signal 9"})[0] == 143
+    assert bench.run({"preparation": "signal 15"})[0] == 143
+    code, output = bench.run({})
+    assert code == 1 and "restart budget spent: 2 attempts, cluster.max_restarts is 1" in output
+    assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 143]
+
+    long_ago = (datetime.now(UTC) - timedelta(minutes=6)).strftime(TIME_FORMAT)
+    record = bench.record | {"first_started": long_ago, "attempts": []}
+    runs.job_file(bench.root, MODEL, "job").write_text(json.dumps(record))
+    code, output = bench.run({})
+    assert code == 1 and "deadline passed: cluster.deadline_minutes is 5" in output
+
+
+def test_another_configuration_under_the_same_job_is_refused(bench: Bench) -> None:
+    bench.run({"preparation": "input"})
+    bench.configure(train={"seed": 7}, cluster={"processes_per_node": 1})
+    code, output = bench.run({})
+    assert code == 2 and "started with another configuration" in output
+
+
+def test_a_job_runs_once_at_a_time(bench: Bench) -> None:
+    with bench.started({"preparation": "wait"}) as first:
+        until(first, "ready")
+        code, output = bench.run({})
+        assert code == 143 and "running already" in output
+        first.send_signal(signal.SIGINT)
+        assert first.wait(timeout=60) == 143
+    assert bench.record["attempts"][0]["reason"] == "stopped by SIGINT"
+
+
+# ---- the ranks
+
+
+def test_a_finished_job_is_0_and_never_works_again(bench: Bench) -> None:
+    code, output = bench.run({})
+    assert code == 0 and "done (exit 0): finished" in output
+    assert bench.record["finished"] and bench.record["attempts"][0]["exit_code"] == 0
+    assert {"config.yaml", "provenance.json", "finished.json", "console_output.txt"} <= {
+        path.name for path in bench.folder.iterdir()
+    }
+    code, output = bench.run({"preparation": "raise", "0": "raise"})
+    assert code == 0 and "finished already" in output
+    assert len(bench.record["attempts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "text"),
+    [
+        ("raise", 1, "rank 0: ValueError: a mistake in the program"),
+        ("diverge", 3, "the loss became nan at step 3"),
+        ("signal 11", 1, "rank 0: killed by SIGSEGV"),
+        ("signal 15", 143, "rank 0: killed by SIGTERM"),
+        ("say-nothing", 1, "finished.json is missing"),
+    ],
+)
+def test_how_a_rank_ends_decides_the_code(bench: Bench, action: str, code: int, text: str) -> None:
+    found, output = bench.run({"0": action})
+    assert found == code
+    assert f"(exit {code}): " in output and text in output.splitlines()[-1]
+    assert ("Traceback" in output) == (action == "raise")
+    assert bench.record["attempts"][0]["exit_code"] == code
+    assert text in (bench.folder / "console_output.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "text"),
+    [("meet-and-die", 143, "rank 1: killed by SIGKILL"), ("meet-and-raise", 1, "rank 1: ValueError")],
+)
+def test_one_rank_of_two_dying_names_that_rank(bench: Bench, action: str, code: int, text: str) -> None:
+    bench.configure(cluster={"processes_per_node": 2})
+    found, output = bench.run({"0": "meet", "1": action})
+    assert found == code and text in output.splitlines()[-1]
+    assert bench.reason(0)["kind"] == "peer_lost"
+
+
+def test_a_killed_torchrun_is_143_and_leaves_no_rank(bench: Bench) -> None:
+    with bench.started({"0": "kill-torchrun"}) as process:
+        rank = int(until(process, "rank").split()[1])
+        assert process.wait(timeout=60) == 143
+        assert not psutil.pid_exists(rank)
+    assert bench.record["attempts"][0]["reason"] == "torchrun was killed by SIGKILL"
+
+
+def test_a_signal_reaches_the_ranks_once_and_the_next_start_continues_the_run(bench: Bench) -> None:
+    with bench.started({"0": "wait"}) as process:
+        until(process, "ready")
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert output.splitlines()[0] == "saved" and "stopped by SIGUSR1" in output
+    assert bench.reason(0)["kind"] == "preempted"
+    run_id = bench.record["run_id"]
+    assert bench.run({})[0] == 0
+    assert bench.record["run_id"] == run_id and len(bench.record["attempts"]) == 2
+
+
+def test_a_second_signal_kills_at_once(bench: Bench) -> None:
+    with bench.started({"0": "refuse-to-leave"}) as process:
+        rank = int(until(process, "ready").split()[1])
+        process.send_signal(signal.SIGTERM)
+        until(process, "told to stop")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+        assert not psutil.pid_exists(rank)
+
+
+# ---- the verdict alone
+
+
+def ended(*kinds: Kind | int) -> list[Reason]:
+    """Reasons of ranks 0, 1, ...: a kind, or the signal that killed the rank."""
+    return [
+        Reason(rank=rank, kind="killed", message="killed", exit_code=-kind)
+        if isinstance(kind, int)
+        else Reason(rank=rank, kind=kind, message=kind, exit_code=0)
+        for rank, kind in enumerate(kinds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "torchrun", "code"),
+    [
+        (ended("finished", "finished"), 0, 0),
+        (ended("finished", "finished"), 1, 0),
+        (ended("error", "input"), 1, 2),
+        (ended("preempted", "diverged"), 1, 3),
+        (ended("peer_lost", "error"), 1, 1),
+        (ended("error", 9), 1, 1),
+        (ended("peer_lost", 9), 1, 143),
+        (ended("peer_lost", "peer_lost"), 1, 143),
+        (ended("preempted", "finished"), 1, 143),
+        (ended(15, 11), 1, 1),
+        (ended(9, 6), 1, 143),
+        (ended(6, 6), 1, 1),
+        (ended("finished"), -9, 143),
+        ([], -9, 143),
+        ([], 143, 143),
+        ([], 1, 1),
+    ],
+)
+def test_verdict(reasons: list[Reason], torchrun: int, code: int) -> None:
+    assert verdict(reasons, torchrun, local_world_size=2, world_size=2)[0] == code
+
+
+def test_an_abort_is_blamed_on_other_nodes_where_there_are_some() -> None:
+    assert verdict(ended(6, 6), 1, local_world_size=2, world_size=4)[0] == 143
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(28, "No space left on device"), "input"),
+        (MemoryError(), "preempted"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"), "peer_lost"),
+        (type("DistBackendError", (RuntimeError,), {})("NCCL error: remote process exited"), "peer_lost"),
+        (type("DistBackendError", (RuntimeError,), {})("ncclInvalidUsage: Duplicate GPU detected"), "error"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "error"),
+        (SystemExit(0), "finished"),
+        (KeyError("x"), "error"),
+    ],
+)
+def test_what_an_exception_means(error: BaseException, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert explain(error, 0).kind == kind
+
+
+def test_the_supervisor_never_imports_torch() -> None:
+    command = [sys.executable, "-X", "importtime", "-c", "import trainer.__main__"]
+    imported = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT).stderr
+    assert "trainer.supervisor" in imported
+    assert not [line for line in imported.splitlines() if line.split("|")[-1].strip() in ("torch", "transformers")]

@@ -1,0 +1,82 @@
+"""Tiny workers for the supervisor: ``MTFT_TEST_PLAN`` says what the preparation and each rank do.
+
+The plan is JSON: ``{"preparation": "<action>", "0": "<action>", "1": "<action>"}``; what is left out finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from mtft import files
+from mtft.errors import Diverged, InputError, Retry
+from mtft.runs import RunPaths
+from trainer.reasons import guard
+
+PLAN = "MTFT_TEST_PLAN"
+
+
+def main() -> None:
+    """Do what the plan says for this process."""
+    rank = os.environ.get("RANK")
+    action, _, argument = json.loads(os.environ[PLAN]).get(rank or "preparation", "finish").partition(" ")
+    with guard(rank=int(rank or 0)):
+        if action == "finish":
+            if rank == "0":
+                files.write_json(RunPaths.of(Path(sys.argv[-1])).finished, {"status": "finished", "scores": {"x": 1}})
+        elif action == "input":
+            raise InputError("data.train: line 7 is no JSON")
+        elif action == "diverge":
+            raise Diverged("the loss became nan at step 3")
+        elif action == "raise":
+            raise ValueError("a mistake in the program")
+        elif action == "say-nothing":
+            pass
+        elif action == "signal":
+            os.kill(os.getpid(), int(argument))
+        elif action == "kill-torchrun":
+            print(f"rank {os.getpid()}", flush=True)
+            os.kill(os.getppid(), signal.SIGKILL)
+            signal.pause()
+        elif action == "wait":
+            wait()
+        elif action == "refuse-to-leave":
+            signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
+            print(f"ready {os.getpid()}", flush=True)
+            while True:
+                signal.pause()
+        else:
+            meet(action)
+
+
+def wait() -> NoReturn:
+    """Wait for SIGTERM, then leave as a worker does that has saved its work."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    print("ready", flush=True)
+    signal.sigwait([signal.SIGTERM])
+    print("saved", flush=True)
+    raise Retry("stopped, checkpoint written")
+
+
+def meet(action: str) -> None:
+    """Join a gloo group; then die, raise, or wait for the others in a collective."""
+    import torch
+    import torch.distributed as dist
+
+    # The broken connection is to be seen, not torchrun's signal to the rank that is left.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    dist.init_process_group("gloo")
+    dist.barrier()
+    if action == "meet-and-die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "meet-and-raise":
+        raise ValueError("a mistake in the program")
+    dist.all_reduce(torch.ones(1))
+
+
+if __name__ == "__main__":
+    main()

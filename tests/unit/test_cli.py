@@ -1,0 +1,198 @@
+"""The launcher's frame: start-up, verbs, errors as messages, and the verbs that need no machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from launcher import cli
+from launcher.arguments import add_config_arguments, resolve_arguments
+from mtft.errors import InputError
+from mtft.models import MODELS
+from mtft.settings import load_document, resolve
+
+HEAVY = ("torch", "transformers", "kubernetes", "kubeflow", "pydantic", "yaml", "rich", "numpy")
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MTFT_DEBUG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a function that makes the verb `models` raise an error."""
+
+    def use(error: BaseException) -> None:
+        def run(args: object) -> int:
+            raise error
+
+        verb = SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        monkeypatch.setattr("importlib.import_module", lambda path: verb)
+
+    return use
+
+
+def test_help_imports_nothing_heavy() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "launcher.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(cli.__file__).parents[1])
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert {"argparse", "mtft"} <= imported
+    assert imported.isdisjoint(HEAVY)
+    assert all(verb in done.stdout for verb in cli.VERBS)
+
+
+class TestDispatch:
+    def test_unknown_verb(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["validat"]) == 2
+        assert "did you mean validate?" in capsys.readouterr().err
+
+    def test_no_arguments_show_the_help(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([]) == 0
+        assert "verbs:" in capsys.readouterr().out
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["--version"]) == 0
+        assert capsys.readouterr().out.startswith("mtft ")
+
+    def test_options_alone_mean_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        imported = []
+
+        def add_arguments(parser: Any) -> None:
+            parser.add_argument("--model")
+
+        def verb(path: str) -> SimpleNamespace:
+            imported.append(path)
+            return SimpleNamespace(add_arguments=add_arguments, run=lambda args: len(args.model))
+
+        monkeypatch.setattr("importlib.import_module", verb)
+        assert cli.main(["--model", "four"]) == 4
+        assert imported == ["launcher.verbs.run"]
+
+    def test_wrong_options_exit_2(self) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["models", "--nonsense"])
+        assert stopped.value.code == 2
+
+
+class TestErrors:
+    def test_an_error_for_people_is_one_message(self, failing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        failing(InputError("no such model"))
+        assert cli.main(["models"]) == 2
+        assert capsys.readouterr().err == "mtft-launch: no such model\n"
+
+    def test_the_traceback_on_request(
+        self, failing: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MTFT_DEBUG", "1")
+        failing(InputError("no such model"))
+        assert cli.main(["models"]) == 2
+        assert "Traceback" in capsys.readouterr().err
+
+    def test_interrupted(self, failing: Any) -> None:
+        failing(KeyboardInterrupt())
+        assert cli.main(["models"]) == 130
+
+    def test_a_reader_that_has_seen_enough(self) -> None:
+        command = f"{sys.executable} -m launcher validate --model opus_mt_en_fr --data a -o json | head -n 1"
+        shell = ["bash", "-c", f"set -o pipefail; {command}"]
+        done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=Path(cli.__file__).parents[1])
+        assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+class TestModels:
+    def test_table(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["models"]) == 0
+        head, *rows = capsys.readouterr().out.splitlines()
+        assert head.split()[:3] == ["KEY", "BASE", "DIRECTION"]
+        assert [row.split()[0] for row in rows] == list(MODELS)
+
+    @pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+    def test_for_programs(self, form: str, read: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["models", "-o", form]) == 0
+        rows = read(capsys.readouterr().out)
+        assert [row["key"] for row in rows] == list(MODELS)
+        assert rows[0]["learning_rate"] == 2e-4
+
+
+class TestValidate:
+    def test_value_and_origin_of_every_field(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("mtft.yaml").write_text("model: opus_mt_en_fr\ndata: {train: a}\nlora_r: 8\n", encoding="utf-8")
+        assert cli.main(["validate", "-o", "json", "--epochs", "2", "--set", "train.seed=3"]) == 0
+        captured = capsys.readouterr()
+        shown = json.loads(captured.out)
+        assert shown["model"] == "opus_mt_en_fr"
+        assert shown["fields"]["lora.r"] == {"value": 8, "origin": "mtft.yaml:3"}
+        assert shown["fields"]["train.epochs"] == {"value": 2.0, "origin": "--epochs"}
+        assert shown["fields"]["train.seed"] == {"value": 3, "origin": "--set"}
+        assert "lora_r is an old name" in captured.err
+
+    def test_table(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["validate", "--model", "opus_mt_en_fr", "--data", "rows.jsonl"]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert ["data.train", "rows.jsonl", "--data"] in lines
+
+    def test_all_problems_and_exit_2(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["validate", "--model", "opus", "--set", "train.epoch=1", "--set", "lora.r=0"]) == 2
+        error = capsys.readouterr().err
+        for part in ("4 problems", "there is no such model", "train.epochs?", "lora.r: is too small", "data.train"):
+            assert part in error
+
+    def test_every_model_of_a_batch(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("b.json").write_text('{"data": {"train": "a"}, "models": {"opus_mt_en_fr": {}, "m2m100_418m": {}}}')
+        assert cli.main(["validate", "--config", "b.json", "-o", "json"]) == 0
+        assert [one["model"] for one in json.loads(capsys.readouterr().out)] == ["opus_mt_en_fr", "m2m100_418m"]
+
+    def test_missing_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["validate", "--config", "absent.yaml"]) == 2
+        assert "absent.yaml: there is no such file" in capsys.readouterr().err
+
+
+class TestInit:
+    def test_the_written_file_validates(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["init", "--model", "opus_mt_en_fr", "--data", "my rows.jsonl"]) == 0
+        assert cli.main(["validate"]) == 0
+        resolved = resolve(load_document(Path("mtft.yaml")))
+        assert (resolved.config.model.key, resolved.config.data.train) == ("opus_mt_en_fr", "my rows.jsonl")
+
+    def test_it_replaces_nothing_unless_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("mtft.yaml").write_text("mine", encoding="utf-8")
+        assert cli.main(["init"]) == 2
+        assert "--force" in capsys.readouterr().err
+        assert Path("mtft.yaml").read_text(encoding="utf-8") == "mine"
+        assert cli.main(["init", "--force"]) == 0
+
+    @pytest.mark.parametrize("arguments", [["--model", "opus"], ["config.json"]])
+    def test_refusals_write_nothing(self, arguments: list[str], empty_folder: Path) -> None:
+        assert cli.main(["init", *arguments]) == 2
+        assert list(empty_folder.iterdir()) == []
+
+
+class TestArguments:
+    def parse(self, *arguments: str) -> Any:
+        import argparse
+
+        parser = argparse.ArgumentParser()
+        add_config_arguments(parser)
+        return parser.parse_args(arguments)
+
+    def test_flags_alone_make_a_document_that_stands_alone(self) -> None:
+        document, resolved = resolve_arguments(self.parse("--model", "opus_mt_en_fr", "--data", "a", "--output", "."))
+        assert document == {"model": {"key": "opus_mt_en_fr"}, "data": {"train": "a"}, "storage": {"root": "."}}
+        assert resolve(document).config == resolved.config
+
+    def test_every_setting_with_a_flag_has_its_argument(self) -> None:
+        from mtft.fields import fields
+        from mtft.settings import FLAGS
+
+        assert set(FLAGS) <= set(fields())
+        assert set(FLAGS) <= set(vars(self.parse()))

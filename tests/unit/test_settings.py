@@ -1,0 +1,356 @@
+"""From what a user gave to one configuration: reading, precedence, origins, all problems at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mtft.errors import ConfigError, InputError
+from mtft.models import card
+from mtft.settings import load_document, merge, models_of, resolve, to_yaml
+
+GIVEN: dict[str, Any] = {"model": "opus_mt_en_fr", "data": {"train": "rows.jsonl"}}
+
+
+def written(folder: Path, text: str, name: str = "mtft.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("1e-5", 1e-5),
+            ("1.5e-4", 1.5e-4),
+            ("2E3", 2000.0),
+            (".5", 0.5),
+            ("0o17", 15),
+            ("12", 12),
+            ("true", True),
+            ("~", None),
+            ("'no'", "no"),
+            ("2024-01-01", "2024-01-01"),
+            ("[1, a]", [1, "a"]),
+            ("{a: 1e-5}", {"a": 1e-5}),
+            ("y", "y"),
+        ],
+    )
+    def test_yaml_values(self, tmp_path: Path, text: str, value: object) -> None:
+        read = load_document(written(tmp_path, f"key: {text}\n"))["key"]
+        assert read == value
+        assert type(read) is type(value)
+
+    @pytest.mark.parametrize("text", ["no", "Yes", "ON", "off", "010", "1_000", "12:30"])
+    def test_plain_texts_yaml_readers_disagree_about(self, tmp_path: Path, text: str) -> None:
+        with pytest.raises(ConfigError, match=r"mtft.yaml:2: b: means different things") as refused:
+            load_document(written(tmp_path, f"a: 1\nb: {text}\n"))
+        assert refused.value.problems[0].value == text
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("a.yaml", "a: 1\nb: 2\na: 3\n", "a.yaml:3: a: is given twice; first in line 1"),
+            ("a.yaml", "a:\n\tb: 1\n", "a.yaml:2: document: is not YAML: a tab stands where"),
+            ("a.yaml", "- 1\n", "holds a list"),
+            ("a.yaml", "just text\n", "holds a single value"),
+            ("a.yaml", "a: 1\n---\nb: 2\n", "expected a single document in the stream, but found another"),
+            ("a.yaml", "a: !!python/object:os.system x\n", "a.yaml:1: a: cannot be read as"),
+            ("a.yaml", "a: [1, 2\n", "a.yaml:2: document: is not YAML"),
+            ("a.yaml", "5: a\n", "key that is not a plain text"),
+            ("a.yaml", "a: &a [*a]\n", "aliases that multiply"),
+            ("a.yaml", "a: \x00\n", "a.yaml: document: is not YAML"),
+            ("a.json", '{"a": 1, "a": 2}', "a: is given twice"),
+            ("a.json", '{"a": 1,\n}', "a.json:2: document: is not JSON"),
+            ("a.json", '{"a": NaN}', "NaN is not a JSON number"),
+            ("a.json", "[]", "holds a list"),
+            ("a.toml", "a = 1\na = 2\n", "is not TOML"),
+        ],
+    )
+    def test_refused_with_the_place(self, tmp_path: Path, name: str, text: str, message: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            load_document(written(tmp_path, text, name))
+        assert message in str(refused.value)
+
+    def test_aliases_that_multiply_are_stopped(self, tmp_path: Path) -> None:
+        lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+        lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+        with pytest.raises(ConfigError, match="aliases that multiply"):
+            load_document(written(tmp_path, "\n".join(lines)))
+
+    def test_three_formats_say_the_same(self, tmp_path: Path) -> None:
+        yaml = load_document(written(tmp_path, "train: {epochs: 2, learning_rate: 1e-5}\n"))
+        json = load_document(written(tmp_path, '{"train": {"epochs": 2, "learning_rate": 1e-5}}', "a.json"))
+        toml = load_document(written(tmp_path, "[train]\nepochs = 2\nlearning_rate = 1e-5\n", "a.toml"))
+        assert yaml == json == toml
+
+    @pytest.mark.parametrize("name", ["absent.yaml", "folder.yaml", "config.txt", "latin1.yaml"])
+    def test_unreadable_files(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "folder.yaml").mkdir()
+        written(tmp_path, "a: 1", "config.txt")
+        (tmp_path / "latin1.yaml").write_bytes("a: é".encode("latin-1"))
+        with pytest.raises(InputError, match=name):
+            load_document(tmp_path / name)
+
+
+class TestPrecedence:
+    def test_every_layer_goes_over_the_one_below(self, tmp_path: Path) -> None:
+        path = written(
+            tmp_path,
+            "model: opus_mt_en_fr\npreset: quick_test\ndata: {train: rows.jsonl}\n"
+            "train:\n  epochs: 2\n  seed: 7\n  warmup_ratio: 0.1\n",
+        )
+        resolved = resolve(
+            load_document(path), sets=["train.seed=8", "train.warmup_ratio=0.2"], flags={"train.epochs": 3.0}
+        )
+        train, origins = resolved.config.train, resolved.origins
+        assert (train.batch_size, origins["train.batch_size"]) == (16, "model card opus_mt_en_fr")
+        assert (train.max_steps, origins["train.max_steps"]) == (20, "preset quick_test")
+        assert (train.epochs, origins["train.epochs"]) == (3, "--epochs")
+        assert (train.seed, origins["train.seed"]) == (8, "--set")
+        assert (train.weight_decay, origins["train.weight_decay"]) == (0.01, "built-in")
+        assert origins["data.train"] == f"{path}:3"
+        assert origins["model.key"] == f"{path}:1"
+
+    def test_the_file_goes_over_the_preset_and_the_card(self) -> None:
+        document = GIVEN | {"preset": "quick_test", "train": {"max_steps": 5, "batch_size": 3}}
+        train = resolve(document).config.train
+        assert (train.max_steps, train.batch_size) == (5, 3)
+
+    def test_a_preset_from_a_flag_stays_below_the_file(self) -> None:
+        resolved = resolve(GIVEN | {"train": {"max_steps": 5}}, flags={"preset": "quick_test"})
+        assert resolved.config.train.max_steps == 5
+        assert resolved.config.data.max_samples == 1000
+        assert resolved.origins["preset"] == "--preset"
+
+    def test_null_undoes_a_preset(self) -> None:
+        document = GIVEN | {"preset": "quick_test", "train": {"max_steps": None}}
+        assert resolve(document).config.train.max_steps is None
+
+    def test_a_part_left_empty_changes_nothing(self) -> None:
+        assert resolve(GIVEN | {"train": None, "eval": {"early_stopping": None}}).config == resolve(GIVEN).config
+
+    def test_a_token_budget_replaces_the_cards_batch_size(self) -> None:
+        train = resolve(GIVEN, sets=["train.tokens_per_batch=4096"]).config.train
+        assert (train.batch_size, train.tokens_per_batch) == (None, 4096)
+
+    def test_a_token_budget_beside_a_written_batch_size_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="exclude each other"):
+            resolve(GIVEN | {"train": {"batch_size": 8, "tokens_per_batch": 4096}})
+
+    def test_another_model_brings_its_own_card(self) -> None:
+        resolved = resolve(GIVEN, model="mbart50_mmt_en")
+        assert resolved.config.train.batch_size == card("mbart50_mmt_en").batch_size
+        assert resolved.origins["model.key"] == "--model"
+
+    def test_a_checkpoint_is_not_taken_for_another_model(self) -> None:
+        document = GIVEN | {"model": {"key": "opus_mt_en_fr", "path": "/models/mine"}}
+        assert resolve(document).config.model.path == "/models/mine"
+        with pytest.raises(ConfigError, match="belongs to opus_mt_en_fr, but m2m100_418m was asked for"):
+            resolve(document, model="m2m100_418m")
+
+    def test_every_setting_has_an_origin(self) -> None:
+        from mtft.fields import fields
+
+        assert set(resolve(GIVEN).origins) == set(fields())
+
+    def test_a_name_with_dots_is_set_by_escaping_them(self) -> None:
+        resolved = resolve(GIVEN, sets=[r"cluster.node_selector.nvidia\.com/gpu=h100"])
+        assert resolved.config.cluster.node_selector == {"nvidia.com/gpu": "h100"}
+
+
+class TestBatch:
+    BATCH: ClassVar[dict[str, Any]] = {
+        "data": {"train": "rows.jsonl"},
+        "train": {"epochs": 2},
+        "chart": {"schedule": "@daily"},
+        "models": {
+            "opus_mt_en_fr": {"train": {"epochs": 3}},
+            "m2m100_418m": {"enabled": False},
+            "mbart50_mmt_fr": None,
+        },
+    }
+
+    def test_enabled_models_in_their_order(self) -> None:
+        assert models_of(self.BATCH) == ["opus_mt_en_fr", "mbart50_mmt_fr"]
+        assert models_of(GIVEN) == ["opus_mt_en_fr"]
+        assert models_of({"which": "opus_mt_en_fr"}) == ["opus_mt_en_fr"]
+        assert models_of({}) == []
+
+    @pytest.mark.parametrize(("key", "epochs"), [("opus_mt_en_fr", 3), ("mbart50_mmt_fr", 2)])
+    def test_a_models_own_part_goes_over_the_shared_one(self, key: str, epochs: int) -> None:
+        resolved = resolve(self.BATCH, model=key)
+        assert (resolved.config.model.key, resolved.config.train.epochs) == (key, epochs)
+
+    def test_set_goes_over_a_models_own_part(self) -> None:
+        assert resolve(self.BATCH, model="opus_mt_en_fr", sets=["train.epochs=4"]).config.train.epochs == 4
+
+    def test_the_model_has_to_be_chosen(self) -> None:
+        with pytest.raises(ConfigError, match=r"chooses one model of a batch.*--model KEY"):
+            resolve(self.BATCH)
+        with pytest.raises(ConfigError, match="not one of the models of this document"):
+            resolve(self.BATCH, model="opus_mt_fr_en")
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [
+            ({"opus_mt_enfr": {}}, "did you mean opus_mt_en_fr"),
+            ({"opus_mt_en_fr": {"enabled": "yes"}}, "models.opus_mt_en_fr.enabled: is a switch"),
+            ({"opus_mt_en_fr": 3}, "is not a mapping"),
+            (["opus_mt_en_fr"], "is not a mapping"),
+        ],
+    )
+    def test_a_batch_that_cannot_be_read(self, models: object, message: str) -> None:
+        for ask in (models_of, resolve):
+            with pytest.raises(ConfigError, match=message):
+                ask({"data": {"train": "rows.jsonl"}, "models": models})
+
+    def test_one_job_and_a_batch_exclude_each_other(self) -> None:
+        with pytest.raises(ConfigError, match="stands beside model"):
+            resolve(self.BATCH | {"model": "opus_mt_en_fr"})
+
+
+class TestProblems:
+    def test_all_at_once_each_with_place_value_and_hint(self, tmp_path: Path) -> None:
+        path = written(
+            tmp_path,
+            "model: opus_mt_enfr\ndata: {trian: rows.jsonl}\nlearning_rate: 1e-5\n"
+            "train:\n  epochs: -1\n  seed: '7'\nlora: {r: 1.5}\n",
+        )
+        with pytest.raises(ConfigError) as refused:
+            resolve(load_document(path), sets=["method=lorra", "oops"], flags={"train.batch_size": 0})
+        problems = {problem.path: problem for problem in refused.value.problems}
+        assert set(problems) == {
+            "model.key",
+            "data.train",
+            "data.trian",
+            "learning_rate",
+            "train.epochs",
+            "train.seed",
+            "train.batch_size",
+            "lora.r",
+            "method",
+            "oops",
+        }
+        assert "did you mean opus_mt_en_fr" in problems["model.key"].message
+        assert problems["learning_rate"].hint == "did you mean train.learning_rate?"
+        assert problems["data.trian"].hint == "did you mean data.train?"
+        assert (problems["train.epochs"].value, problems["train.epochs"].where) == ("-1", f"{path}:5")
+        assert problems["train.seed"].value == '"7"'
+        assert problems["method"].allowed == "lora | qlora | full"
+        assert problems["method"].where == "--set"
+        assert problems["train.batch_size"].where == "--batch-size"
+
+    def test_what_is_missing_says_how_to_give_it(self) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve({})
+        assert {problem.path: problem.hint for problem in refused.value.problems} == {
+            "model.key": "add --model KEY",
+            "data.train": "add --data PATH",
+        }
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"train": 5},
+            {"data": ["rows.jsonl"]},
+            {"model": 3},
+            {"cluster": {"secrets": []}},
+            {"eval": {"early_stopping": "nll"}},
+            {"cluster": {"tolerations": [{"key": 1}]}},
+        ],
+    )
+    def test_a_wrong_type_anywhere_is_one_problem_with_its_place(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve(GIVEN | wrong, source="given.yaml")
+        assert len(refused.value.problems) == 1
+        assert refused.value.problems[0].where == "given.yaml"
+        assert refused.value.problems[0].allowed
+
+    @pytest.mark.parametrize(
+        ("document", "secret"),
+        [
+            ({"cluster": {"secrets": {"HF_TOKEN": "opensesame"}}}, "opensesame"),
+            ({"hf_token": "opensesame"}, "opensesame"),
+            ({"tracking": {"api_key": "opensesame"}}, "opensesame"),
+            ({"data": {"train": "https://me:opensesame@example.org/rows.jsonl"}}, "opensesame"),
+            ({"cluster": {"image": "hf_" + "a1B2" * 8}}, "hf_a1B2"),
+            ({"cluster": {"secrets": {"HF_TOKEN": {"name": "hf_" + "a1B2" * 8, "key": "token"}}}}, "hf_a1B2"),
+        ],
+    )
+    def test_a_secret_is_refused_and_never_shown(self, document: dict[str, Any], secret: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve(GIVEN | document)
+        assert "by reference only" in str(refused.value)
+        assert secret not in str(refused.value)
+
+    def test_a_reference_to_a_secret_is_welcome(self) -> None:
+        secrets = {"HF_TOKEN": {"name": "hub", "key": "token"}}
+        assert resolve(GIVEN | {"cluster": {"secrets": secrets}}).config.cluster.secrets["HF_TOKEN"].key == "token"
+
+
+class TestMerge:
+    def test_the_document_stays_unresolved(self) -> None:
+        assert merge(GIVEN) == GIVEN
+        assert merge(GIVEN, ["train.epochs=2"], {"method": "full"}) == GIVEN | {
+            "train": {"epochs": 2},
+            "method": "full",
+        }
+
+    def test_the_input_is_not_changed(self) -> None:
+        document = {"model": "opus_mt_en_fr", "data": {"train": "a"}}
+        merge(document, ["data.train=b", "model.path=/c"])
+        assert document == {"model": "opus_mt_en_fr", "data": {"train": "a"}}
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            GIVEN | {"lora_r": 4},
+            {"data": {"train": "a"}, "lora_r": 4, "models": {"opus_mt_en_fr": {"lora": {"r": 5, "alpha": 3}}}},
+            {"data": {"train": "a"}, "models": {"opus_mt_en_fr": {"lora_r": 6}}},
+        ],
+    )
+    @pytest.mark.parametrize("sets", [["lora.r=9"], ["lora_r=9"], ["lora={r: 9}"]])
+    def test_what_is_sent_resolves_to_what_was_shown(self, document: dict[str, Any], sets: list[str]) -> None:
+        shown = resolve(document, model="opus_mt_en_fr", sets=sets).config
+        assert resolve(merge(document, sets), model="opus_mt_en_fr").config == shown
+        assert shown.lora.r == 9
+
+    def test_one_models_part_can_be_set(self) -> None:
+        document = {"data": {"train": "a"}, "models": {"opus_mt_en_fr": None, "m2m100_418m": None}}
+        merged = merge(document, ["models.m2m100_418m.lora.r=8"])
+        assert resolve(merged, model="m2m100_418m").config.lora.r == 8
+        assert resolve(merged, model="opus_mt_en_fr").config.lora.r == 32
+
+
+class TestEffectiveConfig:
+    @settings(deadline=None, max_examples=50)
+    @example(train="a\x85b", rate=1e-5, selector={})
+    @given(
+        train=st.text(min_size=1).filter(lambda text: "://" not in text and "_" not in text),
+        rate=st.floats(1e-12, 1),
+        selector=st.dictionaries(
+            st.sampled_from(["no", "1e5", "0x1f", "a: b"]), st.sampled_from(["on", "1e3", "~", ""])
+        ),
+    )
+    def test_reading_it_back_gives_an_equal_one(
+        self, tmp_path_factory: pytest.TempPathFactory, train: str, rate: float, selector: dict[str, str]
+    ) -> None:
+        document = GIVEN | {
+            "data": {"train": train},
+            "train": {"learning_rate": rate},
+            "cluster": {"node_selector": selector},
+        }
+        config = resolve(document).config
+        path = written(tmp_path_factory.getbasetemp(), to_yaml(config), "effective.yaml")
+        again = resolve(load_document(path))
+        assert again.config == config
+
+    def test_reading_back_a_token_budget(self, tmp_path: Path) -> None:
+        config = resolve(GIVEN, sets=["train.tokens_per_batch=4096"]).config
+        assert resolve(load_document(written(tmp_path, to_yaml(config)))).config == config
