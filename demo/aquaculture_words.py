@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from demo.tables import adjective, adjectives, noun, nouns, places, texts, verb, verbs
-
-NEW = adjective("new | nouveau nouvelle nouvel | before")
+from demo.tables import adjectives, noun, nouns, places, texts, verb, verbs
 
 FARMED = nouns("""
     Atlantic salmon/Atlantic salmon | m | saumon atlantique*
@@ -26,7 +24,6 @@ YOUNG = nouns("""
     spawner | m | géniteur
     embryo | m | embryon
 """)
-LARVA = YOUNG[2]
 ORGANISMS = FARMED + YOUNG
 FINFISH = (*FARMED[:3], FARMED[6], FARMED[9], YOUNG[0], YOUNG[1], YOUNG[4])
 PATHOGENS = nouns("""
@@ -256,7 +253,9 @@ MAKES = adjectives("""
     green | vert
     black | noir
     old | vieux vieille vieil | before
-""") + (NEW,)
+    new | nouveau nouvelle nouvel | before
+""")
+NEW = MAKES[-1]
 
 CARRYING = verbs("""
     transfer transferred | transférer transfère transfèrent transféré transférer
@@ -327,7 +326,6 @@ LIVING = verbs("""
     migrate | migrer
     die | +mourir meurt meurent mort mourr
 """)
-SURVIVE = LIVING[0]
 APPEARING = verbs("""
     appear | +apparaître apparaît apparaissent apparu apparaîtr
     arrive | +arriver

@@ -28,6 +28,7 @@ from demo.grammar import (
     Text,
     a_,
     adjective_form,
+    agree,
     before_clause,
     counted,
     elide,
@@ -272,9 +273,8 @@ def estimation(rng: Random) -> Text:
 def share_caught(rng: Random) -> Text:
     """``In 2014, the trawlers equipped with a seine caught 12% of the cod quota.``"""
     fleet = _the(rng.choice(lx.VESSELS), rng.random() < 0.7)
-    gear = noun_phrase("a", rng.choice(lx.GEAR))
-    ending = ("e" if fleet.feminine else "") + ("s" if fleet.plural else "")
-    equipped = Text(f"equipped with {gear.en}", f"équipé{ending} {of(gear).fr}")
+    gear = noun_phrase("a", rng.choice(lx.GEAR), plural=fleet.plural)
+    equipped = Text(f"equipped with {gear.en}", f"{agree('équipé', fleet)} {of(gear).fr}")
     quota = of(noun_phrase("the", lx.QUOTA, of_noun=rng.choice(lx.SPECIES)))
     return framed(rng, say(fleet, equipped, does(lx.CATCH, fleet, "past"), percent(rng), quota), in_year(rng))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from demo.tables import adjective, adjectives, noun, nouns, places, texts, verb, verbs
-
-NEW = adjective("new | nouveau nouvelle nouvel | before")
+from demo.tables import adjectives, noun, nouns, places, texts, verb, verbs
 
 SPECIES = nouns("""
     cod/cod | f | morue
@@ -144,7 +142,6 @@ SIZE_UNITS = nouns("""
     kilogram | m | kilogramme
     year | m | an
 """)
-TONNE = noun("tonne | f | tonne")
 
 LEVELS = adjectives("""
     high | élevé
@@ -204,7 +201,8 @@ EVIDENCE_KINDS = adjectives("""
     recent | récent
     good | bon bonne | before
     poor | mauvais mauvaise | before
-""") + (NEW,)
+    new | nouveau nouvelle nouvel | before
+""")
 
 FALLS = verbs("""
     decline | diminuer

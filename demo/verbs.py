@@ -43,7 +43,7 @@ def does(verb: Verb, subject: Phrase, tense: Tense, *, adverb: Text | None = Non
 
 def done(verb: Verb, subject: Phrase, tense: Tense, *, negative: bool = False) -> Text:
     """Conjugate the passive of a verb for its subject."""
-    french = f"{_PASSIVE[tense][subject.plural]}"
+    french = _PASSIVE[tense][subject.plural]
     finite, _, rest = french.partition(" ")
     participle = agree(verb.participle, subject)
     return Text(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from mtft.errors import InputError
-from mtft.sources import MAX_LINE_BYTES, BrokenStream, expand, read_lines
+from mtft.sources import MAX_LINE_BYTES, BrokenStreamError, expand, read_lines
 
 LANGUAGES = ("en", "fr")
 FIELDS = frozenset({"source", "target", "source_lang", "pub_number"})
@@ -90,7 +90,7 @@ class Rejected:
         return {"file": self.file, "line": self.line, "reason": self.reason, "excerpt": self.excerpt}
 
 
-class _Bad(Exception):
+class _BadRowError(Exception):
     """Carries the reason of a rejection."""
 
 
@@ -113,7 +113,7 @@ def read_file(file: str, extra_fields: Counter[str] | None = None) -> Iterator[t
             if raw and not raw.isspace():
                 found = True
                 yield parse_row(raw, file, number, extra_fields), raw
-    except BrokenStream as broken:
+    except BrokenStreamError as broken:
         reason = f"{BROKEN_FILE}: {broken}; nothing after this line can be read"
         yield Rejected(file, number + 1, reason, excerpt(broken.rest)), broken.rest
         return
@@ -130,14 +130,14 @@ def parse_row(line: bytes, file: str, number: int, extra_fields: Counter[str] | 
         source_lang = _text(record, "source_lang")
         pub_number = _text(record, "pub_number") if record.get("pub_number") is not None else None
         if source_lang not in LANGUAGES:
-            raise _Bad(f"unknown_language: source_lang is {source_lang[:20]!r}; allowed: en, fr")
+            raise _BadRowError(f"unknown_language: source_lang is {source_lang[:20]!r}; allowed: en, fr")
         # Only an escape can bring these characters past the JSON parser, but for U+007F.
         if b"\\" in line or b"\x7f" in line:
             _check_characters(source=source, target=target, pub_number=pub_number or "")
         for name, text in (("source", source), ("target", target)):
             if not text or text.isspace():
-                raise _Bad(f"{EMPTY_SIDE}: {name} is {'blank' if text else 'empty'}")
-    except _Bad as bad:
+                raise _BadRowError(f"{EMPTY_SIDE}: {name} is {'blank' if text else 'empty'}")
+    except _BadRowError as bad:
         return Rejected(file, number, str(bad), excerpt(line))
     if extra_fields is not None and not record.keys() <= FIELDS:
         extra_fields.update(_printable(name)[:40] for name in record.keys() - FIELDS)
@@ -163,12 +163,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
         twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-        raise _Bad(f"duplicate_key: {_printable(twice)[:40]!r} is given more than once")
+        raise _BadRowError(f"duplicate_key: {_printable(twice)[:40]!r} is given more than once")
     return record
 
 
 def _not_json(constant: str) -> NoReturn:
-    raise _Bad(f"bad_json: {constant} is not JSON")
+    raise _BadRowError(f"bad_json: {constant} is not JSON")
 
 
 # No field is a number: their value is not needed, and a huge one is not worth converting.
@@ -177,18 +177,18 @@ _decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_json, 
 
 def _parse(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
-        raise _Bad(f"too_long: the line has more than {MAX_LINE_BYTES:,} bytes")
+        raise _BadRowError(f"too_long: the line has more than {MAX_LINE_BYTES:,} bytes")
     try:
         record = _decode(line.decode())
     except UnicodeDecodeError as error:
-        raise _Bad(f"not_utf8: byte {error.start + 1} of the line ({error.reason})") from None
+        raise _BadRowError(f"not_utf8: byte {error.start + 1} of the line ({error.reason})") from None
     except json.JSONDecodeError as error:
         code = "control_character" if error.msg.startswith("Invalid control character") else "bad_json"
-        raise _Bad(f"{code}: {error.msg} (column {error.colno})") from None
+        raise _BadRowError(f"{code}: {error.msg} (column {error.colno})") from None
     except RecursionError:
-        raise _Bad("bad_json: nested too deeply") from None
+        raise _BadRowError("bad_json: nested too deeply") from None
     if not isinstance(record, dict):
-        raise _Bad("not_an_object: a row is a JSON object with source, target and source_lang")
+        raise _BadRowError("not_an_object: a row is a JSON object with source, target and source_lang")
     return record
 
 
@@ -197,19 +197,21 @@ def _text(record: dict[str, Any], name: str) -> str:
     if isinstance(value, str):
         return value
     if name not in record:
-        raise _Bad(f"missing_field: there is no {name!r}")
+        raise _BadRowError(f"missing_field: there is no {name!r}")
     kinds = {dict: "an object", list: "a list", bool: "true or false", int: "a number", type(None): "null"}
-    raise _Bad(f"not_a_string: {name} is {kinds[type(value)]}")
+    raise _BadRowError(f"not_a_string: {name} is {kinds[type(value)]}")
 
 
 def _check_characters(**texts: str) -> None:
     for name, text in texts.items():
         if found := _CONTROL.search(text):
-            raise _Bad(f"control_character: U+{ord(found.group()):04X} in {name}")
+            raise _BadRowError(f"control_character: U+{ord(found.group()):04X} in {name}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise _Bad(f"lone_surrogate: U+{ord(text[error.start]):04X} in {name} is half a character") from None
+            raise _BadRowError(
+                f"lone_surrogate: U+{ord(text[error.start]):04X} in {name} is half a character"
+            ) from None
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
-class BrokenStream(Exception):
+class BrokenStreamError(Exception):
     """A compressed file ended early or is damaged; ``rest`` is the unfinished line before the break."""
 
     rest: bytes = b""
@@ -55,7 +55,7 @@ def read_lines(file: str) -> Iterator[bytes]:
 
     Raises:
         InputError: the file cannot be opened or read.
-        BrokenStream: its compressed data end early or are damaged; every line before was yielded.
+        BrokenStreamError: its compressed data end early or are damaged; every line before was yielded.
     """
     rest = b""
     with closing(_chunks(file)) as chunks:
@@ -65,7 +65,7 @@ def read_lines(file: str) -> Iterator[bytes]:
                 lines[0] = rest + lines[0]
                 rest = lines.pop()[: MAX_LINE_BYTES + 1]
                 yield from lines
-        except BrokenStream as error:
+        except BrokenStreamError as error:
             error.rest = rest
             raise
     if rest:
@@ -129,7 +129,9 @@ def _expand_remote(path: str) -> list[str]:
             return [path]
         names = [name for name in filesystem.ls(inner, detail=False) if _is_data(name.rsplit("/", 1)[-1])]
         return sorted(str(filesystem.unstrip_protocol(name)) for name in names) or _no_data(path)
-    except (OSError, ImportError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # every store has exceptions of its own, such as missing credentials
         raise _unreadable(path, error) from error
 
 
@@ -143,7 +145,7 @@ def _no_data(path: str) -> list[str]:
 
 def _fsspec(path: str) -> Any:
     try:
-        import fsspec  # type: ignore[import-untyped]
+        import fsspec
     except ImportError as error:
         scheme = path.split("://", 1)[0]
         raise InputError(
@@ -157,7 +159,9 @@ def _open(file: str) -> BinaryIO:
         return Path(file).open("rb")
     try:
         return cast(BinaryIO, _fsspec(file).open(file, "rb", compression=None).open())
-    except (ImportError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # as in _expand_remote
         raise _unreadable(file, error) from error
 
 
@@ -185,9 +189,9 @@ def _gunzip(stream: BinaryIO) -> Iterator[bytes]:
             while block := plain.read1(_CHUNK):
                 yield block
         except EOFError as error:
-            raise BrokenStream("the gzip data end early") from error
+            raise BrokenStreamError("the gzip data end early") from error
         except (zlib.error, gzip.BadGzipFile) as error:
-            raise BrokenStream(f"the gzip data are damaged ({error})") from error
+            raise BrokenStreamError(f"the gzip data are damaged ({error})") from error
 
 
 def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
@@ -202,12 +206,12 @@ def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
             try:
                 plain = frame.decompress(block)
             except zstandard.ZstdError as error:
-                raise BrokenStream(f"the zstd data are damaged ({error})") from error
+                raise BrokenStreamError(f"the zstd data are damaged ({error})") from error
             if plain:
                 yield plain
             block = frame.unused_data if frame.eof else b""
     if not frame.eof:
-        raise BrokenStream("the zstd data end early")
+        raise BrokenStreamError("the zstd data end early")
 
 
 def _unreadable(file: str, error: Exception) -> InputError:

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import compress
 from typing import Literal
 
 from mtft.errors import InputError
@@ -78,13 +79,13 @@ def plan_split(documents: Documents, fraction: float, held_out: Sequence[HeldOut
         InputError: there are fewer than two documents.
     """
     rows = documents.rows
-    count = sum(map(bool, rows))
-    if count < 2:
+    units = array("L", compress(range(UNITS), rows))
+    if len(units) < 2:
         raise InputError(
-            f"the training data hold {count} document(s) (pub_number): none can be held out; "
+            f"the training data hold {len(units)} document(s) (pub_number): none can be held out; "
             "give data.dev and data.test, or data with more than one document"
         )
-    chosen = _choose(rows, count, fraction, at_least=min(len(held_out), count - 1))
+    chosen = _choose(units, rows, fraction, at_least=min(len(held_out), len(units) - 1))
     place = bytearray(UNITS)
     placed: dict[SplitName, int] = dict.fromkeys(held_out, 0)
     for unit in sorted(chosen, key=lambda unit: (-rows[unit], unit)):
@@ -95,19 +96,19 @@ def plan_split(documents: Documents, fraction: float, held_out: Sequence[HeldOut
     return Split(documents, place, {"train": kept, **placed})
 
 
-def _choose(rows: array[int], count: int, fraction: float, *, at_least: int) -> list[int]:
+def _choose(units: array[int], rows: array[int], fraction: float, *, at_least: int) -> list[int]:
     target = fraction * sum(rows)
     chosen: list[int] = []
     taken = 0
-    for unit, size in enumerate(rows):
-        if size and taken + size <= target and len(chosen) < count - 1:
+    for unit in units:
+        if taken + rows[unit] <= target and len(chosen) < len(units) - 1:
             chosen.append(unit)
-            taken += size
+            taken += rows[unit]
     held = set(chosen)
-    rest = (unit for unit, size in enumerate(rows) if size and unit not in held)
+    rest = (unit for unit in units if unit not in held)
     smallest = nsmallest(max(1, at_least - len(chosen)), rest, key=lambda unit: (rows[unit], unit))
     if len(chosen) < at_least:
         return chosen + smallest
     # All that is left overshoots: one more only where it lands nearer, the smallest at that.
     nearer = taken + rows[smallest[0]] - target < target - taken
-    return chosen + smallest[:1] if nearer and len(chosen) < count - 1 else chosen
+    return chosen + smallest[:1] if nearer and len(chosen) < len(units) - 1 else chosen

@@ -35,7 +35,7 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
     targets = list(card.lora_targets) if config.lora.target_modules == "auto" else list(config.lora.target_modules)
     pattern = target_pattern(targets)
     _check_targets(base, pattern, targets)
-    model: nn.Module = get_peft_model(base, _lora_config(config, pattern), autocast_adapter_dtype=True)
+    model: nn.Module = get_peft_model(base, _lora_config(card, config, pattern), autocast_adapter_dtype=True)
     check_fp32(model)
     return model
 
@@ -66,7 +66,7 @@ def check_fp32(model: nn.Module) -> None:
             raise InputError(f"trainable weight {name} is {parameter.dtype}, not float32")
 
 
-def _lora_config(config: Config, pattern: str) -> LoraConfig:
+def _lora_config(card: ModelCard, config: Config, pattern: str) -> LoraConfig:
     return LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM,
         r=config.lora.r,
@@ -74,7 +74,7 @@ def _lora_config(config: Config, pattern: str) -> LoraConfig:
         lora_dropout=config.lora.dropout,
         bias=config.lora.bias,
         target_modules=pattern,
-        revision=config.model.revision,
+        revision=config.model.revision or card.revision,
     )
 
 

@@ -54,9 +54,10 @@ def make_budget(train: TrainConfig, source_lengths: Rows, target_lengths: Rows, 
     else:
         assert train.batch_size is not None, "the schema asks for one of the two"
         step_tokens = train.batch_size * train.gradient_accumulation * processes * mean_tokens
-    rounds = max(1, math.ceil(step_tokens / processes / train.micro_batch_tokens))
-    bins_per_step = rounds * processes
     steps = max(1, round(len(source_lengths) * mean_tokens / step_tokens))
+    # Counted, not computed: padding takes its share of the bins.
+    fewest = len(make_bins(source_lengths, target_lengths, train.micro_batch_tokens))
+    bins_per_step = math.ceil(fewest / (steps * processes)) * processes
     bin_tokens = _budget_for(source_lengths, target_lengths, bins=steps * bins_per_step, cap=train.micro_batch_tokens)
     return Budget(bins_per_step=bins_per_step, bin_tokens=bin_tokens)
 

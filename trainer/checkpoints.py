@@ -48,7 +48,7 @@ class Checkpoints:
         random = world.gather(_random_state(world.device))
         if world.is_main:
             self._write(loop, state, random)
-            self._retain(state.best.step)
+            self._retain(state.step, state.best.step)
         world.barrier()
 
     def latest(self) -> Path | None:
@@ -105,10 +105,13 @@ class Checkpoints:
         os.replace(temporary, target)
         files.sync_folder(self.folder)
 
-    def _retain(self, best: int) -> None:
-        complete = sorted(self._named(), reverse=True)
-        for step, path in complete[self.keep :]:
-            if step != best:
+    def _retain(self, newest: int, best: int) -> None:
+        named = sorted(self._named(), reverse=True)
+        # What is newer than the checkpoint just written was damaged, or the run would have gone on from there.
+        kept = {step for step, _ in named if step <= newest}
+        kept = {*sorted(kept)[-self.keep :], best}
+        for step, path in named:
+            if step not in kept:
                 shutil.rmtree(path, ignore_errors=True)
         for leftover in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -124,11 +124,11 @@ def _translate_batch(
     mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
     limit = new_token_limit(longest, model.config.max_position_embeddings)
     settings = generation_settings(model, encoder.card, encoder.tokenizer, batch.direction, decoding.beams)
-    settings.max_length = None
     settings.max_new_tokens = limit
+    settings.use_cache = True
     lower = torch.autocast(device.type, decoding.dtype) if decoding.dtype != torch.float32 else nullcontext()
     with lower:
-        output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings, use_cache=True)
+        output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings)
     rows = output[:, 1:].tolist()
     eos = model.config.eos_token_id
     texts = encoder.decode(rows)
@@ -144,7 +144,5 @@ def generation_settings(
     settings = copy.deepcopy(model.generation_config)
     settings.num_beams = beams
     settings.do_sample = False
-    # mBART cards force EOS at max_length; that would cut long sentences without a trace.
-    settings.forced_eos_token_id = None
     settings.forced_bos_token_id = forced_bos_id(card, tokenizer, direction[1]) if direction else None
     return settings

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, BitsAndBytesConfig, PreTrainedModel
 
@@ -76,20 +77,27 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
         "device_map": choose_device_map(card, config, world),
         "use_safetensors": True,
         "trust_remote_code": False,
+        "ignore_mismatched_sizes": True,  # reported below, in words that name the weight
         "output_loading_info": True,
     }
     if quantised:
         arguments["quantization_config"] = quantisation(choose_precision(config, world.device))
     try:
         model, report = AutoModelForSeq2SeqLM.from_pretrained(source, **arguments)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreadable(card, source, error) from error
-    if report["missing_keys"] or report.get("mismatched_keys"):
-        missing = sorted(map(str, [*report["missing_keys"], *report.get("mismatched_keys", [])]))
-        raise InputError(f"{source} is no complete checkpoint: {len(missing)} weights are missing, first {missing[0]}")
-    if not quantised:
+    if absent := sorted([*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]):
+        raise InputError(
+            f"{source} is no complete checkpoint: {len(absent)} weights are missing or of another shape, "
+            f"first {absent[0]}"
+        )
+    # With a map the layers are where they belong, possibly on several devices.
+    if arguments["device_map"] is None:
         model.to(world.device)
     check_tied(model)
+    # generate() fills from here what a call leaves open: a forced EOS would hide that a sentence was cut.
+    model.generation_config.forced_eos_token_id = None
+    model.generation_config.max_length = None
     loaded: PreTrainedModel = model
     return loaded
 

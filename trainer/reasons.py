@@ -182,7 +182,7 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
     if isinstance(error, MemoryError) or _HOST_MEMORY_TEXT.search(text):
         return "preempted", f"out of host memory: {text}"
     if _is_peer_loss(error, text):
-        return "peer_lost", f"another process is gone: {text.splitlines()[0]}"
+        return "peer_lost", f"another process is gone: {text.splitlines()[0][:200]}"
     if type(error).__name__ == "OutOfMemoryError":
         hint = "lower train.micro_batch_tokens or eval.batch_tokens, or set train.gradient_checkpointing: true"
         return "error", f"out of device memory; {hint} ({text.splitlines()[0]})"

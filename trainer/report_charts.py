@@ -65,8 +65,8 @@ def charts(metrics: Metrics) -> list[Chart]:
             title="Loss",
             unit="nats per target token",
             lines={
-                "train NLL": points(train, "nll"),
                 "dev NLL": points(dev, "nll"),
+                "train NLL": points(train, "nll"),
                 "train loss (label-smoothed)": points(train, "loss"),
             },
         ),
@@ -100,11 +100,12 @@ def charts(metrics: Metrics) -> list[Chart]:
             title="Gradient norm", unit="before clipping", lines={"gradient norm": points(train, "grad_norm")}, low=0
         ),
     ]
-    return [_chart(plan) for plan in plans if any(plan.lines.values())]
+    last = max((line["step"] for line in train + dev), default=0)
+    return [_chart(plan, last or 1) for plan in plans if any(plan.lines.values())]
 
 
 def thin(line: list[Point], most: int = MOST_POINTS) -> list[Point]:
-    """Return at most ``most`` points: the lowest and highest of equal stretches, so that no spike is lost."""
+    """Return at most ``most`` points: the lowest and highest of equal stretches, so no spike is lost."""
     if len(line) <= most:
         return line
     stretches = most // 2
@@ -123,11 +124,10 @@ def nice_step(low: float, high: float, ticks: int = _TICKS) -> float:
     return power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
 
 
-def _chart(plan: _Plan) -> Chart:
+def _chart(plan: _Plan, last: int) -> Chart:
     lines = {name: thin(line) for name, line in plan.lines.items() if line}
-    every = [point for line in lines.values() for point in line]
-    last = max(x for x, _ in every) or 1.0
-    low, high, step = _range(min(plan.low, *map(_value, every)), max(plan.high, *map(_value, every)))
+    values = [_value(point) for line in lines.values() for point in line]
+    low, high, step = _range(min(plan.low, *values), max(plan.high, *values))
     marks = [low + step * number for number in range(round((high - low) / step) + 1)]
 
     def place(point: Point) -> Point:
@@ -152,7 +152,7 @@ def _range(low: float, high: float) -> tuple[float, float, float]:
     return step * math.floor(round(low / step, 9)), step * math.ceil(round(high / step, 9)), step
 
 
-def _step_ticks(last: float) -> list[Tick]:
+def _step_ticks(last: int) -> list[Tick]:
     step = max(1.0, nice_step(0, last, 4))
     return [(100 * step * number / last, f"{step * number:,.0f}") for number in range(int(last / step) + 1)]
 

@@ -94,7 +94,7 @@ def _rows(
 def _row(key: str, name: str, base: float, tuned: float, p_value: float | None) -> ScoreRow:
     if key in _RATES:
         base, tuned = 100 * base, 100 * tuned
-    unit = " %" if key in _RATES else ""
+    unit = "%" if key in _RATES else ""
     digits = 1 if key in _RATES else 2
     delta = round(tuned - base, digits)
     lower = key in _LOWER_IS_BETTER

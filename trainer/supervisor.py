@@ -23,9 +23,10 @@ from mtft.naming import config_hash
 from mtft.runs import Job, RunPaths, claim, job_lock, new_run_id, now, read_job, write_job
 from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts
+from trainer.console import Console
 from trainer.node import Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
-from trainer.processes import Console, Stop, adopt_orphans, end_with_parent, run
+from trainer.processes import Stop, adopt_orphans, end_with_parent, run
 from trainer.reasons import from_status, read_reason, reason_file, signal_name, verdict
 
 _POLL_SECONDS = 1.0

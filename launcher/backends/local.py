@@ -33,17 +33,26 @@ def start(trainer: Sequence[str]) -> int:
     if importlib.util.find_spec("torch") is None:
         raise InputError("--backend local trains here and needs the training libraries: pip install 'mtft[train]'")
     received: list[int] = []
-    # Its own session: Ctrl-C reaches this process alone, which passes it on once.
-    # A module in the current folder must not stand in for one of ours.
-    child = subprocess.Popen(trainer, start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
+    waiting: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def deliver() -> None:
+        while started and waiting:
+            number = waiting.pop(0)
+            started[0].send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        waiting.append(number)
+        deliver()
 
     before = {each: signal.signal(each, pass_on) for each in _PASSED_ON if signal.getsignal(each) != signal.SIG_IGN}
     try:
-        return exit_code(child.wait(), interrupted=bool(received))
+        # Its own session: Ctrl-C reaches this process alone, which passes it on once.
+        # A module in the current folder must not stand in for one of ours.
+        started.append(subprocess.Popen(trainer, start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"}))
+        deliver()
+        return exit_code(started[0].wait(), interrupted=bool(received))
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

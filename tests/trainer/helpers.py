@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -132,7 +133,7 @@ def stir_adapters(model: nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
 
 
 def new_state(loop: Loop, *, bins_per_step: int, bin_tokens: int, steps: int) -> State:
@@ -160,3 +161,63 @@ def logits_of(model: nn.Module, rows: TokenRows, count: int = 8) -> torch.Tensor
         logits = forward(model, rows.batch(bins[0]))
     model.train(was_training)
     return logits
+
+
+def step_gradient(
+    setup: Setup, bins: Sequence[Sequence[int]], *, training: bool = False
+) -> tuple[StepResult, dict[str, torch.Tensor]]:
+    """Take the first step of a fresh loop over some bins; return what it saw and the unclipped gradient.
+
+    The first rate of the warm-up is 0, so the weights stay as they are.
+    """
+    loop = setup.loop(100, max_grad_norm=0.0)
+    seen: dict[str, torch.Tensor] = {}
+
+    def remember(*_: Any) -> None:
+        seen.update((name, p.grad.detach().clone()) for name, p in loop.parameters.items() if p.grad is not None)
+
+    loop.optimizer.register_step_pre_hook(remember)
+    loop.wrapped.train(training)
+    result = loop.step([np.asarray(rows, dtype=np.int64) for rows in bins])
+    assert result.learning_rate == 0.0
+    return result, seen
+
+
+def split(count: int, parts: int) -> list[list[int]]:
+    """Return row numbers 0 to count - 1 in equal parts."""
+    return [part.tolist() for part in np.array_split(np.arange(count), parts)]
+
+
+def assert_same_gradient(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], rtol: float = 1e-4) -> None:
+    """Compare two gradients tensor by tensor; the difference's norm is measured against the tensor's."""
+    assert one.keys() == other.keys()
+    assert one
+    largest = max(float(gradient.norm()) for gradient in one.values())
+    for name, gradient in one.items():
+        # Key biases have no gradient in exact arithmetic (softmax ignores a shift): only noise to compare.
+        if float(gradient.norm()) > 1e-5 * largest:
+            assert float((gradient - other[name]).norm()) <= rtol * float(gradient.norm()), name
+
+
+@dataclass(frozen=True)
+class Practised:
+    """A checkpoint that translates the pairs it has learned.
+
+    Attributes:
+        folder: the checkpoint; shared, so read-only.
+        pairs: what it learned.
+        steps: what every step of the training saw.
+    """
+
+    folder: Path
+    pairs: Sequence[Pair]
+    steps: Sequence[StepResult]
+
+
+def practise(key: str, folder: Path, pairs: Sequence[Pair], steps: int = 160) -> Practised:
+    """Train every weight of a checkpoint folder on a few pairs and write the weights back."""
+    setup = build(key, folder, pairs, method="full")
+    loop = setup.loop(steps, learning_rate=5e-3, label_smoothing=0.0)
+    results = train(loop, new_state(loop, bins_per_step=1, bin_tokens=5000, steps=steps))
+    setup.base.save_pretrained(folder)
+    return Practised(folder=folder, pairs=pairs, steps=results)

@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from mtft import runs
-from mtft.runs import TIME_FORMAT, Attempt, Job
-from trainer.reasons import Kind, Reason, explain, verdict
+from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
+from trainer.reasons import Kind, Reason, explain, verdict
 
 CHECKOUT = Path(__file__).parents[2]
 MODEL = "opus_mt_en_fr"

@@ -42,11 +42,8 @@ def met(*train: Row, held: tuple[Row, ...] = (HELD,)) -> dict[str, Any]:
         (fr_en(HELD.target, HELD.source), {"swapped", "pair", "any"}, {"swapped", "pair", "any"}),
         (fr_en("autre", HELD.source), {"swapped", "any"}, {"swapped", "any"}),
         (en_fr("THE COD (2.5 KG)", "autre"), {}, {"source", "any"}),
-        (
-            en_fr("other", "la morue 2,5 kg: l'E\u0301T\u00c9".replace("E\u0301", "É").replace("\u00c9", "E\u0301")),
-            {},
-            {"target", "any"},
-        ),
+        # The same accents as combining characters.
+        (en_fr("other", "la morue 2,5 kg: l'E\u0301TE\u0301"), {}, {"target", "any"}),
         # The same letters in the other language are another sentence.
         (fr_en(HELD.source, "x"), {}, {}),
     ],

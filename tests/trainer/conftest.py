@@ -1,0 +1,51 @@
+"""Fixtures of the trainer core's tests; built once in a session."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import transformers
+
+from demo.corpus import Pair
+from tests.trainer import helpers
+from tests.trainer.helpers import FAMILIES, KEYS, Practised
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Each model family in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_libraries() -> Iterator[None]:
+    """Silence what the session silences in a run."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    yield
+
+
+@pytest.fixture(scope="session")
+def short_text(parallel_text: list[Pair]) -> list[Pair]:
+    """The thirty-two shortest sentence pairs."""
+    return sorted(parallel_text, key=lambda pair: len(pair.source_en) + len(pair.target_fr))[:32]
+
+
+@pytest.fixture(scope="session")
+def practised(
+    standins: Callable[[str], Path], short_text: list[Pair], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Practised]:
+    """Give a family's stand-in after full fine-tuning on twelve pairs, which it then translates."""
+    done: dict[str, Practised] = {}
+
+    def practise(family: str) -> Practised:
+        if family not in done:
+            folder = tmp_path_factory.mktemp("practised") / family
+            shutil.copytree(standins(family), folder)
+            done[family] = helpers.practise(KEYS[family], folder, short_text[:12])
+        return done[family]
+
+    return practise

@@ -1,0 +1,98 @@
+"""Children of the supervisor, what a person sees of them, and what the cluster is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mtft.runs import RunPaths
+from trainer.console import Console
+from trainer.node import child_environment
+from trainer.outcome import Outcome, write_termination_message
+
+CHECKOUT = Path(__file__).parents[2]
+
+RUN = """
+import os, sys, time
+from trainer.processes import Stop, adopt_orphans, run
+adopt_orphans()
+stop = Stop()
+def show(data):
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+with stop.listening():
+    stop.deadline = {deadline}
+    status = run({command!r}, os.environ, stop, show)
+print(status, stop.deadline_passed, flush=True)
+"""
+
+
+def program(*command: str, deadline: str = "None") -> list[str]:
+    return [sys.executable, "-c", RUN.format(command=command, deadline=deadline)]
+
+
+def test_the_deadline_ends_a_running_child() -> None:
+    command = program("sleep", "1000", deadline="time.monotonic()")
+    assert subprocess.check_output(command, text=True, cwd=CHECKOUT) == "-15 True\n"
+
+
+def test_a_daemon_that_holds_the_output_does_not_outlive_its_parent() -> None:
+    command = program("sh", "-c", "setsid sleep 1000 & echo started $!")
+    output = subprocess.check_output(command, text=True, cwd=CHECKOUT, timeout=60).split()
+    assert output[0] == "started" and output[2:] == ["0", "False"]
+    assert not Path(f"/proc/{output[1]}").exists()
+
+
+def test_a_child_has_a_terminal_where_the_person_has_one() -> None:
+    ask = [sys.executable, "-c", "import sys; print(sys.stdout.isatty())"]
+    assert subprocess.check_output(program(*ask), text=True, cwd=CHECKOUT).startswith("False\n")
+    reader, writer = os.openpty()
+    with subprocess.Popen(program(*ask), stdout=writer, cwd=CHECKOUT) as process:
+        os.close(writer)
+        assert os.read(reader, 100).startswith(b"True")
+        process.wait(timeout=60)
+    os.close(reader)
+
+
+def test_the_kept_output_has_the_last_state_of_a_bar_and_no_terminal_codes(tmp_path: Path) -> None:
+    console = Console()
+    console.keep_in(tmp_path / "console_output.txt")
+    for piece in (b"start\r\n\x1b[2K 10 %\r 5", b"0 %\r\x1b[32m100 %\x1b[0m\n", b"\xc3\xa9t\xc3\xa9\nno end"):
+        console.write(piece)
+    console.close()
+    assert (tmp_path / "console_output.txt").read_text() == "start\n100 %\nété\nno end\n"
+
+
+def test_a_child_gets_none_of_the_operators_process_group() -> None:
+    given = {
+        "RANK": "1",
+        "MASTER_ADDR": "x",
+        "PET_NNODES": "2",
+        "WORLD_SIZE": "2",
+        "HOME": "/h",
+        "OMP_NUM_THREADS": "3",
+    }
+    kept = child_environment(given, Path("/reasons"), 2)
+    assert set(kept) == {"HOME", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "PYTHONSAFEPATH", "MTFT_REASONS"}
+    assert kept["OMP_NUM_THREADS"] == "3"
+    assert int(child_environment({}, Path("/reasons"), 10**6)["OMP_NUM_THREADS"]) == 1
+
+
+def test_the_termination_message_has_the_scores_and_fits(tmp_path: Path) -> None:
+    paths = RunPaths(root=tmp_path, model="m2m100_418m", run_id="20300102T030405Z-0a1b2c3d")
+    paths.folder.mkdir(parents=True)
+    log = tmp_path / "termination-log"
+    write_termination_message(Outcome(0, "finished", paths), log)
+    assert not log.exists()
+    log.touch()
+    for extra, kept in (("", True), ("x" * 5000, False)):
+        paths.finished.write_text(json.dumps({"status": "finished", "scores": {"chrf": 61.5}, "extra": extra}))
+        write_termination_message(Outcome(0, "finished", paths), log)
+        told = json.loads(log.read_text())
+        assert told["run_id"] == paths.run_id and told["finished"]["scores"] == {"chrf": 61.5}
+        assert ("extra" in told["finished"]) == kept
+    write_termination_message(Outcome(1, "é" * 9000, paths), log)
+    assert len(log.read_bytes()) <= 4096 and json.loads(log.read_text())["exit_code"] == 1

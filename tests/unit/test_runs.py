@@ -1,0 +1,123 @@
+"""Claiming a run, its record, the restart budget, and what identifies a run's ingredients."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from mtft import provenance, runs
+from mtft.errors import InputError
+from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths
+from trainer import attempts
+
+JOB = Job(
+    name="job", model="opus_mt_en_fr", run_id="20300102T030405Z-00000000", config_hash="c", first_started=runs.now()
+)
+
+
+def test_paths_are_found_again_from_the_folder(tmp_path: Path) -> None:
+    paths = RunPaths(root=tmp_path, model="m2m100_418m", run_id="20300102T030405Z-0a1b2c3d")
+    assert RunPaths.of(paths.folder) == paths
+    assert paths.finished == tmp_path / "outputs/m2m100_418m/runs/20300102T030405Z-0a1b2c3d/finished.json"
+
+
+def test_of_many_claims_exactly_one_wins_and_all_see_it(tmp_path: Path) -> None:
+    claims = [replace(JOB, run_id=f"20300102T030405Z-{number:08x}") for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        seen = list(pool.map(lambda job: runs.claim(tmp_path, job), claims))
+    assert len({job.run_id for job in seen}) == 1
+    assert runs.read_job(tmp_path, JOB.model, JOB.name) == seen[0]
+    assert [path.name for path in runs.jobs_folder(tmp_path, JOB.model).iterdir()] == ["job.json"]
+
+
+def test_a_volume_without_hard_links_is_claimed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert runs.claim(tmp_path, JOB) == JOB
+    assert runs.claim(tmp_path, replace(JOB, run_id="20300102T030405Z-11111111")) == JOB
+
+
+def test_a_repeated_link_request_answered_with_exists_is_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert runs.claim(tmp_path, JOB) == JOB
+    assert runs.read_job(tmp_path, JOB.model, JOB.name) == JOB
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"attempts": [{"begun": 1}]}'])
+def test_a_record_that_is_none_is_reported_with_its_path(tmp_path: Path, text: str) -> None:
+    path = runs.job_file(tmp_path, JOB.model, JOB.name)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"job\.json: not a job record"):
+        runs.read_job(tmp_path, JOB.model, JOB.name)
+
+
+def test_attempts_are_counted_and_closed(tmp_path: Path) -> None:
+    job = attempts.close(attempts.begin(JOB), 143, "stopped by SIGTERM")
+    runs.write_job(tmp_path, job)
+    assert runs.read_job(tmp_path, JOB.model, JOB.name) == job
+    assert (job.attempts[0].exit_code, job.finished) == (143, False)
+    assert attempts.close(attempts.begin(job), 0, "finished").finished
+
+
+@pytest.mark.parametrize(("made", "restarts", "may"), [(0, 0, True), (1, 0, False), (3, 3, True), (4, 3, False)])
+def test_budget(made: int, restarts: int, may: bool) -> None:
+    job = replace(JOB, attempts=(Attempt(started=runs.now()),) * made)
+    assert (attempts.spent_budget(job, restarts) is None) == may
+
+
+def test_the_deadline_counts_from_the_first_start() -> None:
+    started = (datetime.now(UTC) - timedelta(minutes=10)).strftime(TIME_FORMAT)
+    job = replace(JOB, first_started=started)
+    left = [attempts.seconds_left(attempts.deadline(job, minutes)) for minutes in (9, 12, None)]
+    assert left[0] is not None and left[0] < 0
+    assert left[1] is not None and 0 < left[1] <= 121
+    assert left[2] is None
+
+
+def test_a_base_folder_is_its_visible_files(tmp_path: Path) -> None:
+    def identity() -> str | None:
+        return provenance.base_identity("hub/name", str(tmp_path), "ignored")["sha256"]
+
+    (tmp_path / "config.json").write_text("{}")
+    first = identity()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "lock").write_text("x")
+    assert identity() == first
+    (tmp_path / "config.json").rename(tmp_path / "other.json")
+    assert identity() != first
+    assert provenance.base_identity("hub/name", None, "abc") == {
+        "checkpoint": "hub/name",
+        "revision": "abc",
+        "sha256": None,
+    }
+    with pytest.raises(InputError, match="not a folder"):
+        provenance.base_identity("hub/name", str(tmp_path / "gone"), None)
+
+
+def test_hashed_texts_are_kept_apart() -> None:
+    assert provenance.text_hash("ab", "c") != provenance.text_hash("a", "bc")
+
+
+def test_data_elsewhere_has_no_identity_and_a_given_one_is_kept(tmp_path: Path) -> None:
+    assert provenance.data_identity("s3://bucket/train.jsonl") is None
+    assert provenance.data_identity("s3://bucket/train.jsonl", "0" * 64) == "0" * 64
+    with pytest.raises(InputError, match="no such file"):
+        provenance.data_identity(str(tmp_path / "gone.jsonl"))
