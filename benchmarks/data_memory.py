@@ -5,6 +5,9 @@
 
 Each measurement runs in a process of its own. ``read`` streams, splits and compares with what is held out;
 ``prepare`` builds the whole store with an encoder that costs almost nothing, so it is the data path that is measured.
+
+``imported`` is the resident memory before the first row, ``peak`` the largest. Pages of the memory-mapped result count
+in it although the kernel may drop them at any time; ``own`` is the largest growth without them. Linux only.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +43,8 @@ def main() -> int:
     if args.measure:
         print(json.dumps(measure(args.measure, args.file)))
         return 0
-    print(f"{'rows':>10}  {'MB':>6}  {'part':8}  {'seconds':>8}  {'rows/s':>8}  {'import MiB':>10}  {'peak MiB':>8}")
+    heads = f"{'rows':>10}  {'MB':>6}  {'part':8}  {'seconds':>8}  {'rows/s':>8}"
+    print(f"{heads}  {'imported':>8}  {'peak':>6}  {'own':>6} (MiB)")
     for rows in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "rows.jsonl"
@@ -49,7 +54,7 @@ def main() -> int:
                 command = [sys.executable, "-m", "benchmarks.data_memory", "--measure", part, "--file", str(file)]
                 found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 speed = rows / found["seconds"]
-                memory = f"{found['imported']:>10,.0f}  {found['peak']:>8,.0f}"
+                memory = f"{found['imported']:>8,.0f}  {found['peak']:>6,.0f}  {found['own']:>6,.0f}"
                 print(f"{rows:>10,}  {size:>6,.0f}  {part:8}  {found['seconds']:>8.1f}  {speed:>8,.0f}  {memory}")
                 sys.stdout.flush()
     return 0
@@ -74,13 +79,33 @@ def generate(file: Path, rows: int, *, loose: bool) -> None:
 
 
 def measure(part: str, file: Path) -> dict[str, float]:
-    """Run one part in this process; memory in MiB, ``imported`` before the first row."""
-    if part == "read":
-        from mtft.leakage import Leakage
-        from mtft.rows import Row, read_rows
-        from mtft.split import Documents, plan_split
+    """Run one part in this process; memory in MiB."""
+    work = reader(file) if part == "read" else preparation(file)
+    imported, before, began = status("VmHWM"), status("RssAnon"), time.perf_counter()
+    most, done = [before], threading.Event()
 
-        imported, began = peak_mib(), time.perf_counter()
+    def watch() -> None:
+        while not done.wait(0.05):
+            most[0] = max(most[0], status("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "imported": imported, "peak": status("VmHWM"), "own": most[0] - before}
+
+
+def reader(file: Path) -> Callable[[], object]:
+    """Return the work of reading, splitting and comparing."""
+    from mtft.leakage import Leakage
+    from mtft.rows import Row, read_rows
+    from mtft.split import Documents, plan_split
+
+    def work() -> None:
         documents, leakage = Documents(seed=0), Leakage()
         for item in read_rows([file]):
             if isinstance(item, Row):
@@ -93,16 +118,25 @@ def measure(part: str, file: Path) -> dict[str, float]:
             if isinstance(item, Row) and split(item) == "train":
                 leakage.see(item)
         leakage.report()
-    else:
-        from mtft.config import Config
-        from mtft.models import card
-        from trainer import encoding  # noqa: F401 - counted as import, not as data
-        from trainer.prepare import prepare
 
-        imported, began = peak_mib(), time.perf_counter()
-        config = Config.model_validate({"model": "m2m100_418m", "data": {"train": str(file)}})
-        prepare(config, card("m2m100_418m"), Words(), file.parent)
-    return {"seconds": time.perf_counter() - began, "imported": imported, "peak": peak_mib()}
+    return work
+
+
+def preparation(file: Path) -> Callable[[], object]:
+    """Return the work of building the store."""
+    from mtft.config import Config
+    from mtft.models import card
+    from trainer import encoding  # noqa: F401 - counted as import, not as data
+    from trainer.prepare import prepare
+
+    config = Config.model_validate({"model": "m2m100_418m", "data": {"train": str(file)}})
+    return lambda: prepare(config, card("m2m100_418m"), Words(), file.parent)
+
+
+def status(name: str) -> float:
+    """Return one of this process's own memory figures, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 class Words:
@@ -117,11 +151,6 @@ class Words:
         source_ids = [[*map(len, text.split())] for text in sources]
         target_ids = [[*map(len, text.split())] for text in targets]
         return Encoded(source_ids, target_ids, truncated=0, unknown=0, pieces=sum(map(len, source_ids)))
-
-
-def peak_mib() -> float:
-    """Return the largest resident size this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

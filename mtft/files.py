@@ -41,6 +41,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+def share(folder: Path) -> None:
+    """Give every file below a folder the permissions the umask allows; safetensors writes for the owner only."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in this folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,7 +1,7 @@
 """Build a store of prepared data.
 
 The rows are streamed three times: to check and count them, to encode them, to compare them with what is held out.
-Memory does not grow with the number of training rows; each held-out row takes about 50 bytes.
+Memory does not grow with the number of training rows; each held-out row takes about 100 bytes (the leakage report).
 """
 
 from __future__ import annotations

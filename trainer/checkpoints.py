@@ -72,7 +72,8 @@ class Checkpoints:
         _load_optimizer(loop, load_file(path / "optimizer.safetensors"))
         loop.start(state.total_steps)
         assert loop.scheduler is not None
-        loop.scheduler.load_state_dict(values["scheduler"])
+        # The schedule's functions are the configuration's, never a file's.
+        loop.scheduler.load_state_dict({**values["scheduler"], "lr_lambdas": [None] * len(loop.optimizer.param_groups)})
         for group, rate in zip(loop.optimizer.param_groups, values["scheduler"]["_last_lr"], strict=True):
             group["lr"] = rate
         loop.scaler.load_state_dict(values["scaler"])
@@ -148,6 +149,7 @@ def load_weights(path: Path, parameters: dict[str, nn.Parameter]) -> None:
 
 
 def _seal(folder: Path) -> None:
+    files.share(folder)
     entries: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         with path.open("rb") as written:

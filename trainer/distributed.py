@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from mtft.config import Config
 from mtft.errors import InputError
+from trainer.node import GPU_VARIABLE
 
 # A lost peer under NCCL shows only when this runs out; gloo sees the broken connection at once.
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=10)
@@ -115,6 +116,11 @@ def choose_device(config: Config, local_rank: int) -> torch.device:
     """
     wanted = config.train.device
     visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if visible == 0 and wanted == "auto" and os.environ.get(GPU_VARIABLE):
+        raise InputError(
+            f"cluster.gpus_per_node is {config.cluster.gpus_per_node}, but this pod shows no CUDA device. Check the "
+            "node pool and the driver with `python -m trainer --self-test`, or set cluster.gpus_per_node to 0."
+        )
     if wanted == "cpu" or (wanted == "auto" and visible == 0):
         return torch.device("cpu")
     if visible == 0:

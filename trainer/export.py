@@ -47,6 +47,7 @@ def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths:
     settings.save_pretrained(temporary)
     (temporary / "README.md").unlink(missing_ok=True)  # PEFT's model card template, all of it unfilled
     refuse_pickles(temporary)
+    files.share(temporary)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
     files.sync_folder(target.parent)

@@ -15,6 +15,8 @@ from trainer.reasons import FOLDER_VARIABLE
 
 # Set by the operator for its own idea of a process group; torchrun and its ranks get theirs from the command line.
 _OPERATOR_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# Set for the ranks of a pod that was given GPUs: without CUDA they fail instead of training slowly for days.
+GPU_VARIABLE = "MTFT_GPU_REQUIRED"
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 

@@ -24,7 +24,7 @@ from mtft.runs import Job, RunPaths, claim, job_lock, new_run_id, now, read_job,
 from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts
 from trainer.console import Console
-from trainer.node import Node, child_environment
+from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent, run
 from trainer.reasons import from_status, read_reason, reason_file, signal_name, verdict
@@ -225,6 +225,8 @@ class Supervisor:
             stale.unlink(missing_ok=True)
         command = node.torchrun(status_file, self.request.worker_module, paths.folder)
         environment = child_environment(os.environ, folder, node.processes)
+        if self.config.cluster.gpus_per_node and not self.request.attended:
+            environment = {**environment, GPU_VARIABLE: "1"}
         status = run(command, environment, self.stop, self.console.write)
         statuses = _read_statuses(status_file)
         reasons = []

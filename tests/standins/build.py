@@ -132,6 +132,8 @@ def write_files(
         "decoder_layers": geometry.decoder_layers,
         "encoder_attention_heads": geometry.heads,
         "decoder_attention_heads": geometry.heads,
+        # Glorot's size for a square layer; at the published 0.02 narrow models take long to look at the source at all.
+        "init_std": geometry.d_model**-0.5,
         "encoder_ffn_dim": geometry.d_ff,
         "decoder_ffn_dim": geometry.d_ff,
         **identifiers,

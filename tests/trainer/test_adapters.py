@@ -175,4 +175,4 @@ class TestQlora:
         loop = setup.loop(12, learning_rate=2e-2)
         results = train(loop, new_state(loop, bins_per_step=1, bin_tokens=2000, steps=12))
         assert {result.rows for result in results} == {8}
-        assert results[-1].loss < results[0].loss - 0.2
+        assert results[-1].loss < results[0].loss - 0.1
