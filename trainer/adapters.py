@@ -23,6 +23,7 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
     """
     base.config.use_cache = False
     if config.train.gradient_checkpointing:
+        # Reentrant blocks would get no gradient past frozen embeddings.
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.method == "full":
         _open_all(base)
@@ -30,8 +31,6 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
         return opened
     for parameter in base.parameters():
         parameter.requires_grad_(False)
-    if config.train.gradient_checkpointing:
-        _require_input_gradients(base)
     targets = list(card.lora_targets) if config.lora.target_modules == "auto" else list(config.lora.target_modules)
     pattern = target_pattern(targets)
     _check_targets(base, pattern, targets)
@@ -110,16 +109,6 @@ def _keep_pad_row(base: Any) -> None:
 
     for weight in {base.get_input_embeddings().weight, base.model.decoder.embed_tokens.weight, base.lm_head.weight}:
         weight.register_hook(without_pad)
-
-
-def _require_input_gradients(base: Any) -> None:
-    """Let gradients pass frozen embeddings of both sides, or checkpointed blocks would learn nothing."""
-
-    def open_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        output.requires_grad_(True)
-
-    for side in (base.model.encoder, base.model.decoder):
-        side.embed_tokens.register_forward_hook(open_output)
 
 
 def base_of(model: nn.Module) -> PreTrainedModel:

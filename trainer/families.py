@@ -73,6 +73,8 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
     Raises:
         InputError: it cannot be loaded, or is a tokenizer of another family.
     """
+    if Path(source).is_dir() and not Path(source, "config.json").is_file():
+        raise InputError(f"model.path {source} holds no config.json: it is no checkpoint folder")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers raise

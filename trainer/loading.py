@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +132,6 @@ def check_tied(model: nn.Module) -> None:
 
 
 def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:
-    if os.sep in source and source.startswith((os.sep, ".")) and not Path(source, "config.json").is_file():
-        raise InputError(f"model.path {source} holds no config.json: it is no checkpoint folder")
     try:
         settings: Any = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -13,10 +13,10 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
+from demo.corpus import Pair
 from mtft import models
 from mtft.config import Config
 from mtft.models import ModelCard
-from demo.corpus import Pair
 from trainer.adapters import make_trainable
 from trainer.batching import Budget, make_bins
 from trainer.distributed import World

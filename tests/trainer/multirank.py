@@ -79,8 +79,8 @@ class Spec:
     def read(cls, path: Path) -> Spec:
         """Read what :meth:`write` wrote."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        pairs = {name: [Pair(*each) for each in values.pop(name)] for name in ("pairs", "learned")}
-        return cls(**values, **pairs)
+        pairs, learned = ([Pair(*each) for each in values.pop(name)] for name in ("pairs", "learned"))
+        return cls(pairs=pairs, learned=learned, **values)
 
 
 def measure(world: World, spec: Spec, out: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from demo.corpus import Pair
 from mtft.errors import InputError
@@ -71,7 +72,9 @@ class TestResume:
         losses: list[tuple[float, ...]] = []
 
         def note(state: State, result: object) -> None:
-            losses.append(tuple(getattr(result, name) for name in ("loss", "nll", "grad_norm", "learning_rate", "rows")))
+            losses.append(
+                tuple(getattr(result, name) for name in ("loss", "nll", "grad_norm", "learning_rate", "rows"))
+            )
             if state.step == CUT and not list(tmp_path.iterdir()):
                 store(tmp_path).save(loop, state, ALONE)
 
@@ -111,9 +114,7 @@ class TestResume:
         with pytest.raises(InputError, match="step-5 was written with other training settings; start another run"):
             other.load(other.folder / "step-5", sealed[1].loop(STEPS), ALONE)
 
-    def test_of_another_model_is_refused(
-        self, copied: Checkpoints, standins: Standins, short_text: list[Pair]
-    ) -> None:
+    def test_of_another_model_is_refused(self, copied: Checkpoints, standins: Standins, short_text: list[Pair]) -> None:
         loop = fresh(standins, short_text, method="full").loop(STEPS)
         with pytest.raises(InputError, match="step-5 holds other weights than this method and base train"):
             copied.load(copied.folder / "step-5", loop, ALONE)
@@ -198,13 +199,13 @@ class TestWriting:
     def test_a_failed_write_leaves_nothing_visible(
         self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop], at: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real, calls = module.save_file, []
+        calls: list[object] = []
 
         def full_disk(*arguments: object) -> None:
             calls.append(arguments)
             if len(calls) == at:
                 raise OSError(28, "No space left on device")
-            real(*arguments)  # type: ignore[arg-type]
+            save_file(*arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(module, "save_file", full_disk)
         _, _, loop = sealed

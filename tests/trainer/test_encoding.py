@@ -172,6 +172,6 @@ class TestTokenizer:
     def test_without_the_language_token_is_refused(self, standins: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
         card = models.card(TWO_WAY)
         tokenizer = load_tokenizer(card, standins(TWO_WAY))
-        monkeypatch.setitem(card.language_codes, "fr", "xx")  # type: ignore[arg-type]
+        monkeypatch.setitem(card.language_codes, "fr", "xx")
         with pytest.raises(InputError, match="no token '__xx__' for language 'fr'"):
             language_id(card, tokenizer, "fr")

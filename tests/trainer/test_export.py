@@ -179,9 +179,7 @@ class TestElsewhere:
 
 class TestContent:
     @pytest.mark.parametrize("name", NAMES)
-    def test_reloads_to_equal_logits_and_tied_weights(
-        self, name: str, deliverables: dict[str, Deliverable]
-    ) -> None:
+    def test_reloads_to_equal_logits_and_tied_weights(self, name: str, deliverables: dict[str, Deliverable]) -> None:
         its = deliverables[name]
         model: Any
         if name.endswith("full"):
@@ -209,9 +207,7 @@ class TestContent:
         assert not [path for path in its.paths.folder.iterdir() if path.name.startswith(".")]
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_config_and_tokenizer_lie_beside_it_too(
-        self, family: str, deliverables: dict[str, Deliverable]
-    ) -> None:
+    def test_config_and_tokenizer_lie_beside_it_too(self, family: str, deliverables: dict[str, Deliverable]) -> None:
         its = deliverables[f"{family}-lora"]
         config = json.loads((its.paths.folder / "config.json").read_text())
         assert config["model_type"] == its.setup.base.config.model_type

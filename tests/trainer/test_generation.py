@@ -95,7 +95,7 @@ class TestTranslate:
         lengths: list[int] = []
 
         def watch(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            lengths.append((named.get("input_ids") if "input_ids" in named else arguments[0]).shape[1])
+            lengths.append((named["input_ids"] if "input_ids" in named else arguments[0]).shape[1])
 
         decoder: Any = setup.base.get_decoder()
         decoder.register_forward_pre_hook(watch, with_kwargs=True)

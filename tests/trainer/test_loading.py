@@ -65,7 +65,7 @@ class TestBase:
     def test_an_output_layer_of_its_own_is_refused(self, family: str, standins: Standins) -> None:
         model: Any = load(KEYS[family], standins(family))
         model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
-        with pytest.raises(InputError, match="lm_head and decoder.embed_tokens should be one tensor"):
+        with pytest.raises(InputError, match=r"lm_head and decoder\.embed_tokens should be one tensor"):
             check_tied(model)
 
     def test_m2m100_takes_more_tokens_than_its_table_has_rows(self, standins: Standins, tmp_path: Path) -> None:
@@ -105,31 +105,46 @@ class TestQuantised:
         linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         quantised = {name for name, module in linear.items() if isinstance(module, bnb.nn.Linear4bit)}
         assert linear.keys() - quantised == {"lm_head"}
-        weight = linear["model.encoder.layers.0.fc1"].weight
+        weight: Any = linear["model.encoder.layers.0.fc1"].weight
         assert (weight.quant_state.quant_type, weight.quant_state.nested) == ("nf4", True)
         assert model.get_input_embeddings().weight.dtype == torch.float32
         check_tied(model)
 
 
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
+# (processes, OPUS, quantised, device) -> map; "balanced" is what the configuration asks for.
+DEVICE_MAPS: dict[tuple[int, bool, bool, torch.device], Any] = {
+    (1, False, False, CPU): {"": "cpu"},
+    (1, False, False, GPU): "balanced",
+    (1, False, True, CPU): {"": "cpu"},
+    (1, False, True, GPU): "balanced",
+    (1, True, False, CPU): None,
+    (1, True, False, GPU): None,
+    (1, True, True, CPU): {"": "cpu"},
+    (1, True, True, GPU): {"": 1},
+    (2, False, False, CPU): None,
+    (2, False, False, GPU): None,
+    (2, False, True, CPU): {"": "cpu"},
+    (2, False, True, GPU): {"": 1},
+    (2, True, False, CPU): None,
+    (2, True, False, GPU): None,
+    (2, True, True, CPU): {"": "cpu"},
+    (2, True, True, GPU): {"": 1},
+}
+
+
 class TestDeviceMap:
     """The rule: several processes never share one model's layers out; OPUS never does."""
 
-    @pytest.mark.parametrize("device", [torch.device("cpu"), torch.device("cuda", 1)], ids=str)
+    @pytest.mark.parametrize("device", [CPU, GPU], ids=str)
     @pytest.mark.parametrize("method", ["lora", "full", "qlora"])
     @pytest.mark.parametrize("size", [1, 2])
-    def test_truth_table(self, family: str, size: int, method: str, device: torch.device) -> None:
-        card = models.card(KEYS[family])
+    @pytest.mark.parametrize("key", models.MODELS)
+    def test_truth_table(self, key: str, size: int, method: str, device: torch.device) -> None:
         world = World(rank=size - 1, local_rank=size - 1, size=size, device=device)
-        config = make_config(card.key, "somewhere", method=method, train={"device_map": "balanced"})
-        own: dict[str, Any] = {"": "cpu"} if device.type == "cpu" else {"": 1}
-        expected: Any
-        if size > 1:
-            expected = own if method == "qlora" else None
-        elif family == "marian":
-            expected = own if method == "qlora" else None
-        else:
-            expected = own if device.type == "cpu" else "balanced"
-        assert choose_device_map(card, config, world) == expected
+        config = make_config(key, "somewhere", method=method, train={"device_map": "balanced"})
+        expected = DEVICE_MAPS[size, key.startswith("opus"), method == "qlora", device]
+        assert choose_device_map(models.card(key), config, world) == expected
 
     def test_nobody_asked_for_a_map(self) -> None:
         config = make_config("m2m100_418m", "somewhere", train={"device_map": None})
@@ -147,7 +162,7 @@ class TestPrecision:
 
     def test_fp16_on_a_cpu_is_refused(self) -> None:
         config = make_config("opus_mt_en_fr", "somewhere", train={"precision": "fp16"})
-        with pytest.raises(InputError, match="'fp16', but this process computes on a CPU. Allowed: auto"):
+        with pytest.raises(InputError, match=r"'fp16', but this process computes on a CPU\. Allowed: auto"):
             choose_precision(config, torch.device("cpu"))
 
     @pytest.mark.parametrize(
@@ -191,7 +206,9 @@ class TestRefused:
         weights = load_file(path)
         del weights["model.decoder.layers.1.fc1.weight"]
         save_file(weights, path, metadata={"format": "pt"})
-        with pytest.raises(InputError, match=r"1 weights are missing or of another shape, first .*decoder\.layers\.1\.fc1\.weight"):
+        with pytest.raises(
+            InputError, match=r"1 weights are missing or of another shape, first .*decoder\.layers\.1\.fc1\.weight"
+        ):
             load(KEYS[family], path.parent)
 
     def test_a_truncated_weight_file(self, copy: Callable[[str], Path]) -> None:

@@ -90,7 +90,7 @@ class TestStep:
         assert loop.step(bins_of([0]), save=True).save
 
     def test_gradient_is_clipped_as_a_whole(self, setup: Setup) -> None:
-        norms = []
+        norms: list[float] = []
 
         def measure(*_: Any) -> None:
             gradients = [p.grad.flatten() for p in loop.parameters.values() if p.grad is not None]
@@ -183,7 +183,8 @@ class TestRun:
 
 class TestState:
     @pytest.mark.parametrize(
-        ("epochs", "max_steps", "expected"), [(1, None, 40), (0.25, None, 10), (0.26, None, 11), (1e-6, None, 1), (1, 7, 7)]
+        ("epochs", "max_steps", "expected"),
+        [(1, None, 40), (0.25, None, 10), (0.26, None, 11), (1e-6, None, 1), (1, 7, 7)],
     )
     def test_steps_of_a_run(self, epochs: float, max_steps: int | None, expected: int) -> None:
         assert steps_of(epochs, max_steps, 40) == expected

@@ -50,7 +50,7 @@ class TestValue:
 
     def test_padding_gets_no_gradient(self) -> None:
         logits, labels = some_logits()
-        loss_sums(logits, labels, 0.1).smoothed.backward()
+        loss_sums(logits, labels, 0.1).smoothed.backward()  # type: ignore[no-untyped-call]
         assert logits.grad is not None
         assert not logits.grad[labels == IGNORED].any()
         assert logits.grad[labels != IGNORED].abs().sum(-1).all()

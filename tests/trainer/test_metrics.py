@@ -60,7 +60,7 @@ class TestErrorRates:
     def test_each_error_is_seen(self) -> None:
         assert rates([" ", *FR[1:]])["empty"] == pytest.approx(1 / 3)
         copied = rates([f"  {EN[0].upper()} ", *FR[1:]])
-        assert (copied["copy"], copied["off_target"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+        assert [copied["copy"], copied["off_target"]] == pytest.approx([1 / 3, 1 / 3])
         assert rates(["La pêche " + "de la morue " * 4, *FR[1:]])["repetition"] == pytest.approx(1 / 3)
 
     @pytest.mark.parametrize(
@@ -147,9 +147,7 @@ class TestNll:
         setup.model.eval()
         batch = setup.rows.batch(torch.tensor(chosen).numpy())
         with torch.no_grad():
-            own = setup.base(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
-            ).loss
+            own = setup.base(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
         assert values[0] == pytest.approx(float(own), rel=1e-4)
 
 

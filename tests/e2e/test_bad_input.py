@@ -1,0 +1,99 @@
+"""A person's mistake: one clear message, exit code 2, no traceback, nothing that looks like a result."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Launcher
+
+MODEL = "opus_mt_en_fr"
+Prepare = Callable[[Path, Path], list[str]]
+
+
+def wrong_family(folder: Path, base: Path) -> list[str]:
+    return ["--model", "mbart50_mmt_fr"]
+
+
+def no_weights(folder: Path, base: Path) -> list[str]:
+    shutil.copytree(base, folder / "hollow", ignore=shutil.ignore_patterns("*.safetensors"))
+    return ["--model-path", str(folder / "hollow")]
+
+
+def pickled_weights(folder: Path, base: Path) -> list[str]:
+    shutil.copytree(base, folder / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
+    return ["--model-path", str(folder / "pickled")]
+
+
+def damaged_weights(folder: Path, base: Path) -> list[str]:
+    shutil.copytree(base, folder / "damaged")
+    weights = folder / "damaged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    return ["--model-path", str(folder / "damaged")]
+
+
+def no_checkpoint(folder: Path, base: Path) -> list[str]:
+    (folder / "empty").mkdir()
+    return ["--model-path", str(folder / "empty")]
+
+
+def other_direction(folder: Path, base: Path) -> list[str]:
+    return ["--data", write(folder, [("Le stock croît.", "The stock grows.", "fr")] * 40)]
+
+
+def one_document(folder: Path, base: Path) -> list[str]:
+    return ["--data", write(folder, [(f"Stock {n}.", f"Le stock {n}.", "en") for n in range(40)])]
+
+
+def unknown_script(folder: Path, base: Path) -> list[str]:
+    rows = [("資源量は回復した" * 3 + str(n), "Le stock s'est rétabli.", "en") for n in range(60)]
+    return ["--data", write(folder, rows, documents=True)]
+
+
+def write(folder: Path, rows: list[tuple[str, str, str]], *, documents: bool = False) -> str:
+    path = folder / "rows.jsonl.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as out:
+        for number, (source, target, language) in enumerate(rows):
+            row = {"source": source, "target": target, "source_lang": language}
+            out.write(json.dumps({**row, "pub_number": str(number % 10) if documents else "D"}) + "\n")
+    return str(path)
+
+
+CASES: dict[str, tuple[Prepare, str]] = {
+    "wrong key": (lambda *_: ["--model", "opus_mt_en_de"], "opus_mt_en_fr"),
+    "missing file": (lambda *_: ["--data", "nowhere.jsonl"], "nowhere.jsonl"),
+    "other direction only": (other_direction, "en"),
+    "nothing to hold out": (one_document, "document"),
+    "checkpoint of another family": (wrong_family, "MarianTokenizer"),
+    "checkpoint without weights": (no_weights, "no *.safetensors"),
+    "checkpoint as a pickle": (pickled_weights, "pickle"),
+    "damaged weights": (damaged_weights, "could not be read"),
+    "no checkpoint": (no_checkpoint, "checkpoint"),
+    "tokenizer of another script": (unknown_script, "unknown"),
+    "precision this machine lacks": (lambda *_: ["--set", "train.precision=fp16"], "fp16"),
+    "device this machine lacks": (lambda *_: ["--set", "train.device=cuda"], "CUDA"),
+    "unwritable output": (lambda *_: ["--output", "/proc/nowhere"], "/proc/nowhere"),
+    "full disk": (lambda *_: ["--output", "/dev/full/here"], "/dev/full"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_refused_in_one_message(
+    launcher: Launcher, standins: Callable[[str], Path], training_file: Path, tmp_path: Path, case: str
+) -> None:
+    prepare, expected = CASES[case]
+    base = standins("marian")
+    arguments = launcher.local(MODEL, base, training_file, "--max-steps", "2")
+    done = launcher(*arguments, *prepare(tmp_path, base))
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert expected in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("finished.json"))
+    assert not list(tmp_path.rglob("lora"))

@@ -1,0 +1,136 @@
+"""One command, every family: the run directory and the deliverable."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import CHECKOUT, Finished
+
+ONE_OF_EACH = ("m2m100_418m", "mbart50_mmt_en", "opus_mt_en_fr")
+
+FILES = (
+    *("config.yaml", "provenance.json", "console_output.txt", "metrics.jsonl", "rejected.jsonl", "report.html"),
+    *("config.json", "tokenizer_config.json", "train_results.json", "eval_results.json", "all_results.json"),
+    *("trainer_state.json", "finished.json", "lora/adapter_model.safetensors", "lora/adapter_config.json"),
+    *("lora/generation_config.json", "lora/tokenizer_config.json", "checkpoints/step-8/manifest.json"),
+)
+
+
+@pytest.mark.parametrize("model", ONE_OF_EACH)
+def test_run_directory_is_complete(finished: Callable[[str], Finished], model: str) -> None:
+    run = finished(model)
+    assert [name for name in FILES if not (run.folder / name).is_file()] == []
+    assert list((run.folder / "logs").glob("events.out.tfevents*"))
+    assert not [path for path in run.folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".tmp")]
+    ending = json.loads((run.folder / "finished.json").read_text())
+    assert ending["status"] == "finished"
+    assert ending["steps"] == 8
+    directions = {"m2m100_418m": {"en-fr", "fr-en"}, "mbart50_mmt_en": {"fr-en"}, "opus_mt_en_fr": {"en-fr"}}[model]
+    assert set(ending["scores"]["tuned"]) == set(ending["scores"]["base"]) == directions
+    for direction in directions:
+        assert "version:" in ending["scores"]["tuned"][direction]["signatures"]["chrf"]
+        rows = [json.loads(line) for line in (run.folder / f"eval/test.{direction}.jsonl").read_text().splitlines()]
+        assert len(rows) == ending["scores"]["tuned"][direction]["n"]
+        assert {"source", "reference", "base", "tuned", "base_chrf", "tuned_chrf"} <= set(rows[0])
+
+
+def test_files_can_be_read_by_the_group(finished: Callable[[str], Finished]) -> None:
+    run = finished("opus_mt_en_fr")
+    closed = [path for path in run.folder.rglob("*") if path.is_file() and not path.stat().st_mode & 0o040]
+    assert closed == []
+
+
+def test_progress_lines_tell_what_a_person_asks(finished: Callable[[str], Finished]) -> None:
+    lines = [json.loads(line) for line in finished("opus_mt_en_fr").output.splitlines() if line.startswith("{")]
+    steps = [line for line in lines if line["type"] == "train"]
+    assert [line["step"] for line in steps] == [4, 8]
+    asked = {"total", "percent", "eta_s", "loss", "lr", "tokens_per_second", "real_token_share", "peak_memory_gib"}
+    assert asked <= set(steps[0])
+
+
+def test_a_finished_job_is_not_trained_again(finished: Callable[[str], Finished], training_file: Path) -> None:
+    run = finished("opus_mt_en_fr")
+    before = (run.folder / "finished.json").stat().st_mtime_ns
+    arguments = run.launcher.local(run.model, run.base, training_file, "--max-steps", "8", "--processes", "2")
+    again = run.launcher(*arguments)
+    assert again.returncode == 0
+    assert "finished already" in again.stdout
+    assert run.launcher.runs(run.model) == [run.folder]
+    assert (run.folder / "finished.json").stat().st_mtime_ns == before
+
+
+def test_translate_keeps_order_and_empty_lines(finished: Callable[[str], Finished]) -> None:
+    run = finished("opus_mt_en_fr")
+    text = "The cod stock has recovered.\n\nThe survey covers the Gulf.\nCod.\n"
+    done = run.launcher("translate", "--model", run.model, text=text)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("\n")
+    assert len(lines) == 5
+    assert lines[1] == ""
+    alone = run.launcher("translate", "--model", run.model, text="The survey covers the Gulf.\n")
+    assert alone.stdout.split("\n")[0] == lines[2]
+
+
+def test_translate_reads_rows_of_both_directions(finished: Callable[[str], Finished], tmp_path: Path) -> None:
+    run = finished("m2m100_418m")
+    rows = [{"source": "Cod.", "source_lang": "en", "id": 7}, {"source": "Morue.", "source_lang": "fr", "id": 8}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target = tmp_path / "out.jsonl"
+    done = run.launcher("translate", "--model", run.model, str(tmp_path / "in.jsonl"), "--to", str(target))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["id"] for row in found] == [7, 8]
+    assert all("translation" in row for row in found)
+
+
+@pytest.mark.parametrize("model", ONE_OF_EACH)
+def test_readme_loads_the_adapter_without_mtft(finished: Callable[[str], Finished], model: str, tmp_path: Path) -> None:
+    run = finished(model)
+    one_way, two_way = readme_blocks()
+    code = [f"base, lora = {str(run.base)!r}, {str(run.folder / 'lora')!r}", one_way]
+    if model == "m2m100_418m":
+        code.append(two_way)
+    code.append(
+        "import importlib.util\n"
+        "assert importlib.util.find_spec('trainer') is None, 'the checkout must not be importable here'\n"
+        "extra = {'forced_bos_token_id': french} if 'french' in dir() else {}\n"
+        "out = model.generate(**batch, generation_config=settings, **extra)\n"
+        "print('first token', tokenizer.convert_ids_to_tokens(int(out[0, 1])))"
+    )
+    (tmp_path / "script.py").write_text("\n".join(code))
+    # -P and an empty PYTHONPATH: nothing of the checkout but the installed libraries.
+    environment = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    script = without_project(tmp_path / "script.py")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.strip().splitlines()[-1].removeprefix("first token ")
+    expected = {"m2m100_418m": "__fr__", "mbart50_mmt_en": "en_XX"}.get(model)
+    assert expected is None or first == expected
+
+
+def readme_blocks() -> list[str]:
+    """Return the Python blocks of the README that are marked as executed here."""
+    parts = (
+        (CHECKOUT / "README.md").read_text(encoding="utf-8").split("<!-- executed by tests/e2e/test_main_job.py -->")
+    )
+    blocks = [part.split("```python\n", 1)[1].split("```", 1)[0] for part in parts[1:]]
+    assert len(blocks) == 2
+    return blocks
+
+
+def without_project(script: Path) -> str:
+    """Return code that takes the editable install of the project off the path and runs a script."""
+    return (
+        "import sys\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in type(f).__module__.lower()]\n"
+        f"sys.path = [p for p in sys.path if p != {str(CHECKOUT)!r}]\n"
+        f"exec(compile(open({str(script)!r}).read(), 'readme', 'exec'))"
+    )
