@@ -23,7 +23,6 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
     """
     base.config.use_cache = False
     if config.train.gradient_checkpointing:
-        # Reentrant blocks would get no gradient past frozen embeddings.
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.method == "full":
         _open_all(base)

@@ -27,15 +27,19 @@ class Family:
         model_type: ``config.model_type`` of its checkpoints.
         tokenizers: tokenizer class names its checkpoints may load as.
         language_token: how a language code becomes a token, or None without language tokens.
+        growing_positions: positions are computed for any length; else the checkpoint's table is the limit.
     """
 
     model_type: str
     tokenizers: tuple[str, ...]
     language_token: str | None
+    growing_positions: bool = False
 
 
 FAMILIES: dict[str, Family] = {
-    "m2m100": Family(model_type="m2m_100", tokenizers=("M2M100Tokenizer",), language_token="__{}__"),
+    "m2m100": Family(
+        model_type="m2m_100", tokenizers=("M2M100Tokenizer",), language_token="__{}__", growing_positions=True
+    ),
     "mbart50": Family(model_type="mbart", tokenizers=("MBart50Tokenizer", "MBart50TokenizerFast"), language_token="{}"),
     "marian": Family(model_type="marian", tokenizers=("MarianTokenizer",), language_token=None),
 }

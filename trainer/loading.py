@@ -66,6 +66,7 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
     source = str(config.model.path or card.base)
     revision = config.model.revision or card.revision
     settings = _load_config(card, source, revision)
+    _check_lengths(card, config, source, settings.max_position_embeddings)
     _check_weight_files(source)
     quantised = config.method == "qlora"
     # Checkpoints may be fp16 on disk (Marian is): trainable weights have to be fp32 all the same.
@@ -147,6 +148,13 @@ def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:
         if hasattr(settings, name):
             setattr(settings, name, 0.0)
     return settings
+
+
+def _check_lengths(card: ModelCard, config: Config, source: str, positions: int) -> None:
+    for name in ("max_source_length", "max_target_length"):
+        asked = getattr(config.train, name)
+        if asked > positions and not family_of(card).growing_positions:
+            raise InputError(f"train.{name} is {asked}, but {source} has {positions} positions; set it to at most that")
 
 
 def _check_weight_files(source: str) -> None:

@@ -214,10 +214,10 @@ class Practised:
     steps: Sequence[StepResult]
 
 
-def practise(key: str, folder: Path, pairs: Sequence[Pair], steps: int = 160) -> Practised:
+def practise(key: str, folder: Path, pairs: Sequence[Pair], steps: int = 90) -> Practised:
     """Train every weight of a checkpoint folder on a few pairs and write the weights back."""
     setup = build(key, folder, pairs, method="full")
-    loop = setup.loop(steps, learning_rate=5e-3, label_smoothing=0.0)
+    loop = setup.loop(steps, learning_rate=8e-3, label_smoothing=0.0)
     results = train(loop, new_state(loop, bins_per_step=1, bin_tokens=5000, steps=steps))
     setup.base.save_pretrained(folder)
     return Practised(folder=folder, pairs=pairs, steps=results)

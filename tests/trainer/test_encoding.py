@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mtft.errors import InputError
 from tests.trainer.helpers import FAMILIES, KEYS, build, make_encoder, segments_of
 from trainer.collate import Batch, collate
 from trainer.families import language_id, load_tokenizer
+from trainer.generation import new_token_limit
 from trainer.loop import forward
 from trainer.loss import IGNORED
 
@@ -134,6 +136,19 @@ class TestDecoding:
             # SentencePiece's NFKC makes a plain space of the narrow no-break one.
             assert [" ".join(text.split()) for text in decoded] == [" ".join(text.split()) for text in targets]
 
+    def test_a_reference_of_400_tokens_comes_back_whole(
+        self, family: str, standins: Standins, short_text: list[Pair]
+    ) -> None:
+        card = models.card(KEYS[family])
+        encoder = make_encoder(card, standins(family))
+        count = 400 // len(encoder.encode(*sides(short_text[:1], ("en", "fr")), "en", "fr").target_ids[0])
+        source, target = (" ".join(side) for side in sides((short_text * 2)[: count + 4], ("en", "fr")))
+        encoded = encoder.encode([source], [target], "en", "fr")
+        assert encoded.truncated == 0
+        assert 350 < len(encoded.target_ids[0]) <= 512
+        assert new_token_limit(len(encoded.source_ids[0]), 1024) > len(encoded.target_ids[0])
+        assert " ".join(encoder.decode(encoded.target_ids)[0].split()) == " ".join(target.split())
+
 
 class TestTokenizer:
     def test_saved_and_reloaded_gives_identical_ids(
@@ -142,6 +157,7 @@ class TestTokenizer:
         card = models.card(KEYS[family])
         encoder = make_encoder(card, standins(family))
         encoder.tokenizer.save_pretrained(tmp_path)
+        shutil.copy(standins(family) / "config.json", tmp_path)
         again = make_encoder(card, tmp_path)
         texts = sides(parallel_text[:200], card.directions[0])
         assert again.encode(*texts, *card.directions[0]) == encoder.encode(*texts, *card.directions[0])
@@ -165,7 +181,10 @@ class TestTokenizer:
             with pytest.raises(InputError, match=f"model {KEYS[family]} needs"):
                 load_tokenizer(models.card(KEYS[family]), standins(other))
 
-    def test_missing_is_one_clear_error(self, tmp_path: Path) -> None:
+    def test_missing_is_one_clear_error(self, standins: Standins, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"holds no config\.json: it is no checkpoint folder"):
+            load_tokenizer(models.card("opus_mt_en_fr"), tmp_path)
+        shutil.copy(standins("marian") / "config.json", tmp_path)
         with pytest.raises(InputError, match="no tokenizer could be loaded from"):
             load_tokenizer(models.card("opus_mt_en_fr"), tmp_path)
 

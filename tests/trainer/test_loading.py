@@ -182,7 +182,7 @@ class TestRefused:
     """One clear message that names the place; nothing is unpickled."""
 
     def test_no_checkpoint_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"holds no config\.json: it is no checkpoint folder"):
+        with pytest.raises(InputError, match=r"could not be read from .*config\.json"):
             load("opus_mt_en_fr", tmp_path)
 
     def test_another_family(self, standins: Standins) -> None:
@@ -223,6 +223,16 @@ class TestRefused:
         (folder / "config.json").write_text(json.dumps(settings | {"encoder_ffn_dim": 96}))
         with pytest.raises(InputError, match=r"6 weights are missing or of another shape, first .*fc1"):
             load("mbart50_mmt_fr", folder)
+
+    @pytest.mark.parametrize("side", ["source", "target"])
+    def test_rows_longer_than_the_positions(self, family: str, side: str, standins: Standins) -> None:
+        """M2M100 computes further ones; the others would stop with an index error at the first long row."""
+        options = {f"max_{side}_length": 1025}
+        if family == "m2m100":
+            assert load(KEYS[family], standins(family), train=options)
+        else:
+            with pytest.raises(InputError, match=rf"train\.max_{side}_length is 1025, but .* has 1024 positions"):
+                load(KEYS[family], standins(family), train=options)
 
     def test_code_from_the_checkpoint_is_not_run(self, copy: Callable[[str], Path]) -> None:
         folder = copy("marian")
