@@ -122,7 +122,9 @@ class Session:
             self.checkpoints.save(self.loop, state, self.world)
             raise Retry(f"asked to stop: saved step {state.step} of {state.total_steps}; the next start goes on there")
         every = max(1, round(self.config.eval.every * state.steps_per_epoch))
-        if state.step % every == 0 or state.done:
+        # One just before the last step would say what the last one says.
+        scheduled = state.step % every == 0 and state.total_steps - state.step > every // 4
+        if scheduled or state.done:
             self._evaluate(state)
         by_steps = self.config.checkpoint.every_steps
         if result.save or (by_steps and state.step % by_steps == 0) or state.done:

@@ -43,7 +43,8 @@ class Geometry:
 
 
 TINY = Geometry(d_model=64, encoder_layers=2, decoder_layers=2, heads=4, d_ff=128, pieces=800)
-SMALL = Geometry(d_model=256, encoder_layers=3, decoder_layers=3, heads=4, d_ff=768, pieces=4000)
+# Learns to translate generated sentences from nothing within a thousand steps, which wider and deeper ones do not.
+SMALL = Geometry(d_model=192, encoder_layers=2, decoder_layers=2, heads=4, d_ff=768, pieces=1600)
 
 
 def build_standin(
@@ -134,6 +135,7 @@ def write_files(
         "decoder_attention_heads": geometry.heads,
         # Glorot's size for a square layer; at the published 0.02 narrow models take long to look at the source at all.
         "init_std": geometry.d_model**-0.5,
+        **({"dropout": 0.0} if size == "small" else {}),  # minutes of training cannot overfit
         "encoder_ffn_dim": geometry.d_ff,
         "decoder_ffn_dim": geometry.d_ff,
         **identifiers,
