@@ -24,7 +24,7 @@ class Outcome:
         base: scores and error rates of the base per direction.
         tuned: the same of the tuned model.
         comparison: paired bootstrap per direction and metric.
-        gate: ``{"verdict": "better" | "not better" | "worse", "reasons": [...]}``.
+        gate: ``{"verdict": "better" | "not better" | "regressed", "reasons": [...]}``.
     """
 
     base: dict[str, Any]
@@ -58,7 +58,7 @@ def apply_gate(config: Config, comparison: dict[str, Any]) -> dict[str, Any]:
         gains.append(significant and delta > 0 and delta >= gate.min_delta)
         losses.append(significant and delta < 0)
         reasons.append(f"{name}: {gate.metric} {delta:+.2f} against the base, p = {p_value:.4f}")
-    verdict = "worse" if any(losses) else "better" if gains and all(gains) else "not better"
+    verdict = "regressed" if any(losses) else "better" if gains and all(gains) else "not better"
     return {"verdict": verdict, "compared_with": "base", "policy": gate.model_dump(mode="json"), "reasons": reasons}
 
 

@@ -19,7 +19,7 @@ from trainer.report_files import Metrics, read_metrics, read_rejections, read_se
 _VERDICTS = {
     "better": ("good", "▲", "Better than the base"),
     "not better": ("fair", "●", "Not better than the base"),
-    "worse": ("bad", "▼", "Worse than the base"),
+    "regressed": ("bad", "▼", "Worse than the base"),
 }
 
 

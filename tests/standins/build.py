@@ -134,7 +134,7 @@ def write_files(
         "encoder_attention_heads": geometry.heads,
         "decoder_attention_heads": geometry.heads,
         # Glorot's size for a square layer; at the published 0.02 narrow models take long to look at the source at all.
-        "init_std": geometry.d_model**-0.5,
+        **({} if size == "real" else {"init_std": geometry.d_model**-0.5}),
         **({"dropout": 0.0} if size == "small" else {}),  # minutes of training cannot overfit
         "encoder_ffn_dim": geometry.d_ff,
         "decoder_ffn_dim": geometry.d_ff,
