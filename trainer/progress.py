@@ -72,10 +72,11 @@ class Reporter:
             print(text, flush=True)
 
     def resume_at(self, step: int) -> None:
-        """Drop written lines of steps that will be done again."""
+        """Drop written lines of what will be done again: later steps, and at step 0 the first look at dev."""
         if self.quiet or not self.metrics.exists():
             return
-        kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        kept = [line for line in lines if _is_done(line, step)]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
 
     def step(self, state: State, result: StepResult) -> None:
@@ -157,11 +158,12 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def _step_of(line: str) -> float:
+def _is_done(line: str, step: int) -> bool:
     try:
-        return int(json.loads(line)["step"])
+        values = json.loads(line)
+        return int(values["step"]) <= step and not (step == 0 and values.get("split") == "dev")
     except (ValueError, KeyError, TypeError):
-        return math.inf  # cut off in the middle of a write
+        return False  # cut off in the middle of a write
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -121,7 +121,11 @@ def written(paths: RunPaths, result: dict[str, Any]) -> Page:
 
 @pytest.mark.parametrize(
     ("verdict", "shown"),
-    [("better", "Better than the base"), ("not better", "Not better than the base"), ("regressed", "Worse than the base")],
+    [
+        ("better", "Better than the base"),
+        ("not better", "Not better than the base"),
+        ("regressed", "Worse than the base"),
+    ],
 )
 def test_the_verdict_and_its_reasons_come_before_the_scores(paths: RunPaths, verdict: str, shown: str) -> None:
     text = written(paths, finished("en-fr", "fr-en", verdict=verdict)).text()
