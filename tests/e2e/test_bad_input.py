@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import require
 from tests.e2e.conftest import Launcher
 
 MODEL = "opus_mt_en_fr"
@@ -79,8 +82,19 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "precision this machine lacks": (lambda *_: ["--set", "train.precision=fp16"], "fp16"),
     "device this machine lacks": (lambda *_: ["--set", "train.device=cuda"], "CUDA"),
     "unwritable output": (lambda *_: ["--output", "/proc/nowhere"], "/proc/nowhere"),
-    "full disk": (lambda *_: ["--output", "/dev/full/here"], "/dev/full"),
 }
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A volume of 2 MiB."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        require("mount", "mounting a small volume needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -97,3 +111,14 @@ def test_is_refused_in_one_message(
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("finished.json"))
     assert not list(tmp_path.rglob("lora"))
+
+
+def test_a_full_disk_is_refused_before_anything_is_written_to_it(
+    launcher: Launcher, standins: Callable[[str], Path], training_file: Path, small_disk: Path
+) -> None:
+    done = launcher(*launcher.local(MODEL, standins("marian"), training_file, "--output", str(small_disk)))
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert "free some space" in said
+    assert "Traceback" not in said
+    assert list((small_disk / "cache" / "data").iterdir()) == []

@@ -21,6 +21,7 @@ from tests.trainer.helpers import ALONE, KEYS, make_config
 from trainer.distributed import World, choose_device
 from trainer.loading import check_tied, choose_device_map, choose_precision, load_base
 from trainer.loop import autocast
+from trainer.node import GPU_VARIABLE
 
 Standins = Callable[[str], Path]
 
@@ -176,6 +177,18 @@ class TestPrecision:
         config = make_config("opus_mt_en_fr", "somewhere", train={"device": "cuda"})
         with pytest.raises(InputError, match=told):
             choose_device(config, local_rank)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+    def test_a_pod_given_gpus_without_cuda_fails_instead_of_training_slowly(
+        self, standins: Standins, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = make_config(
+            "opus_mt_en_fr", standins("marian"), train={"device": "auto"}, cluster={"gpus_per_node": 2}
+        )
+        assert choose_device(config, 0).type == "cpu"
+        monkeypatch.setenv(GPU_VARIABLE, "1")
+        with pytest.raises(InputError, match=r"cluster\.gpus_per_node is 2"):
+            choose_device(config, 0)
 
 
 class TestRefused:
