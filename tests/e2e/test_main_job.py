@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CHECKOUT, Finished
+from tests.e2e.conftest import Finished
+from tests.e2e.readme import run_without_mtft
 
 ONE_OF_EACH = ("m2m100_418m", "mbart50_mmt_en", "opus_mt_en_fr")
 
@@ -89,48 +88,17 @@ def test_translate_reads_rows_of_both_directions(finished: Callable[[str], Finis
     assert all("translation" in row for row in found)
 
 
+FIRST_TOKEN = """
+extra = {'forced_bos_token_id': french} if 'french' in dir() else {}
+output = model.generate(**batch, generation_config=settings, **extra)
+print(tokenizer.convert_ids_to_tokens(int(output[0, 1])))
+"""
+
+
 @pytest.mark.parametrize("model", ONE_OF_EACH)
 def test_readme_loads_the_adapter_without_mtft(finished: Callable[[str], Finished], model: str, tmp_path: Path) -> None:
     run = finished(model)
-    one_way, two_way = readme_blocks()
-    code = [f"base, lora = {str(run.base)!r}, {str(run.folder / 'lora')!r}", one_way]
-    if model == "m2m100_418m":
-        code.append(two_way)
-    code.append(
-        "import importlib.util\n"
-        "assert importlib.util.find_spec('trainer') is None, 'the checkout must not be importable here'\n"
-        "extra = {'forced_bos_token_id': french} if 'french' in dir() else {}\n"
-        "out = model.generate(**batch, generation_config=settings, **extra)\n"
-        "print('first token', tokenizer.convert_ids_to_tokens(int(out[0, 1])))"
-    )
-    (tmp_path / "script.py").write_text("\n".join(code))
-    # -P and an empty PYTHONPATH: nothing of the checkout but the installed libraries.
-    environment = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    script = without_project(tmp_path / "script.py")
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    first = done.stdout.strip().splitlines()[-1].removeprefix("first token ")
+    two_way = model == "m2m100_418m"
+    printed = run_without_mtft(run.base, run.folder / "lora", tmp_path, two_way=two_way, more=FIRST_TOKEN)
     expected = {"m2m100_418m": "__fr__", "mbart50_mmt_en": "en_XX"}.get(model)
-    assert expected is None or first == expected
-
-
-def readme_blocks() -> list[str]:
-    """Return the Python blocks of the README that are marked as executed here."""
-    parts = (
-        (CHECKOUT / "README.md").read_text(encoding="utf-8").split("<!-- executed by tests/e2e/test_main_job.py -->")
-    )
-    blocks = [part.split("```python\n", 1)[1].split("```", 1)[0] for part in parts[1:]]
-    assert len(blocks) == 2
-    return blocks
-
-
-def without_project(script: Path) -> str:
-    """Return code that takes the editable install of the project off the path and runs a script."""
-    return (
-        "import sys\n"
-        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in type(f).__module__.lower()]\n"
-        f"sys.path = [p for p in sys.path if p != {str(CHECKOUT)!r}]\n"
-        f"exec(compile(open({str(script)!r}).read(), 'readme', 'exec'))"
-    )
+    assert expected is None or printed[-1] == expected
