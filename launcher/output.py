@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_LONGEST_VALUE = 80  # characters
+
 
 def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
     """Print rows that share their columns as a table, or as a JSON or YAML list."""
@@ -28,11 +30,11 @@ def print_document(document: Any, output_format: str) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as aligned columns under upper-case heads; numbers to the right."""
+    """Return rows as aligned columns under upper-case heads; numbers to the right, a long ``value`` shortened."""
     if not rows:
         return "(nothing)"
     columns = list(rows[0])
-    cells = [[cell(row[column]) for column in columns] for row in rows]
+    cells = [[_fitted(column, cell(row[column])) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     right = [all(isinstance(row[column], int | float) for row in rows) for column in columns]
     lines = [[column.upper() for column in columns], *cells]
@@ -43,6 +45,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def _fitted(column: str, text: str) -> str:
+    # Other columns hold names, places and reasons, which lose their sense when cut.
+    return text if column != "value" or len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def cell(value: Any) -> str:

@@ -26,6 +26,7 @@ def _key_only(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+UpTo64 = Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole)]
 Text = Annotated[str, Field(min_length=1)]
 Paths = Text | Annotated[list[Text], Field(min_length=1)]
 
@@ -285,16 +286,17 @@ class ClusterConfig(Part):
         default=None, description="Kubernetes namespace; null: that of the kubeconfig context."
     )
     image: Text | None = Field(default=None, description="Container image of the trainer.")
-    nodes: Positive = Field(default=1, description="Number of pods.")
-    gpus_per_node: Natural = Field(default=1, description="GPUs of each pod; 0: train on the CPU.")
-    processes_per_node: Positive | None = Field(
+    nodes: Positive = Field(default=1, le=1024, description="Number of pods.")
+    gpus_per_node: Natural = Field(default=1, le=64, description="GPUs of each pod; 0: train on the CPU.")
+    processes_per_node: UpTo64 | None = Field(
         default=None, description="Training processes in each pod; null: one per GPU, at least 1."
     )
     claim: Text = Field(default="mtft", description="PersistentVolumeClaim mounted at storage.root.")
     queue: Text | None = Field(default=None, description="Kueue queue the job is submitted to; null: none.")
     max_restarts: Natural = Field(default=3, description="Restarts after which the job fails for good.")
     deadline_minutes: Positive | None = Field(
-        default=720, description="Minutes from the first start after which the job fails; null: no limit."
+        default=720,
+        description="Minutes from the first start (from this one with the local backend) after which the job fails; null: no limit.",
     )
     ttl_minutes: Natural | None = Field(
         default=None, description="Minutes after which the cluster deletes a finished job; null: never."

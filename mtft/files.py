@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document atomically, indented, non-ASCII kept readable, NaN refused."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def publish_folder(built: Path, target: Path) -> None:
+    """Put a finished folder in its place: shared, every file synced, then renamed; what was there goes last."""
+    share(built)
+    for path in built.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+    replaced = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    if target.exists():
+        target.rename(replaced)
+    built.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def share(folder: Path) -> None:

@@ -8,6 +8,7 @@ A row is one JSON object on one line: ``source``, ``target``, ``source_lang`` ("
 - Text is kept as it is: no strip, no normalisation. Tab, line feed and carriage return (escaped) are text; every
   other character below U+0020, and U+007F, makes the row bad.
 - Other fields are ignored, whatever they hold, and their names are counted; NaN and Infinity are no JSON anywhere.
+- A side of white space and zero-width characters alone (U+200B, U+2060, U+FEFF) is blank.
 - A ``pub_number`` that is null or blank counts as absent.
 - A line of more than `sources.MAX_LINE_BYTES` bytes is bad and is never held in memory.
 """
@@ -34,6 +35,7 @@ EXCERPT_CHARACTERS = 120
 SHOWN = 5
 
 _BOM = b"\xef\xbb\xbf"
+_BLANK = re.compile(r"[\s\u200b\u2060\ufeff]*\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -135,7 +137,7 @@ def parse_row(line: bytes, file: str, number: int, extra_fields: Counter[str] | 
         if b"\\" in line or b"\x7f" in line:
             _check_characters(source=source, target=target, pub_number=pub_number or "")
         for name, text in (("source", source), ("target", target)):
-            if not text or text.isspace():
+            if _BLANK.match(text):
                 raise _BadRowError(f"{EMPTY_SIDE}: {name} is {'blank' if text else 'empty'}")
     except _BadRowError as bad:
         return Rejected(file, number, str(bad), excerpt(line))

@@ -78,6 +78,11 @@ class RunPaths:
         return self.folder / "provenance.json"
 
     @property
+    def prepared(self) -> Path:
+        """``prepared.json``: which tokenised data below ``cache/`` the run uses."""
+        return self.folder / "prepared.json"
+
+    @property
     def finished(self) -> Path:
         """``finished.json``: written last and only on success."""
         return self.folder / "finished.json"

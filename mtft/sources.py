@@ -39,7 +39,7 @@ def expand(paths: Sequence[Path | str]) -> list[str]:
     """List the files that ``paths`` name: folders become their ``*.jsonl``, ``.jsonl.gz`` and ``.jsonl.zst``, sorted.
 
     Raises:
-        InputError: something is missing, is no regular file, is named twice, or a folder holds no such file.
+        InputError: a path is empty, something is missing, is no regular file or named twice, or a folder holds no file.
     """
     files = [file for path in paths for file in _expand_one(str(path))]
     if not files:
@@ -106,6 +106,8 @@ def file_sha256(file: str) -> str:
 def _expand_one(path: str) -> list[str]:
     if path.startswith(REMOTE_SCHEMES):
         return _expand_remote(path)
+    if not path:
+        raise InputError("a data path is empty; name a JSON Lines file or folder (the current folder is .)")
     local = Path(path)
     try:
         if local.is_dir():

@@ -30,9 +30,7 @@ def make_trainable(card: ModelCard, config: Config, base: PreTrainedModel) -> nn
         return opened
     for parameter in base.parameters():
         parameter.requires_grad_(False)
-    targets = list(card.lora_targets) if config.lora.target_modules == "auto" else list(config.lora.target_modules)
-    pattern = target_pattern(targets)
-    _check_targets(base, pattern, targets)
+    pattern = check_targets(card, config, base)
     model: nn.Module = get_peft_model(base, _lora_config(card, config, pattern), autocast_adapter_dtype=True)
     check_fp32(model)
     return model
@@ -76,7 +74,14 @@ def _lora_config(card: ModelCard, config: Config, pattern: str) -> LoraConfig:
     )
 
 
-def _check_targets(base: nn.Module, pattern: str, targets: list[str]) -> None:
+def check_targets(card: ModelCard, config: Config, base: nn.Module) -> str:
+    """Return the pattern of the layers that get an adapter.
+
+    Raises:
+        InputError: a configured target is in no encoder or decoder layer.
+    """
+    targets = list(card.lora_targets) if config.lora.target_modules == "auto" else list(config.lora.target_modules)
+    pattern = target_pattern(targets)
     found = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules() if re.fullmatch(pattern, name)}
     missing = [target for target in targets if target not in found]
     if missing:
@@ -86,6 +91,7 @@ def _check_targets(base: nn.Module, pattern: str, targets: list[str]) -> None:
             f"lora.target_modules names {', '.join(missing)}, which no encoder or decoder layer has; "
             f"allowed: {', '.join(name for name in known if name != 'lm_head')}"
         )
+    return pattern
 
 
 def _open_all(base: PreTrainedModel) -> None:

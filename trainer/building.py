@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -177,9 +178,14 @@ class Builder:
             )
 
     def _rows(self, *wanted: SplitName) -> Iterator[tuple[SplitName, Row]]:
-        """Yield the rows that are used, with their split; ``max_samples`` rows are spread evenly over the files."""
+        """Yield the rows that are used, with their split; ``max_samples`` rows are drawn at random.
+
+        The draw is the same in every pass (selection sampling, Knuth 3.4.2 S). Every n-th row would be one direction
+        only where a file alternates between two.
+        """
         source_langs = {source for source, _ in self._card.directions}
-        seen, total, used = 0, self._train_rows, self._train_rows_used
+        left, wanted_left = self._train_rows, self._train_rows_used
+        draw = random.Random(self._data.split_seed)
         for name in SPLITS:
             # The held-out rows of a split may stand in the training files.
             if not (name in wanted or name == "train"):
@@ -189,8 +195,10 @@ class Builder:
                     continue
                 place = self._split(row) if name == "train" and self._split else name
                 if place == "train":
-                    seen += 1
-                    if seen * used // total == (seen - 1) * used // total:
+                    taken = draw.random() * left < wanted_left
+                    left -= 1
+                    wanted_left -= taken
+                    if not taken:
                         continue
                 if place in wanted:
                     yield place, row

@@ -8,7 +8,6 @@ folder gets its name. A folder that does not match its manifest is not a checkpo
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -101,10 +100,7 @@ class Checkpoints:
         }
         files.write_json(temporary / "state.json", values)
         _seal(temporary)
-        target = self.folder / f"step-{state.step}"
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-        files.sync_folder(self.folder)
+        files.publish_folder(temporary, self.folder / f"step-{state.step}")
 
     def _retain(self, newest: int, best: int) -> None:
         named = sorted(self._named(), reverse=True)
@@ -114,8 +110,9 @@ class Checkpoints:
         for step, path in named:
             if step not in kept:
                 shutil.rmtree(path, ignore_errors=True)
-        for leftover in self.folder.glob(".step-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for pattern in (".step-*.tmp", ".step-*.old"):
+            for leftover in self.folder.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def _named(self) -> list[tuple[int, Path]]:
         found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*")]
@@ -149,11 +146,8 @@ def load_weights(path: Path, parameters: dict[str, nn.Parameter]) -> None:
 
 
 def _seal(folder: Path) -> None:
-    files.share(folder)
     entries: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
         entries[path.name] = {"size": path.stat().st_size, "sha256": files.sha256_file(path)}
     files.write_json(folder / MANIFEST, {"files": entries})
 

@@ -48,19 +48,10 @@ class World:
         """Add float64 values over all ranks."""
         if self.size == 1:
             return list(values)
-        # MPS and gloo lack float64 on some devices; the CPU has it, and NCCL needs its own device.
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         result: list[float] = tensor.tolist()
         return result
-
-    def max(self, value: float) -> float:
-        """Return the largest of one value per rank."""
-        if self.size == 1:
-            return value
-        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return float(tensor.item())
 
     def gather(self, value: Any) -> list[Any]:
         """Return one object per rank, on every rank. Objects stay inside this process group."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from trainer.adapters import base_of
 from trainer.encoding import Encoder
 from trainer.families import point
 from trainer.generation import generation_settings
+from trainer.loading import check_tied
 
 
 def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths: RunPaths) -> Path:
@@ -32,26 +32,29 @@ def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths:
     shutil.rmtree(temporary, ignore_errors=True)
     base = base_of(model)
     base.config.use_cache = True
-    tokenizer = encoder.tokenizer
-    point(card, tokenizer, *card.directions[0])
-    only = card.directions[0] if len(card.directions) == 1 else None
-    settings = generation_settings(base, card, tokenizer, only, config.eval.beams)
-    settings.max_length = config.train.max_target_length
-    for folder in (temporary, paths.folder):
-        tokenizer.save_pretrained(folder)
-        base.config.save_pretrained(folder)
+    check_tied(model)
+    point(card, encoder.tokenizer, *card.directions[0])
+    encoder.tokenizer.save_pretrained(temporary)
+    base.config.save_pretrained(temporary)
+    _copy_beside(temporary, paths.folder)
     # PEFT tells an adapter from a model by its own config; a second config.json would confuse loaders.
     if config.method != "full":
         (temporary / "config.json").unlink()
     model.save_pretrained(temporary)
+    only = card.directions[0] if len(card.directions) == 1 else None
+    settings = generation_settings(base, card, encoder.tokenizer, only, config.eval.beams)
+    settings.max_length = config.train.max_target_length
     settings.save_pretrained(temporary)
     (temporary / "README.md").unlink(missing_ok=True)  # PEFT's model card template, all of it unfilled
     refuse_pickles(temporary)
-    files.share(temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
-    files.sync_folder(target.parent)
+    files.publish_folder(temporary, target)
     return target
+
+
+def _copy_beside(source: Path, folder: Path) -> None:
+    for path in source.iterdir():
+        with files.replacing(folder / path.name) as beside:
+            shutil.copyfile(path, beside)
 
 
 def refuse_pickles(folder: Path) -> None:

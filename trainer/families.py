@@ -91,10 +91,23 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
             f"{source} holds a {name}; model {card.key} needs {' or '.join(allowed)}. "
             "Point model.path at a checkpoint of the same family, or choose the key that fits it."
         )
+    _check_direction(card, source, tokenizer)
     source_language, target_language = card.directions[0]
     point(card, tokenizer, source_language, target_language)
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def _check_direction(card: ModelCard, source: str | Path, tokenizer: Any) -> None:
+    """Refuse a one-way checkpoint of the other direction; only Marian's tokenizers name theirs."""
+    if family_of(card).language_token is not None:
+        return
+    named = tuple((getattr(tokenizer, f"{side}_lang", None) or "")[:2].lower() for side in ("source", "target"))
+    if all(named) and named not in card.directions:
+        raise InputError(
+            f"{source} translates {named[0]} to {named[1]}; model {card.key} is for "
+            f"{' to '.join(card.directions[0])}. `mtft-launch models` lists the keys."
+        )
 
 
 def point(card: ModelCard, tokenizer: Any, source_language: str, target_language: str) -> None:

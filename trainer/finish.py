@@ -58,17 +58,24 @@ def apply_gate(config: Config, comparison: dict[str, Any]) -> dict[str, Any]:
         gains.append(significant and delta > 0 and delta >= gate.min_delta)
         losses.append(significant and delta < 0)
         reasons.append(f"{name}: {gate.metric} {delta:+.2f} against the base, p = {p_value:.4f}")
+    if not comparison:
+        reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
     verdict = "regressed" if any(losses) else "better" if gains and all(gains) else "not better"
     return {"verdict": verdict, "compared_with": "base", "policy": gate.model_dump(mode="json"), "reasons": reasons}
 
 
-def read_base_outputs(path: Path, count: int) -> list[str] | None:
-    """Return the base's translations of test written by an earlier start, or None when there are none that fit."""
+def write_base_outputs(path: Path, pairs: Sequence[Pair], texts: Sequence[str]) -> None:
+    """Keep the base's translations of test for later starts of the run."""
+    files.write_json(path, [[pair.source, text] for pair, text in zip(pairs, texts, strict=True)])
+
+
+def read_base_outputs(path: Path, pairs: Sequence[Pair]) -> list[str] | None:
+    """Return the base's translations of these very sources from an earlier start, or None."""
     try:
-        texts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        sources, texts = zip(*json.loads(path.read_text(encoding="utf-8")), strict=True)
+    except (OSError, ValueError, TypeError):
         return None
-    return texts if isinstance(texts, list) and len(texts) == count else None
+    return list(texts) if list(sources) == [pair.source for pair in pairs] else None
 
 
 def write_results(run: Run, state: State, outcome: Outcome, deliverable: Path) -> None:

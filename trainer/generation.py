@@ -144,5 +144,7 @@ def generation_settings(
     settings = copy.deepcopy(model.generation_config)
     settings.num_beams = beams
     settings.do_sample = False
+    if beams == 1:  # left over from a card's beam search, these are refused on saving
+        settings.early_stopping, settings.length_penalty = False, 1.0
     settings.forced_bos_token_id = forced_bos_id(card, tokenizer, direction[1]) if direction else None
     return settings

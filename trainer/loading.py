@@ -94,12 +94,22 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
     # With a map the layers are where they belong, possibly on several devices.
     if arguments["device_map"] is None:
         model.to(world.device)
+    if quantised and world.device.type == "cpu":
+        _keep_trainable(model)
     check_tied(model)
     # generate() fills from here what a call leaves open: a forced EOS would hide that a sentence was cut.
     model.generation_config.forced_eos_token_id = None
     model.generation_config.max_length = None
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _keep_trainable(model: nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights at the first inference on a CPU: packed, they have no gradient."""
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantisation(compute: torch.dtype) -> BitsAndBytesConfig:

@@ -162,10 +162,14 @@ class Loop:
                 f"training diverged: loss {loss}, gradient norm {norm}. Lower train.learning_rate "
                 f"(now {self.config.train.learning_rate:g}), raise train.warmup_ratio, or look at the data."
             )
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.get_scale() < 1.0:
+            raise Diverged("training diverged: gradients overflow fp16 at every scale. Set train.precision: bf16.")
         assert self.scheduler is not None, "start() sets the schedule"
-        self.scheduler.step()
+        if self.scaler.get_scale() >= scale:  # a smaller scale means that the step was skipped
+            self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 

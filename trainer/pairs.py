@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 Direction = tuple[str, str]
@@ -29,8 +30,11 @@ def direction_name(direction: Direction) -> str:
     return "-".join(direction)
 
 
-def evenly(count: int, most: int | None) -> list[int]:
-    """Return at most ``most`` of ``count`` positions, spread evenly and always the same."""
+def sampled(count: int, most: int | None) -> list[int]:
+    """Return at most ``most`` of ``count`` positions, drawn at random but always the same ones, in order.
+
+    Every n-th row would be one direction only where a file alternates between two.
+    """
     if most is None or count <= most:
         return list(range(count))
-    return [index * count // most for index in range(most)]
+    return sorted(random.Random(0).sample(range(count), most))

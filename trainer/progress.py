@@ -71,12 +71,12 @@ class Reporter:
         else:
             print(text, flush=True)
 
-    def resume_at(self, step: int) -> None:
-        """Drop written lines of what will be done again: later steps, and at step 0 the first look at dev."""
+    def resume_at(self, step: int, *, evaluated: bool) -> None:
+        """Drop written lines of what will be done again: later steps, the test, and dev where it is still due."""
         if self.quiet or not self.metrics.exists():
             return
         lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        kept = [line for line in lines if _is_done(line, step)]
+        kept = [line for line in lines if _is_done(line, step, evaluated)]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
 
     def step(self, state: State, result: StepResult) -> None:
@@ -158,10 +158,11 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def _is_done(line: str, step: int) -> bool:
+def _is_done(line: str, step: int, evaluated: bool) -> bool:
     try:
         values = json.loads(line)
-        return int(values["step"]) <= step and not (step == 0 and values.get("split") == "dev")
+        again = values.get("split") == "test" or (values.get("split") == "dev" and values["step"] == step)
+        return int(values["step"]) <= step and (evaluated or not again) and values.get("split") != "test"
     except (ValueError, KeyError, TypeError):
         return False  # cut off in the middle of a write
 

@@ -13,7 +13,7 @@ from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
-from trainer.pairs import Pair, evenly
+from trainer.pairs import Pair, sampled
 from trainer.store import Prepared, open_prepared
 
 # What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.
@@ -37,12 +37,12 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def pairs(self, split: str, most: int | None) -> list[Pair]:
-        """Return at most ``most`` held-out pairs of ``dev`` or ``test``, spread evenly over the file.
+        """Return at most ``most`` held-out pairs of ``dev`` or ``test``, a fixed sample in the order of the file.
 
         Rows whose source language the model does not translate are not in the file.
         """
         lines = (self.prepared.folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-        rows = [json.loads(lines[index]) for index in evenly(len(lines), most)]
+        rows = [json.loads(lines[index]) for index in sampled(len(lines), most)]
         target_of = dict(self.card.directions)
         return [
             Pair(
@@ -57,7 +57,7 @@ class Run:
 
 def remember_prepared(paths: RunPaths, prepared: Prepared) -> None:
     """Write down which prepared data a run uses, relative to the storage root."""
-    files.write_json(_pointer(paths), {"folder": str(prepared.folder.relative_to(paths.root))})
+    files.write_json(paths.prepared, {"folder": str(prepared.folder.relative_to(paths.root))})
 
 
 def open_run(folder: Path) -> Run:
@@ -69,12 +69,8 @@ def open_run(folder: Path) -> Run:
     paths = RunPaths.of(folder)
     resolved = resolve(load_document(paths.config))
     try:
-        pointer = json.loads(_pointer(paths).read_text(encoding="utf-8"))
+        pointer = json.loads(paths.prepared.read_text(encoding="utf-8"))
         prepared = open_prepared(paths.root / pointer["folder"])
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing: the run was not prepared, or cache/ was emptied") from error
     return Run(config=resolved.config, card=resolved.card, paths=paths, prepared=prepared)
-
-
-def _pointer(paths: RunPaths) -> Path:
-    return paths.folder / "prepared.json"

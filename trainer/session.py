@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from mtft import files
 from mtft.config import Config
 from mtft.errors import Diverged, Retry
 from mtft.models import ModelCard
 from trainer import evaluation, finish
-from trainer.adapters import make_trainable
+from trainer.adapters import check_targets, make_trainable
 from trainer.batching import make_budget
-from trainer.checkpoints import Checkpoints, load_weights
+from trainer.checkpoints import Checkpoints, is_complete, load_weights
 from trainer.distributed import World
 from trainer.encoding import Encoder
 from trainer.export import all_finite, export
@@ -26,13 +27,14 @@ from trainer.families import load_tokenizer
 from trainer.generation import Decoding
 from trainer.loading import choose_precision, load_base
 from trainer.loop import Loop, StepResult
-from trainer.pairs import Pair, evenly
+from trainer.pairs import Pair, sampled
 from trainer.progress import Reporter
 from trainer.rows import TokenRows
 from trainer.run import Run
 from trainer.state import State, steps_of
 
 # Both ask for the same: finish the step, save, leave. torchrun passes SIGTERM on to its workers.
+_ADVICE = "Lower train.learning_rate, raise train.warmup_ratio, or look at the data."
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -82,7 +84,8 @@ class Session:
         self.rows = TokenRows(self.run_info.prepared.train, pad_id=pad_id, start_id=start_id)
         self.dev_rows = TokenRows(self.run_info.prepared.dev, pad_id=pad_id, start_id=start_id)
         with self._reporter() as self.reporter:
-            base_outputs = self._base_outputs(base)
+            check_targets(self.card, self.config, base)
+            base, base_outputs = self._base_outputs(base)
             self.model: nn.Module = make_trainable(self.card, self.config, base)
             torch.manual_seed(self.config.train.seed + 1 + self.world.rank)  # dropout differs between ranks
             self.loop = Loop(self.config, self.world, self.model, self.rows, self.dtype)
@@ -98,12 +101,14 @@ class Session:
             self._finish(state, base_outputs)
 
     def _start(self) -> State:
-        latest = self.checkpoints.latest() if self.config.checkpoint.resume == "auto" else None
-        latest = self.world.broadcast(latest)  # ranks on a shared volume may see a new folder at other times
+        # Rank 0 looks for all: the others may see a new folder on a shared volume at other times.
+        wanted = self.config.checkpoint.resume == "auto" and self.world.is_main
+        latest = self.world.broadcast(self.checkpoints.latest() if wanted else None)
         if latest is not None:
             state = self.checkpoints.load(latest, self.loop, self.world)
-            self.reporter.resume_at(state.step)
+            self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
             self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
+            self._evaluate_if_due(state)
             return state
         train = self.config.train
         budget = make_budget(train, self.rows.source_lengths, self.rows.target_lengths, self.world.size)
@@ -111,29 +116,36 @@ class Session:
         total = steps_of(train.epochs, train.max_steps, per_epoch)
         state = State(total_steps=total, steps_per_epoch=per_epoch, budget=budget)
         self.loop.start(total)
-        self.reporter.resume_at(0)
+        self.reporter.resume_at(0, evaluated=False)
         self._say_plan(state)
         self._evaluate(state)
         return state
 
     def _on_step(self, state: State, result: StepResult) -> None:
         self.reporter.step(state, result)
-        if result.stop:
+        by_steps = self.config.checkpoint.every_steps
+        due = result.save or (by_steps is not None and state.step % by_steps == 0) or state.done
+        # Before the evaluation, which may take longer than a preempted pod has.
+        if due or result.stop:
             self.checkpoints.save(self.loop, state, self.world)
+            self.last_save = time.monotonic()
+        if result.stop:
             raise Retry(f"asked to stop: saved step {state.step} of {state.total_steps}; the next start goes on there")
+        self._evaluate_if_due(state)
+
+    def _evaluate_if_due(self, state: State) -> None:
         every = max(1, round(self.config.eval.every * state.steps_per_epoch))
         # One just before the last step would say what the last one says.
         scheduled = state.step % every == 0 and state.total_steps - state.step > every // 4
-        if scheduled or state.done:
+        if (scheduled or state.done) and state.evaluated != state.step:
             self._evaluate(state)
-        by_steps = self.config.checkpoint.every_steps
-        if result.save or (by_steps and state.step % by_steps == 0) or state.done:
-            self.checkpoints.save(self.loop, state, self.world)
-            self.last_save = time.monotonic()
 
     def _evaluate(self, state: State) -> None:
         scores = self._dev_scores()
+        if not math.isfinite(scores["nll"]):
+            raise Diverged(f"training diverged: dev NLL is {scores['nll']} at step {state.step}. {_ADVICE}")
         self.reporter.evaluation(state.step, "dev", scores)
+        state.evaluated = state.step
         rule = self.config.eval.early_stopping
         best = state.best.update(evaluation.dev_metric(scores, rule.metric), state.step, rule)
         if state.best.exhausted(rule):
@@ -147,7 +159,7 @@ class Session:
 
     def _dev_scores(self) -> dict[str, Any]:
         settings = self.config.eval
-        chosen = evenly(len(self.dev_rows), settings.max_nll_rows)
+        chosen = sampled(len(self.dev_rows), settings.max_nll_rows)
         nll = evaluation.mean_nll(
             self.model,
             self.dev_rows,
@@ -160,28 +172,40 @@ class Session:
         directions = evaluation.score_pairs(self.dev_pairs, texts) if self.world.is_main else None
         return {"nll": nll, "directions": self.world.broadcast(directions)}
 
-    def _base_outputs(self, base: nn.Module) -> list[str]:
-        """Translate test with the untouched base; a restart reads what was written the first time."""
+    def _base_outputs(self, base: PreTrainedModel) -> tuple[PreTrainedModel, list[str]]:
+        """Translate test with the untouched base; a restart reads what was written the first time.
+
+        Under qlora that is the base as published, not its 4-bit form, which is loaded again afterwards.
+        """
         path: Path = self.paths.eval / "base_outputs.json"
-        kept = self.world.broadcast(finish.read_base_outputs(path, len(self.test_pairs)))
+        kept = self.world.broadcast(finish.read_base_outputs(path, self.test_pairs))
         if kept is not None:
-            return list(kept)
+            return base, list(kept)
+        if self.config.method == "qlora":
+            del base
+            base = load_base(self.card, self.config.model_copy(update={"method": "lora"}), self.world)
         texts, limits = evaluation.translate_pairs(base, self.encoder, self.test_pairs, self.decoding, self.world)
-        scores = evaluation.score_pairs(self.test_pairs, texts) if self.world.is_main else None
-        scores = self.world.broadcast(scores)
+        if self.world.is_main:
+            finish.write_base_outputs(path, self.test_pairs, texts)
+        scores = self.world.broadcast(evaluation.score_pairs(self.test_pairs, texts) if self.world.is_main else None)
         evaluation.check_base(scores, self.config.eval.min_base_bleu)
         self.reporter.evaluation(0, "base_test", {"directions": scores, "length_limit": limits})
-        if self.world.is_main:
-            files.write_json(path, texts)
-        return texts
+        if self.config.method == "qlora":
+            base = load_base(self.card, self.config, self.world)
+        return base, texts
 
     def _finish(self, state: State, base_outputs: list[str]) -> None:
         if self.config.eval.early_stopping.patience and state.best.step:
             best = self.paths.checkpoints / f"step-{state.best.step}"
-            load_weights(best, self.loop.parameters)
-            self.reporter.say(f"the best dev score was at step {state.best.step}: its weights are taken")
+            if self.world.broadcast(self.world.is_main and is_complete(best)):
+                load_weights(best, self.loop.parameters)
+                self.reporter.say(f"the best dev score was at step {state.best.step}: its weights are taken")
+            else:
+                self.reporter.say(
+                    f"{best.name}, the checkpoint of the best dev score, is damaged: the last weights stay"
+                )
         if not all_finite(self.model):
-            raise Diverged("training diverged: a trained weight is not a finite number. Lower train.learning_rate.")
+            raise Diverged(f"training diverged: a trained weight is not a finite number. {_ADVICE}")
         texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)
         if self.world.is_main:
             outcome = finish.judge(self.config, self.test_pairs, base_outputs, texts)
@@ -189,7 +213,6 @@ class Session:
             evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
             deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
             finish.write_results(self.run_info, state, outcome, deliverable)
-        self.world.barrier()
 
     def _reporter(self) -> Reporter:
         tracking = self.config.tracking

@@ -56,6 +56,7 @@ class State:
         steps_per_epoch: steps of one epoch.
         rows: rows trained on, repetitions over epochs counted.
         budget: shape of the global batch, fixed at the first start.
+        evaluated: step of the last evaluation on dev; -1 before the first.
         best: early-stopping state.
         stopped_early: whether patience ended the run.
     """
@@ -67,6 +68,7 @@ class State:
     epoch: int = 0
     position: int = 0
     rows: int = 0
+    evaluated: int = -1
     best: BestScore = field(default_factory=BestScore)
     stopped_early: bool = False
 

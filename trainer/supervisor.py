@@ -120,8 +120,18 @@ class Supervisor:
                 f"job {job.name} was started with another configuration (run {job.run_id}); "
                 "give this one a --job name of its own"
             )
+        changed = self._changed_inputs(paths)
         if paths.finished.exists():
+            for name in changed:
+                self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             return _finished_already(job, paths)
+        if changed and not paths.prepared.exists():
+            files.write_json(paths.provenance, _read_json(paths.provenance) | self._inputs())
+        elif changed:
+            raise InputError(
+                f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
+                "start another run with --rerun, or restore what was there"
+            )
         if refusal := self._refusal(job):
             return Outcome(exit_codes.FAILED, refusal, paths)
         job = attempts.begin(job)
@@ -158,20 +168,33 @@ class Supervisor:
     def _paths(self, job: Job) -> RunPaths:
         return RunPaths(root=self.root, model=job.model, run_id=job.run_id)
 
-    def _claim(self) -> Job:
-        """Give the job its run, with everything that goes into it written down first."""
-        config, request = self.config, self.request
-        revision = config.model.revision or self.card.revision
-        parts: dict[str, Any] = {
+    def _inputs(self) -> dict[str, Any]:
+        """Return the identity of what the run reads: data and base."""
+        config = self.config
+        return {
             "data": {
                 "train": provenance.data_identity(config.data.train, config.data.sha256),
                 "dev": provenance.data_identity(config.data.dev),
                 "test": provenance.data_identity(config.data.test),
             },
-            "config_hash": self.config_hash,
-            "code_sha256": provenance.code_hash(),
-            "base": provenance.base_identity(self.card.base, config.model.path, revision),
+            "base": provenance.base_identity(
+                self.card.base, config.model.path, config.model.revision or self.card.revision
+            ),
         }
+
+    def _changed_inputs(self, paths: RunPaths) -> list[str]:
+        """Return what of data and base is no longer what the run began with, as far as that can be told."""
+        try:
+            recorded, current = _read_json(paths.provenance), self._inputs()
+            changed = [f"data.{name}" for name, digest in current["data"].items() if digest != recorded["data"][name]]
+            return changed + (["the base checkpoint"] if current["base"] != recorded["base"] else [])
+        except (OSError, ValueError, KeyError, InputError):
+            return []  # no record, or an input is gone: reading it will say so better
+
+    def _claim(self) -> Job:
+        """Give the job its run, with everything that goes into it written down first."""
+        config, request = self.config, self.request
+        parts = {**self._inputs(), "config_hash": self.config_hash, "code_sha256": provenance.code_hash()}
         job = Job(
             name=request.job,
             model=request.model,
@@ -255,6 +278,11 @@ class Supervisor:
 
     def _deadline_text(self) -> str:
         return f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

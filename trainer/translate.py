@@ -1,20 +1,23 @@
 """Translate lines or JSONL with a finished run: ``python -m trainer.translate --run-dir DIR [FILE]``.
 
-The same search as the evaluation's: batched by length, order kept. An empty line stays empty.
+The same search as the evaluation's: batched by length, order kept. An empty line stays empty. A ``.gz`` file is
+read as gzip.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
-from collections.abc import Iterator
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
-import torch
 from peft import PeftModel
 from torch import nn
 
@@ -42,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("input", nargs="?", default="-", help="file to translate; - is standard input")
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--output", default="-", help="file to write; - is standard output")
-    parser.add_argument("--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl, else lines")
+    parser.add_argument(
+        "--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl and *.jsonl.gz, else lines"
+    )
     parser.add_argument("--source-lang", help="language of the lines, where the model translates both ways")
     parser.add_argument("--beams", type=int, help="beam width; default: eval.beams of the run")
     parser.add_argument("--base", action="store_true", help="translate with the untuned base instead")
@@ -56,7 +61,7 @@ def run_translation(options: argparse.Namespace) -> None:
     """Load the run's model and translate the whole input.
 
     Raises:
-        InputError: the run is not finished, or a row cannot be read.
+        InputError: the run is not finished, a row cannot be read, or the output cannot be written.
     """
     paths = RunPaths.of(options.run_dir)
     if not paths.finished.is_file():
@@ -64,39 +69,76 @@ def run_translation(options: argparse.Namespace) -> None:
     resolved = resolve(load_document(paths.config))
     config, card = resolved.config, resolved.card
     direction = choose_direction(card, options.source_lang)
-    # A run trained on a GPU has to translate on a laptop too.
+    jsonl = options.input.removesuffix(".gz").endswith(".jsonl")
+    if options.format:
+        jsonl = options.format == "jsonl"
+    with _open(options.input) as source:
+        lines = _lines(source, options.input)
+        rows = _json_rows(lines, options.input, card, direction) if jsonl else _line_rows(lines, direction)
+        anywhere, world = _here(config)
+        model, encoder = load_finished(paths, anywhere, card, world, base_only=options.base)
+        decoding = Decoding(
+            beams=config.eval.beams if options.beams is None else options.beams,
+            batch_tokens=config.eval.batch_tokens,
+            dtype=choose_precision(anywhere, world.device),
+        )
+        sentences = cut = 0
+        with _writing(options.output) as target:
+            while chunk := list(islice(rows, _CHUNK_ROWS)):
+                segments = [segment for segment, _ in chunk]
+                hypotheses = translate(model, encoder, segments, decoding, world)
+                for (_, row), hypothesis in zip(chunk, hypotheses, strict=True):
+                    target.write(_output_line(row, hypothesis.text, jsonl=jsonl))
+                target.flush()
+                sentences += len(segments)
+                cut += _count_cut(encoder, segments)
+    if cut:
+        longest = encoder.max_source_length
+        print(f"{cut} of {sentences} sentences were longer than {longest} tokens and were cut", file=sys.stderr)
+
+
+def _here(config: Config) -> tuple[Config, World]:
+    """Return the configuration as this machine can run it: one trained on a GPU has to translate on a laptop too."""
     anywhere = config.model_copy(update={"train": config.train.model_copy(update={"device": "auto"})})
     device = choose_device(anywhere, 0)
-    world = World(rank=0, local_rank=0, size=1, device=device)
-    model, encoder = load_finished(paths, config, card, world, base_only=options.base)
-    decoding = Decoding(
-        beams=options.beams or config.eval.beams,
-        batch_tokens=config.eval.batch_tokens,
-        dtype=choose_precision(config, device) if config.train.precision == "auto" else torch.float32,
-    )
-    jsonl = (options.format or ("jsonl" if options.input.endswith(".jsonl") else "lines")) == "jsonl"
-    with _reading(options.input) as source, _writing(options.output) as target:
-        rows = _json_rows(source, options.input, card, direction) if jsonl else _line_rows(source, direction)
-        while chunk := list(islice(rows, _CHUNK_ROWS)):
-            hypotheses = translate(model, encoder, [segment for segment, _ in chunk], decoding, world)
-            for (_, row), hypothesis in zip(chunk, hypotheses, strict=True):
-                text = hypothesis.text.replace("\n", " ")
-                if jsonl:
-                    text = json.dumps({**row, "translation": hypothesis.text}, ensure_ascii=False)
-                target.write(text + "\n")
-            target.flush()
+    # "auto" is bf16 wherever a GPU has it.
+    if device.type == "cpu" or config.train.precision == "bf16":
+        anywhere = anywhere.model_copy(update={"train": anywhere.train.model_copy(update={"precision": "auto"})})
+    return anywhere, World(rank=0, local_rank=0, size=1, device=device)
+
+
+def _output_line(row: dict[str, Any], translation: str, *, jsonl: bool) -> str:
+    text = json.dumps({**row, "translation": translation}, ensure_ascii=False) if jsonl else translation
+    return text.replace("\n", " ") + "\n"
+
+
+def _count_cut(encoder: Encoder, segments: Sequence[Segment]) -> int:
+    by_direction: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for segment in segments:
+        by_direction[segment.direction].append(segment.source)
+    return sum(len(encoder.encode_sources(sources, *direction)[1]) for direction, sources in by_direction.items())
 
 
 def load_finished(
     paths: RunPaths, config: Config, card: ModelCard, world: World, *, base_only: bool = False
 ) -> tuple[nn.Module, Encoder]:
-    """Load what a finished run made: the base with its adapter, or the fully tuned model."""
+    """Load what a finished run made: the base with its adapter, or the fully tuned model.
+
+    Raises:
+        InputError: the adapter is missing or is no safetensors file, or the base cannot be loaded.
+    """
     tuned = paths.folder / "model" if config.method == "full" else paths.lora
     if config.method == "full" and not base_only:
         config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(tuned)})})
+    adapted = config.method != "full" and not base_only
+    # Without this file peft would take a pickle instead.
+    if adapted and not (weights := tuned / "adapter_model.safetensors").is_file():
+        raise InputError(
+            f"{weights} is missing: the run holds no adapter that can be loaded; only safetensors are read"
+        )
     base = load_base(card, config, world)
     model: Any = base
-    if config.method != "full" and not base_only:
+    if adapted:
         model = PeftModel.from_pretrained(base, str(tuned))
     source = config.model.path or card.base
     tokenizer = load_tokenizer(card, source, config.model.revision or card.revision)
@@ -117,41 +159,58 @@ def choose_direction(card: ModelCard, source_lang: str | None) -> tuple[str, str
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _line_rows(source: TextIO, direction: tuple[str, str] | None) -> Iterator[tuple[Segment, dict[str, Any]]]:
+def _line_rows(lines: Iterator[str], direction: tuple[str, str] | None) -> Iterator[tuple[Segment, dict[str, Any]]]:
     if direction is None:
         raise InputError("this model translates both ways: say the language of the lines with --source-lang en or fr")
-    for line in source:
-        yield Segment(line.rstrip("\n"), direction), {}
+    for line in lines:
+        yield Segment(line, direction), {}
 
 
 def _json_rows(
-    source: TextIO, name: str, card: ModelCard, direction: tuple[str, str] | None
+    lines: Iterator[str], name: str, card: ModelCard, direction: tuple[str, str] | None
 ) -> Iterator[tuple[Segment, dict[str, Any]]]:
     directions = dict(card.directions)
-    for number, line in enumerate(source, start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             text, language = row["source"], row.get("source_lang") or (direction and direction[0])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f'{name}:{number}: not a row like {{"source": "...", "source_lang": "en"}}') from error
-        if not isinstance(text, str) or language not in directions:
+        if not isinstance(text, str) or not isinstance(language, str) or language not in directions:
             raise InputError(
                 f"{name}:{number}: source is {type(text).__name__} and source_lang is {language!r}; "
                 f"{card.key} translates text from {' or '.join(directions)}"
             )
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(error.object[error.start]):04X}"
+            raise InputError(f"{name}:{number}: {half} is half a character; write whole ones") from error
         yield Segment(text, (language, directions[language])), row
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[TextIO]:
-    # Only \n ends a line: U+2028 and the like are text.
+def _open(name: str) -> BinaryIO:
     try:
-        with open(0 if name == "-" else name, encoding="utf-8", newline="\n", closefd=name != "-") as source:
-            yield source
+        if name.endswith(".gz"):
+            return cast(BinaryIO, gzip.open(name, "rb"))
+        return open(0 if name == "-" else name, "rb", closefd=name != "-")
     except FileNotFoundError as error:
         raise InputError(f"there is no file {name}") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def _lines(source: BinaryIO, name: str) -> Iterator[str]:
+    """Yield lines without their end: LF or CRLF, nothing else, because U+2028 and the like are text."""
+    number = 0
+    try:
+        for number, line in enumerate(source, start=1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield text.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 text: {error}") from error
+        raise InputError(f"{name}:{number}: not UTF-8 text: {error.reason}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}:{number + 1}: cannot be read: {error}") from error
 
 
 @contextmanager
@@ -160,9 +219,15 @@ def _writing(name: str) -> Iterator[TextIO]:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         yield sys.stdout
         return
-    with files.replacing(Path(name)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as target:
-        yield target
-        target.flush()
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{name}: cannot be written: it is a folder; name a file")
+    try:
+        with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as target:
+            yield target
+            target.flush()
+    except OSError as error:
+        raise InputError(f"{name}: cannot be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ def start(trainer: Sequence[str]) -> int:
     Raises:
         InputError: the training libraries are not installed.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--backend local trains here and needs the training libraries: pip install 'mtft[train]'")
+    environment = trainer_environment("--backend local trains here")
     received: list[int] = []
     waiting: list[int] = []
     started: list[subprocess.Popen[bytes]] = []
@@ -49,13 +48,24 @@ def start(trainer: Sequence[str]) -> int:
     before = {each: signal.signal(each, pass_on) for each in _PASSED_ON if signal.getsignal(each) != signal.SIG_IGN}
     try:
         # Its own session: Ctrl-C reaches this process alone, which passes it on once.
-        # A module in the current folder must not stand in for one of ours.
-        started.append(subprocess.Popen(trainer, start_new_session=True, env={**os.environ, "PYTHONSAFEPATH": "1"}))
+        started.append(subprocess.Popen(trainer, start_new_session=True, env=environment))
         deliver()
         return exit_code(started[0].wait(), interrupted=bool(received))
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def trainer_environment(what: str) -> dict[str, str]:
+    """Return the environment of a program that needs torch; ``what`` says why it is started.
+
+    Raises:
+        InputError: the training libraries are not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError(f"{what} and needs the training libraries: pip install 'mtft[train]'")
+    # A module in the current folder must not stand in for one of ours.
+    return {**os.environ, "PYTHONSAFEPATH": "1"}
 
 
 def exit_code(trainer: int, *, interrupted: bool) -> int:

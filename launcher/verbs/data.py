@@ -112,6 +112,8 @@ def _split(args: argparse.Namespace) -> int:
     documents = Documents(defaults["split_seed"].default if args.seed is None else args.seed)
     tally, leakage = Tally(), Leakage()
     _count(inputs, documents, tally)
+    if tally.whole_files:
+        raise InputError("\n".join(f"{each.file}:{each.line}: {each.reason}" for each in tally.whole_files))
     split = plan_split(documents, fraction, HELD_OUT)
     _write(inputs, args.out, split, leakage)
     report = {"rows": tally.as_dict(), "splits": split.rows, "leakage": leakage.report()}

@@ -67,12 +67,30 @@ def _run_here(args: argparse.Namespace) -> int:
         _show(command, document, args.output_format)
         return exit_codes.DONE
     try:
+        if path.exists():
+            _refuse_other(path, document, model)
         files.write_text(path, _yaml(document))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
         ) from error
     return local.start(command)
+
+
+def _refuse_other(path: Path, document: dict[str, Any], model: str) -> None:
+    """Keep the configuration a job has; only its placement, such as the number of processes, may change.
+
+    Raises:
+        InputError: the document asks for something else than the one at ``path``.
+    """
+    from mtft.naming import config_hash
+    from mtft.settings import load_document
+
+    if config_hash(load_document(path), model) != config_hash(document, model):
+        raise InputError(
+            f"{path}: this job has another configuration or other data; "
+            "choose another --job name (a finished or running job keeps its configuration)"
+        )
 
 
 def _local_facts(config: Config) -> dict[str, Any]:

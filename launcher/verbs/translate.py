@@ -15,6 +15,8 @@ EXAMPLE = """examples:
   mtft-launch translate --model mbart50_mmt_fr rows.jsonl --to translated.jsonl
 """
 
+_MOST_BEAMS = 64
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
@@ -25,20 +27,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", help="run-id or run folder; default: the current run, else the newest finished one")
     parser.add_argument("--output", metavar="DIR", default=".", help="storage root that holds outputs/ (default: .)")
     parser.add_argument("--to", default="-", help="file to write (default: standard output)")
-    parser.add_argument("--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl, else lines")
+    parser.add_argument(
+        "--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl and *.jsonl.gz, else lines"
+    )
     parser.add_argument("--source-lang", help="language of the lines, where the model translates both ways")
-    parser.add_argument("--beams", type=int, help="beam width (default: the run's eval.beams)")
+    parser.add_argument("--beams", type=_beams, metavar="N", help="beam width, 1 to 64 (default: the run's eval.beams)")
     parser.add_argument("--base", action="store_true", help="use the untuned base, to compare")
 
 
 def run(args: argparse.Namespace) -> int:
     """Translate; the trainer does the work, because the launcher never loads torch."""
+    from launcher.backends.local import exit_code, trainer_environment
+
+    environment = trainer_environment("translate loads the model here")
     folder = find_run(Path(args.output), args.model, args.run)
     command = [sys.executable, "-m", "trainer.translate", args.input, "--run-dir", str(folder), "--output", args.to]
     for name in ("format", "source_lang", "beams"):
         if (value := getattr(args, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
-    return subprocess.run([*command, *(["--base"] if args.base else [])], check=False).returncode
+    if args.base:
+        command.append("--base")
+    return exit_code(subprocess.run(command, check=False, env=environment).returncode, interrupted=False)
 
 
 def find_run(root: Path, model: str, run: str | None) -> Path:
@@ -66,3 +75,9 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
             f"`mtft-launch run --backend local --model {model} --data FILE`, or name another root with --output."
         )
     return finished[-1]
+
+
+def _beams(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_BEAMS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a beam width; give a whole number from 1 to {_MOST_BEAMS}")
+    return int(text)

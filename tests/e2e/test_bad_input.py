@@ -74,6 +74,8 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "other direction only": (other_direction, "en"),
     "nothing to hold out": (one_document, "document"),
     "checkpoint of another family": (wrong_family, "MarianTokenizer"),
+    "checkpoint of the other direction": (lambda *_: ["--model", "opus_mt_fr_en"], "en to fr"),
+    "LoRA target no layer has": (lambda *_: ["--set", "lora.target_modules=[nope]"], "nope"),
     "checkpoint without weights": (no_weights, "no *.safetensors"),
     "checkpoint as a pickle": (pickled_weights, "pickle"),
     "damaged weights": (damaged_weights, "could not be read"),

@@ -16,7 +16,7 @@ from trainer import evaluation, metrics
 from trainer.batching import make_bins
 from trainer.evaluation import check_base, dev_metric, score_pairs, write_sentences
 from trainer.generation import Decoding
-from trainer.pairs import Pair, evenly
+from trainer.pairs import Pair, sampled
 
 EN = ["The biologist counted the cod.", "Two estuaries are closed to fishing.", "The fleet returned in the morning."]
 FR = ["La biologiste a compté les morues.", "Deux estuaires sont fermés à la pêche.", "La flottille est rentrée."]
@@ -152,9 +152,11 @@ class TestNll:
 
 
 class TestFiles:
-    def test_evenly_spread_choice(self) -> None:
-        assert evenly(5, None) == evenly(5, 9) == [0, 1, 2, 3, 4]
-        assert evenly(1000, 4) == [0, 250, 500, 750]
+    def test_a_sample_is_fixed_and_takes_both_directions_of_an_alternating_file(self) -> None:
+        assert sampled(5, None) == sampled(5, 9) == [0, 1, 2, 3, 4]
+        chosen = sampled(1000, 200)
+        assert chosen == sampled(1000, 200) == sorted(set(chosen))
+        assert 70 < sum(position % 2 for position in chosen) < 130
 
     def test_one_line_per_sentence_and_one_file_per_direction(self, tmp_path: Path) -> None:
         pairs = [Pair(source=s, reference=r, direction=EN_FR, document="D1") for s, r in zip(EN, FR, strict=True)]

@@ -66,7 +66,7 @@ def test_a_restart_drops_what_is_done_again(reporter: Reporter) -> None:
     run(reporter, range(8))
     with reporter.metrics.open("a", encoding="utf-8") as out:
         out.write('{"type": "train", "step": 4, "lo')  # killed in the middle of a write
-    reporter.resume_at(4)
+    reporter.resume_at(4, evaluated=True)
     run(reporter, range(4, 8))
     assert [line["step"] for line in read(reporter)] == [2, 4, 6, 8]
 
@@ -76,7 +76,7 @@ def test_a_fresh_start_keeps_only_the_score_of_the_base(reporter: Reporter) -> N
     reporter.evaluation(0, "base_test", scores)
     reporter.evaluation(0, "dev", scores)
     run(reporter, range(2))
-    reporter.resume_at(0)
+    reporter.resume_at(0, evaluated=False)
     assert [line["split"] for line in read(reporter)] == ["base_test"]
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-from mtft import runs
+from mtft import files, runs
 from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
 from trainer.reasons import Kind, Reason, explain, verdict
@@ -135,6 +135,21 @@ def test_another_configuration_under_the_same_job_is_refused(bench: Bench) -> No
     bench.configure(train={"seed": 7}, cluster={"processes_per_node": 1})
     code, output = bench.run({})
     assert code == 2 and "started with another configuration" in output
+
+
+def test_a_run_is_not_continued_on_other_data(bench: Bench) -> None:
+    assert bench.run({"0": "signal 15"})[0] == 143
+    (bench.folder / "prepared.json").write_text("{}")
+    with (bench.root / "rows.jsonl").open("a") as data:
+        data.write('{"source": "Hake.", "target": "Merluche.", "source_lang": "en"}\n')
+    code, output = bench.run({})
+    assert code == 2
+    assert "data.train changed since run" in output and "--rerun" in output
+    assert len(bench.record["attempts"]) == 1
+    (bench.folder / "prepared.json").unlink()  # nothing was learned from the old rows yet: a mended file is taken
+    assert bench.run({})[0] == 0
+    written = json.loads((bench.folder / "provenance.json").read_text())
+    assert written["data"]["train"] == files.sha256_file(bench.root / "rows.jsonl")
 
 
 def test_a_job_runs_once_at_a_time(bench: Bench) -> None:

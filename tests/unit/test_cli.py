@@ -141,6 +141,14 @@ class TestValidate:
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert ["data.train", "rows.jsonl", "--data"] in lines
 
+    def test_a_long_value_is_shortened_for_people_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["validate", "--model", "opus_mt_en_fr", "--data", "a" * 100]
+        assert cli.main(arguments) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert ["data.train", "a" * 79 + "…", "--data"] in lines
+        assert cli.main([*arguments, "-o", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["fields"]["data.train"]["value"] == "a" * 100
+
     def test_all_problems_and_exit_2(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["validate", "--model", "opus", "--set", "train.epoch=1", "--set", "lora.r=0"]) == 2
         error = capsys.readouterr().err

@@ -60,6 +60,14 @@ class TestCheck:
         assert main(["data", "check", str(tmp_path / "none.jsonl")]) == 2
         assert "none.jsonl: no such file" in capsys.readouterr().err
 
+    def test_an_empty_path_is_not_the_current_folder(
+        self, good: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (good.parent / "rows.jsonl").write_text(line(1, 1))
+        monkeypatch.chdir(good.parent)
+        assert main(["data", "check", ""]) == 2
+        assert "a data path is empty" in capsys.readouterr().err
+
 
 class TestSplit:
     def test_lines_are_moved_unchanged_and_documents_stay_whole(
@@ -82,6 +90,15 @@ class TestSplit:
         assert main(["data", "split", str(flawed), "--out", str(out)]) == 0
         assert "2 rows were dropped" in capsys.readouterr().err
         assert [json.loads(text)["line"] for text in (out / "rejected.jsonl").read_text().splitlines()] == [2, 3]
+
+    def test_a_truncated_file_is_refused(self, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        good.write_bytes(good.read_bytes()[:-20])
+        out = good.parent / "out"
+        assert main(["data", "split", str(good), "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert f"{good}:" in error
+        assert "the gzip data end early" in error
+        assert not out.exists()
 
     def test_nothing_is_overwritten(self, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "train.jsonl").write_text("mine")

@@ -75,6 +75,62 @@ def test_bad_usage_is_2(arguments: list[str], message: str, capsys: pytest.Captu
     assert message in capsys.readouterr().err
 
 
+def test_a_job_keeps_its_configuration_but_not_its_placement(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[list[str]] = []
+
+    def start(command: list[str]) -> int:
+        started.append(command)
+        return 0
+
+    monkeypatch.setattr(local, "start", start)
+    line = ["run", "--backend", "local", "--model", "opus_mt_en_fr", "--data", "train.jsonl", "--job", "mine"]
+    path = here / "outputs/opus_mt_en_fr/jobs/mine.yaml"
+    assert main(line) == 0
+    first = path.read_text()
+    assert main([*line, "--epochs", "9"]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: " in error
+    assert "choose another --job name" in error
+    assert path.read_text() == first
+    assert main([*line, "--processes", "2"]) == 0
+    assert path.read_text() != first
+    assert len(started) == 2
+
+
+class TestTranslate:
+    LINE = ("translate", "--model", "opus_mt_en_fr", "notes.txt")
+
+    @pytest.fixture(autouse=True)
+    def finished(self, here: Path) -> None:
+        folder = here / "outputs/opus_mt_en_fr/runs/one"
+        folder.mkdir(parents=True)
+        (folder / "finished.json").write_text("{}")
+
+    @pytest.mark.parametrize(("trainer", "launcher"), [(0, 0), (2, 2), (3, 1), (143, 1), (-9, 1)])
+    def test_the_program_it_starts(self, trainer: int, launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run(command: list[str], *, check: bool, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+            assert command[command.index("--beams") + 1] == "64"
+            assert env["PYTHONSAFEPATH"] == "1"
+            return subprocess.CompletedProcess(command, trainer)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        assert main([*self.LINE, "--beams", "64"]) == launcher
+
+    @pytest.mark.parametrize("beams", ["0", "65", "-1", "two"])
+    def test_a_beam_width_out_of_range(self, beams: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main([*self.LINE, f"--beams={beams}"])
+        assert stopped.value.code == 2
+        assert "a whole number from 1 to 64" in capsys.readouterr().err
+
+    def test_without_torch(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert main([*self.LINE]) == 2
+        assert "pip install 'mtft[train]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("trainer", "interrupted", "launcher"),
     [
