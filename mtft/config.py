@@ -296,7 +296,8 @@ class ClusterConfig(Part):
     max_restarts: Natural = Field(default=3, description="Restarts after which the job fails for good.")
     deadline_minutes: Positive | None = Field(
         default=720,
-        description="Minutes from the first start (from this one with the local backend) after which the job fails; null: no limit.",
+        description="Minutes from the first start (with the local backend: from this one) after which the job fails; "
+        "null: no limit.",
     )
     ttl_minutes: Natural | None = Field(
         default=None, description="Minutes after which the cluster deletes a finished job; null: never."
