@@ -45,10 +45,7 @@ def write_json(path: Path, value: Any) -> None:
 def publish_folder(built: Path, target: Path) -> None:
     """Put a finished folder in its place: shared, every file synced, then renamed; what was there goes last."""
     share(built)
-    for path in built.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as written:
-                os.fsync(written.fileno())
+    sync_files(built)
     replaced = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
     if target.exists():
         target.rename(replaced)
@@ -64,6 +61,15 @@ def share(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(0o666 & ~mask)
+
+
+def sync_files(folder: Path) -> None:
+    """Make every file below a folder durable, and the folder's own entries."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+    sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
-from trainer.families import language_id, point
+from trainer.families import language_id, load_tokenizer, point
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,17 @@ class Encoder:
         self.max_source_length = max_source_length
         self.max_target_length = max_target_length
         self._eos: int = self.tokenizer.eos_token_id
+
+    @classmethod
+    def load(cls, card: ModelCard, config: Config) -> Encoder:
+        """Load the tokenizer of a run's base and encode to the run's lengths.
+
+        Raises:
+            InputError: the tokenizer cannot be loaded or is of another family.
+        """
+        tokenizer = load_tokenizer(card, config.model.path or card.base, config.model.revision or card.revision)
+        lengths = config.train.max_source_length, config.train.max_target_length
+        return cls(card, tokenizer, max_source_length=lengths[0], max_target_length=lengths[1])
 
     @property
     def fingerprint(self) -> str:

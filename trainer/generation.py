@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from trainer.adapters import base_of
 from trainer.distributed import World
 from trainer.encoding import Encoder
 from trainer.families import forced_bos_id
+from trainer.loop import autocast
 
 
 class Segment(NamedTuple):
@@ -126,8 +126,7 @@ def _translate_batch(
     settings = generation_settings(model, encoder.card, encoder.tokenizer, batch.direction, decoding.beams)
     settings.max_new_tokens = limit
     settings.use_cache = True
-    lower = torch.autocast(device.type, decoding.dtype) if decoding.dtype != torch.float32 else nullcontext()
-    with lower:
+    with autocast(device, decoding.dtype):
         output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings)
     rows = output[:, 1:].tolist()
     eos = model.config.eos_token_id

@@ -32,20 +32,12 @@ def prepare_run(paths: RunPaths) -> None:
         InputError: the data, the tokenizer or the storage cannot be used.
     """
     from trainer.encoding import Encoder
-    from trainer.families import load_tokenizer
     from trainer.prepare import prepare
     from trainer.run import remember_prepared
 
     resolved = resolve(load_document(paths.config))
     config, card = resolved.config, resolved.card
-    tokenizer = load_tokenizer(card, config.model.path or card.base, config.model.revision)
-    encoder = Encoder(
-        card,
-        tokenizer,
-        max_source_length=config.train.max_source_length,
-        max_target_length=config.train.max_target_length,
-    )
-    prepared = prepare(config, card, encoder, paths.root)
+    prepared = prepare(config, card, Encoder.load(card, config), paths.root)
     with files.replacing(paths.rejected) as beside:
         shutil.copyfile(prepared.folder / "rejected.jsonl", beside)
     remember_prepared(paths, prepared)

@@ -23,19 +23,17 @@ from trainer.checkpoints import Checkpoints, is_complete, load_weights
 from trainer.distributed import World
 from trainer.encoding import Encoder
 from trainer.export import all_finite, export
-from trainer.families import load_tokenizer
 from trainer.generation import Decoding
 from trainer.loading import choose_precision, load_base
 from trainer.loop import Loop, StepResult
 from trainer.pairs import Pair, sampled
+from trainer.processes import STOP_SIGNALS
 from trainer.progress import Reporter
 from trainer.rows import TokenRows
 from trainer.run import Run
 from trainer.state import State, steps_of
 
-# Both ask for the same: finish the step, save, leave. torchrun passes SIGTERM on to its workers.
 _ADVICE = "Lower train.learning_rate, raise train.warmup_ratio, or look at the data."
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Session:
@@ -58,14 +56,7 @@ class Session:
         self.dtype = choose_precision(self.config, world.device)
         settings = self.config.eval
         self.decoding = Decoding(beams=settings.beams, batch_tokens=settings.batch_tokens, dtype=self.dtype)
-        source = self.config.model.path or self.card.base
-        tokenizer = load_tokenizer(self.card, source, self.config.model.revision or self.card.revision)
-        self.encoder = Encoder(
-            self.card,
-            tokenizer,
-            max_source_length=self.config.train.max_source_length,
-            max_target_length=self.config.train.max_target_length,
-        )
+        self.encoder = Encoder.load(self.card, self.config)
         self.dev_pairs: list[Pair] = run.pairs("dev", settings.max_dev_rows)
         self.test_pairs: list[Pair] = run.pairs("test", settings.max_test_rows)
 
@@ -76,7 +67,7 @@ class Session:
             Retry: asked to stop; a checkpoint holds what was done.
             Diverged: the loss is not finite.
         """
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, self._ask_to_stop)
         torch.manual_seed(self.config.train.seed)
         base = load_base(self.card, self.config, self.world)

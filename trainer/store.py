@@ -11,7 +11,6 @@ A store is one folder that is complete or absent::
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,10 +172,7 @@ def raw_line(row: Row) -> str:
 
 def publish(built: Path, folder: Path) -> None:
     """Make a finished store visible under its name, durable and in one step; one that is there already stays."""
-    for path in built.iterdir():
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
-    files.sync_folder(built)
+    files.sync_files(built)
     try:
         built.rename(folder)
     except OSError:

@@ -29,7 +29,6 @@ from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from trainer.distributed import World, choose_device
 from trainer.encoding import Encoder
-from trainer.families import load_tokenizer
 from trainer.generation import Decoding, Segment, translate
 from trainer.loading import choose_precision, load_base
 from trainer.quiet import quiet_libraries
@@ -140,10 +139,7 @@ def load_finished(
     model: Any = base
     if adapted:
         model = PeftModel.from_pretrained(base, str(tuned))
-    source = config.model.path or card.base
-    tokenizer = load_tokenizer(card, source, config.model.revision or card.revision)
-    lengths = {"max_source_length": config.train.max_source_length, "max_target_length": config.train.max_target_length}
-    return model.eval(), Encoder(card, tokenizer, **lengths)
+    return model.eval(), Encoder.load(card, config)
 
 
 def choose_direction(card: ModelCard, source_lang: str | None) -> tuple[str, str] | None:
