@@ -127,7 +127,7 @@ def preparation(file: Path) -> Callable[[], object]:
     from mtft.config import Config
     from mtft.models import card
     from trainer import encoding  # noqa: F401 - counted as import, not as data
-    from trainer.prepare import prepare
+    from trainer.preparation import prepare
 
     config = Config.model_validate({"model": "m2m100_418m", "data": {"train": str(file)}})
     return lambda: prepare(config, card("m2m100_418m"), Words(), file.parent)

@@ -54,6 +54,16 @@ def publish_folder(built: Path, target: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left below a folder that nobody else writes to now."""
+    leftovers = [path for pattern in (".*.tmp", ".*.old") for path in folder.rglob(pattern)]
+    for path in leftovers:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def share(folder: Path) -> None:
     """Give every file below a folder the permissions the umask allows; safetensors writes for the owner only."""
     mask = os.umask(0)

@@ -23,7 +23,7 @@ from mtft.leakage import Leakage
 from mtft.models import ModelCard
 from mtft.rows import Row, Tally, read_rows
 from mtft.split import HELD_OUT, SPLITS, Documents, Split, SplitName, plan_split
-from trainer.store import FORMAT, Encoder, SplitWriter
+from trainer.store import FORMAT, PairEncoder, SplitWriter
 
 _log = logging.getLogger("mtft.data")
 
@@ -74,7 +74,7 @@ class Inputs:
 class Builder:
     """Builds one store in an empty folder."""
 
-    def __init__(self, config: Config, card: ModelCard, encoder: Encoder, inputs: Inputs, folder: Path) -> None:
+    def __init__(self, config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs, folder: Path) -> None:
         self._data = config.data
         self._card = card
         self._encoder = encoder

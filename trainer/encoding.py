@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -12,7 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
+from mtft.provenance import files_hash
 from trainer.families import language_id, load_tokenizer, point
+
+_SETTINGS = {"tokenizer_config.json", "special_tokens_map.json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,14 @@ class Encoder:
     def fingerprint(self) -> str:
         """A hash that changes whenever the same text could give other ids."""
         probe = "Été 2024 : 12,5 % of cod (n = 1 200) – l’estuaire, the Gulf's.\n"
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
         ids = [self.encode([probe], [probe], *direction) for direction in self.card.directions]
-        text = repr((type(self.tokenizer).__name__, vocabulary, ids, self.max_source_length, self.max_target_length))
+        point(self.card, self.tokenizer, *self.card.directions[0])
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            # The settings name the folder it came from; what they do to text shows in the ids.
+            saved = [path for path in Path(folder).iterdir() if path.name not in _SETTINGS]
+            content = files_hash((path.name, path) for path in saved)
+        text = repr((type(self.tokenizer).__name__, content, ids, self.max_source_length, self.max_target_length))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def encode(self, sources: list[str], targets: list[str], source_lang: str, target_lang: str) -> Encoded:

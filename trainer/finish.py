@@ -12,12 +12,12 @@ from mtft import files, runs
 from mtft.config import Config
 from trainer import evaluation, report
 from trainer.pairs import Pair
-from trainer.run import Run
+from trainer.prepared_run import PreparedRun
 from trainer.state import State
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Judgement:
     """Scores on test and what follows from them.
 
     Attributes:
@@ -33,10 +33,10 @@ class Outcome:
     gate: dict[str, Any]
 
 
-def judge(config: Config, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str]) -> Outcome:
+def judge(config: Config, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str]) -> Judgement:
     """Score both systems' outputs on test and apply the gate."""
     comparison = evaluation.compare_outputs(pairs, base, tuned, config.eval.bootstrap_samples)
-    return Outcome(
+    return Judgement(
         base=evaluation.score_pairs(pairs, base),
         tuned=evaluation.score_pairs(pairs, tuned),
         comparison=comparison,
@@ -78,11 +78,11 @@ def read_base_outputs(path: Path, pairs: Sequence[Pair]) -> list[str] | None:
     return list(texts) if list(sources) == [pair.source for pair in pairs] else None
 
 
-def write_results(run: Run, state: State, outcome: Outcome, deliverable: Path) -> None:
+def write_results(run: PreparedRun, state: State, judgement: Judgement, deliverable: Path) -> None:
     """Write every result file of the run directory, the report, and ``finished.json`` last."""
     lines = _metric_lines(run.paths.metrics)
     train = _train_results(lines, state)
-    scores = {"base": outcome.base, "tuned": outcome.tuned, "comparison": outcome.comparison}
+    scores = {"base": judgement.base, "tuned": judgement.tuned, "comparison": judgement.comparison}
     folder = run.paths.folder
     files.write_json(folder / "train_results.json", train)
     files.write_json(folder / "eval_results.json", scores)
@@ -99,7 +99,7 @@ def write_results(run: Run, state: State, outcome: Outcome, deliverable: Path) -
         "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
         "stopped_early": state.stopped_early,
         "scores": scores,
-        "gate": outcome.gate,
+        "gate": judgement.gate,
     }
     report.write(run.paths, finished)
     files.write_json(run.paths.finished, finished)

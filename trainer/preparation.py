@@ -1,21 +1,37 @@
-"""The preparation step as a process of its own: ``python -m trainer.preparation --run-dir DIR``."""
+"""The data of a run: read, checked, split and tokenised once, then mapped into memory by every process.
+
+``python -m trainer.preparation --run-dir DIR`` is a process of its own, before any rank starts.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import secrets
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtft import files
+from mtft.config import Config
+from mtft.errors import InputError
+from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
+from mtft.split import SPLITS
+from trainer import lease
 from trainer.processes import end_with_parent
 from trainer.reasons import guard
 
+if TYPE_CHECKING:
+    from trainer.building import Inputs
+    from trainer.store import PairEncoder, Prepared
+
 
 def main(arguments: list[str]) -> int:
-    """Read, check, split and tokenise the data of a run, once, before any rank starts."""
+    """Prepare the data of a run."""
     end_with_parent()
     parser = argparse.ArgumentParser(prog="python -m trainer.preparation", description=main.__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder, with its config.yaml")
@@ -32,8 +48,7 @@ def prepare_run(paths: RunPaths) -> None:
         InputError: the data, the tokenizer or the storage cannot be used.
     """
     from trainer.encoding import Encoder
-    from trainer.prepare import prepare
-    from trainer.run import remember_prepared
+    from trainer.prepared_run import remember_prepared
 
     resolved = resolve(load_document(paths.config))
     config, card = resolved.config, resolved.card
@@ -41,6 +56,55 @@ def prepare_run(paths: RunPaths) -> None:
     with files.replacing(paths.rejected) as beside:
         shutil.copyfile(prepared.folder / "rejected.jsonl", beside)
     remember_prepared(paths, prepared)
+
+
+def prepare(config: Config, card: ModelCard, encoder: PairEncoder, root: Path) -> Prepared:
+    """Return the prepared data of a run; build them below ``<root>/cache/data`` when they are not there.
+
+    Raises:
+        InputError: a file is missing, unreadable or not the expected one; too many rows are bad; no rows are left
+            for training or dev; the tokenizer does not know the text; the cache cannot be written.
+    """
+    from trainer.building import Builder, Inputs
+    from trainer.store import open_prepared, publish
+
+    inputs = Inputs.of(config.data)
+    folder = root / "cache" / "data" / _key(config, card, encoder, inputs)
+    if folder.is_dir():
+        return open_prepared(folder)
+    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with lease.hold(folder.with_name(f"{folder.name}.lease")):
+            if not folder.is_dir():
+                for abandoned in folder.parent.glob(f".{folder.name}.*.tmp"):
+                    shutil.rmtree(abandoned, ignore_errors=True)
+                building.mkdir()
+                Builder(config, card, encoder, inputs, building).build()
+                publish(building, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: the tokenised data cannot be written: {error.strerror or error}; "
+            "storage.root must be a writable folder with free space"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return open_prepared(folder)
+
+
+def _key(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs) -> str:
+    """Return the SHA-256 over everything that decides what a store holds, and whether it may be built."""
+    from trainer.store import FORMAT
+
+    parts = {
+        "format": FORMAT,
+        "content": [inputs.digest(name) for name in SPLITS],
+        "data": config.data.model_dump(mode="json", exclude={"train", "dev", "test", "sha256"}),
+        "directions": card.directions,
+        "encoder": encoder.fingerprint,
+        "lengths": [config.train.max_source_length, config.train.max_target_length],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 if __name__ == "__main__":

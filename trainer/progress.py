@@ -47,7 +47,9 @@ class Reporter:
         self.quiet = quiet
         self._window: list[StepResult] = []
         self._step_seconds = 0.0
-        self._writer = SummaryWriter(str(tensorboard)) if tensorboard and not quiet else None
+        self._tensorboard = tensorboard
+        self._writer: SummaryWriter | None = None
+        self._first_step: int | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -75,6 +77,7 @@ class Reporter:
         """Drop written lines of what will be done again: later steps, the test, and dev where it is still due."""
         if self.quiet or not self.metrics.exists():
             return
+        self._first_step = step + 1 if step else None
         lines = self.metrics.read_text(encoding="utf-8").split("\n")
         kept = [line for line in lines if _is_done(line, step, evaluated)]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
@@ -130,7 +133,9 @@ class Reporter:
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
         with self.metrics.open("a", encoding="utf-8") as out:
             out.write(json.dumps({**line, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
-        if self._writer is not None:
+        if self._tensorboard is not None:
+            if self._writer is None:  # TensorBoard forgets what an earlier start wrote from this step on
+                self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._first_step)
             for name, value in _numbers(line):
                 self._writer.add_scalar(f"{group}/{name}", value, line["step"])
 

@@ -27,10 +27,10 @@ from trainer.generation import Decoding
 from trainer.loading import choose_precision, load_base
 from trainer.loop import Loop, StepResult
 from trainer.pairs import Pair, sampled
+from trainer.prepared_run import PreparedRun
 from trainer.processes import STOP_SIGNALS
 from trainer.progress import Reporter
 from trainer.rows import TokenRows
-from trainer.run import Run
 from trainer.state import State, steps_of
 
 _ADVICE = "Lower train.learning_rate, raise train.warmup_ratio, or look at the data."
@@ -40,13 +40,13 @@ class Session:
     """Holds what a run needs and walks through its phases.
 
     Attributes:
-        run: resolved configuration, card, paths and prepared data.
+        prepared_run: resolved configuration, card, paths and prepared data.
         world: this rank.
         stopping: whether this process was asked to stop.
     """
 
-    def __init__(self, run: Run, world: World) -> None:
-        self.run_info = run
+    def __init__(self, run: PreparedRun, world: World) -> None:
+        self.prepared_run = run
         self.config: Config = run.config
         self.card: ModelCard = run.card
         self.paths = run.paths
@@ -72,8 +72,8 @@ class Session:
         torch.manual_seed(self.config.train.seed)
         base = load_base(self.card, self.config, self.world)
         start_id, pad_id = base.config.decoder_start_token_id, base.config.pad_token_id
-        self.rows = TokenRows(self.run_info.prepared.train, pad_id=pad_id, start_id=start_id)
-        self.dev_rows = TokenRows(self.run_info.prepared.dev, pad_id=pad_id, start_id=start_id)
+        self.rows = TokenRows(self.prepared_run.prepared.train, pad_id=pad_id, start_id=start_id)
+        self.dev_rows = TokenRows(self.prepared_run.prepared.dev, pad_id=pad_id, start_id=start_id)
         with self._reporter() as self.reporter:
             check_targets(self.card, self.config, base)
             base, base_outputs = self._base_outputs(base)
@@ -83,7 +83,7 @@ class Session:
             self.checkpoints = Checkpoints(
                 folder=self.paths.checkpoints,
                 keep=self.config.checkpoint.keep,
-                config_hash=self.run_info.training_hash,
+                config_hash=self.prepared_run.training_hash,
             )
             state = self._start()
             self.loop.run(
@@ -199,11 +199,11 @@ class Session:
             raise Diverged(f"training diverged: a trained weight is not a finite number. {_ADVICE}")
         texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)
         if self.world.is_main:
-            outcome = finish.judge(self.config, self.test_pairs, base_outputs, texts)
-            self.reporter.evaluation(state.step, "test", {"directions": outcome.tuned, "length_limit": limits})
+            judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts)
+            self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
             evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
             deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
-            finish.write_results(self.run_info, state, outcome, deliverable)
+            finish.write_results(self.prepared_run, state, judgement, deliverable)
 
     def _reporter(self) -> Reporter:
         tracking = self.config.tracking

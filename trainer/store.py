@@ -43,7 +43,7 @@ _BATCH_ROWS = 1000
 _BATCH_CHARACTERS = 1 << 20
 
 
-class Encoder(Protocol):
+class PairEncoder(Protocol):
     """What turns text into token ids; `trainer.encoding.Encoder` in earnest."""
 
     @property
@@ -90,7 +90,9 @@ class SplitWriter:
         directions: (source, target) pairs; ``direction`` is an index into them.
     """
 
-    def __init__(self, folder: Path, name: SplitName, encoder: Encoder, directions: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, folder: Path, name: SplitName, encoder: PairEncoder, directions: Sequence[tuple[str, str]]
+    ) -> None:
         self._encoder = encoder
         self._directions = list(directions)
         self._pending: list[Row] = []

@@ -134,6 +134,7 @@ class Supervisor:
             )
         if refusal := self._refusal(job):
             return Outcome(exit_codes.FAILED, refusal, paths)
+        files.sweep(paths.folder)
         job = attempts.begin(job)
         write_job(self.root, job)
         self.console.keep_in(paths.console)

@@ -25,6 +25,7 @@ from mtft import files
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
+from mtft.provenance import base_identity
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from trainer.distributed import World, choose_device
@@ -130,6 +131,8 @@ def load_finished(
     if config.method == "full" and not base_only:
         config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(tuned)})})
     adapted = config.method != "full" and not base_only
+    if adapted:
+        _check_base(paths, config, card)
     # Without this file peft would take a pickle instead.
     if adapted and not (weights := tuned / "adapter_model.safetensors").is_file():
         raise InputError(
@@ -140,6 +143,24 @@ def load_finished(
     if adapted:
         model = PeftModel.from_pretrained(base, str(tuned))
     return model.eval(), Encoder.load(card, config)
+
+
+def _check_base(paths: RunPaths, config: Config, card: ModelCard) -> None:
+    """Refuse an adapter on another base than the one it was trained on, as far as the base's files can tell.
+
+    Raises:
+        InputError: the base checkpoint changed since the run, or is gone.
+    """
+    try:
+        trained_on = json.loads(paths.provenance.read_text(encoding="utf-8"))["base"]
+    except FileNotFoundError:
+        return  # a copy of the deliverable alone: there is nothing to compare with
+    base = base_identity(card.base, config.model.path, config.model.revision or card.revision)
+    if base["sha256"] != trained_on["sha256"] or base["revision"] != trained_on["revision"]:
+        raise InputError(
+            f"{base['checkpoint']} is not the base that run {paths.run_id} was trained on (SHA-256 {base['sha256']}, "
+            f"in provenance.json {trained_on['sha256']}); restore it, or tune again with --rerun"
+        )
 
 
 def choose_direction(card: ModelCard, source_lang: str | None) -> tuple[str, str] | None:

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         quiet_libraries()
         # Inside the guard: a library that cannot be loaded is a reason too.
         from trainer.distributed import joined_world
-        from trainer.run import open_run
+        from trainer.prepared_run import open_run
         from trainer.session import Session
 
         run = open_run(options.run_dir)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from demo.corpus import Pair
 from mtft import models
@@ -167,6 +168,19 @@ class TestTokenizer:
         prints = {make_encoder(models.card(KEYS[f]), standins(f)).fingerprint for f in FAMILIES}
         prints.add(make_encoder(models.card(KEYS["marian"]), standins("marian"), length=100).fingerprint)
         assert len(prints) == 4
+
+    def test_fingerprint_sees_a_piece_model_that_changed_behind_the_same_vocabulary(
+        self, standins: Standins, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "changed"
+        shutil.copytree(standins("marian"), folder)
+        model = ModelProto()
+        model.ParseFromString((folder / "source.spm").read_bytes())
+        rarest = next(piece for piece in reversed(model.pieces) if len(piece.piece) > 2)
+        rarest.score -= 5
+        (folder / "source.spm").write_bytes(model.SerializeToString())
+        card = models.card(KEYS["marian"])
+        assert make_encoder(card, folder).fingerprint != make_encoder(card, standins("marian")).fingerprint
 
     def test_unknown_pieces_are_counted(self, family: str, standins: Standins) -> None:
         encoder = make_encoder(models.card(KEYS[family]), standins(family))

@@ -28,6 +28,7 @@ from tests.trainer.helpers import (
     train,
 )
 from trainer.batching import Budget
+from trainer.checkpoints import Checkpoints
 from trainer.loop import Loop, StepResult, wrap
 from trainer.state import BestScore, State, steps_of
 
@@ -124,6 +125,34 @@ class TestStep:
 
 
 class TestOptimizer:
+    def test_half_precision_skips_a_step_that_overflows_and_goes_on(self, setup: Setup, tmp_path: Path) -> None:
+        loop = Loop(setup.config, ALONE, setup.model, setup.rows, torch.float16)
+        loop.start(10)
+        loop.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+        before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
+        skipped = loop.step(bins_of([0, 1]))
+        assert math.isfinite(skipped.loss) and not math.isfinite(skipped.grad_norm)
+        assert all(torch.equal(parameter, before[name]) for name, parameter in loop.parameters.items())
+        assert loop.scaler.get_scale() == 2.0**39
+        assert loop.scheduler is not None and loop.scheduler.last_epoch == 0, "a skipped step is not in the schedule"
+        loop.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        taken = loop.step(bins_of([0, 1]))
+        assert math.isfinite(taken.grad_norm) and loop.scheduler.last_epoch == 1
+        state = new_state(loop, bins_per_step=2, bin_tokens=400, steps=10)
+        Checkpoints(folder=tmp_path, keep=1, config_hash="abc").save(loop, state, ALONE)
+        again = Loop(setup.config, ALONE, setup.model, setup.rows, torch.float16)
+        saved = Checkpoints(folder=tmp_path, keep=1, config_hash="abc")
+        saved.load(tmp_path / "step-0", again, ALONE)
+        assert again.scaler.state_dict() == loop.scaler.state_dict()
+
+    def test_half_precision_that_overflows_at_every_scale_has_diverged(self, setup: Setup) -> None:
+        loop = Loop(setup.config, ALONE, setup.model, setup.rows, torch.float16)
+        loop.start(10)
+        loop.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+        next(iter(loop.parameters.values())).register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
+        with pytest.raises(Diverged, match="overflow fp16"):
+            loop.step(bins_of([0, 1]))
+
     def test_biases_and_norms_are_not_decayed(self, standins: Standins, short_text: list[Pair]) -> None:
         made = build(KEYS["mbart50"], standins("mbart50"), short_text, method="full")
         loop = made.loop(10, weight_decay=0.3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from trainer.batching import Budget
 from trainer.loop import StepResult
@@ -78,6 +79,20 @@ def test_a_fresh_start_keeps_only_the_score_of_the_base(reporter: Reporter) -> N
     run(reporter, range(2))
     reporter.resume_at(0, evaluated=False)
     assert [line["split"] for line in read(reporter)] == ["base_test"]
+
+
+def test_tensorboard_holds_a_repeated_step_once(tmp_path: Path) -> None:
+    first, again = (
+        Reporter(tmp_path / "m.jsonl", tensorboard=tmp_path / "logs", every=1, device=torch.device("cpu"))
+        for _ in range(2)
+    )
+    with first:
+        run(first, range(4))
+    with again:
+        again.resume_at(2, evaluated=True)
+        run(again, range(2, 4))
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
 
 
 def test_other_ranks_stay_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

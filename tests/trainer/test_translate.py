@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 
 from demo.corpus import Pair
 from mtft.config import Config
+from mtft.files import write_json
+from mtft.provenance import base_identity
 from mtft.runs import RunPaths
-from mtft.settings import to_yaml
+from mtft.settings import load_document, resolve, to_yaml
 from tests.trainer.helpers import build
 from trainer import translate
 from trainer.generation import Decoding, Hypothesis, Segment
@@ -140,6 +143,28 @@ def test_unwritable_output(finished: RunPaths, tmp_path: Path, output: str, caps
     (tmp_path / "in.txt").write_text("a\n")
     refused(finished, tmp_path / "in.txt", "--output", tmp_path / output)
     assert f"{output}: cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_the_adapter_goes_on_the_base_it_was_trained_on(
+    finished: RunPaths, tmp_path: Path, changed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = resolve(load_document(finished.config)).config
+    base = tmp_path / "base"
+    shutil.copytree(str(config.model.path), base)
+    moved = RunPaths(root=tmp_path / "root", model=KEY, run_id="one")
+    shutil.copytree(finished.folder, moved.folder)
+    model = config.model.model_copy(update={"path": str(base)})
+    moved.config.write_text(to_yaml(config.model_copy(update={"model": model})), encoding="utf-8")
+    write_json(moved.provenance, {"base": base_identity("", str(base), None)})
+    (tmp_path / "in.txt").write_text("The cod.\n", encoding="utf-8")
+    if changed:
+        (base / "generation_config.json").write_text("{}", encoding="utf-8")
+        refused(moved, tmp_path / "in.txt", "--output", tmp_path / "out.txt")
+        assert "is not the base that run one was trained on" in capsys.readouterr().err
+    else:
+        translate.main([f"{tmp_path}/in.txt", "--output", f"{tmp_path}/out.txt", "--run-dir", str(moved.folder)])
+    assert (tmp_path / "out.txt").exists() is not changed
 
 
 def test_only_safetensors_are_read(finished: RunPaths, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ _SHAPING = {"model", "data", "method", "lora", "train"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class PreparedRun:
     """Everything a rank needs to know before it loads the model."""
 
     config: Config
@@ -60,7 +60,7 @@ def remember_prepared(paths: RunPaths, prepared: Prepared) -> None:
     files.write_json(paths.prepared, {"folder": str(prepared.folder.relative_to(paths.root))})
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path) -> PreparedRun:
     """Open a run whose data is prepared.
 
     Raises:
@@ -73,4 +73,4 @@ def open_run(folder: Path) -> Run:
         prepared = open_prepared(paths.root / pointer["folder"])
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing: the run was not prepared, or cache/ was emptied") from error
-    return Run(config=resolved.config, card=resolved.card, paths=paths, prepared=prepared)
+    return PreparedRun(config=resolved.config, card=resolved.card, paths=paths, prepared=prepared)

@@ -20,7 +20,7 @@ from mtft.models import card
 from trainer import lease
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer
-from trainer.prepare import prepare
+from trainer.preparation import prepare
 from trainer.store import Prepared, open_prepared
 
 Standins = Callable[[str], Path]
