@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real real-short test e2e check format generate bench setup clean
+.PHONY: help demo real real-short test e2e tools cluster-up cluster-down check format generate bench setup clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,19 +37,30 @@ e2e: .venv/.ready ## The README's own commands, from data to a loaded adapter, a
 	$(PYTEST) tests/e2e
 	@$(MAKE) --no-print-directory real-short
 
+tools: .venv/.ready ## Build the test cluster's programs, once (15 minutes), and install its Debian packages
+	@$(PYTHON) -m tests.cluster tools
+
+cluster-up: .venv/.ready ## Start a Kubernetes with the training operator here and print its kubeconfig
+	@$(PYTHON) -m tests.cluster up
+
+cluster-down: .venv/.ready ## End it and remove its data
+	@$(PYTHON) -m tests.cluster down
+
 check: .venv/.ready ## Format, lint, types, import rules, stale generated files
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 	$(PYTHON) -m mtft.reference --check
+	$(PYTHON) -m tests.goldens --check
 
 format: .venv/.ready ## Format the code
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-generate: .venv/.ready ## Write docs/reference.md and the JSON Schema again
+generate: .venv/.ready ## Write reference, JSON Schema, golden manifests and examples again
 	$(PYTHON) -m mtft.reference
+	$(PYTHON) -m tests.goldens
 
 bench: .venv/.ready ## Measure: start-up, padding, throughput beside the stock trainer, memory of the data path
 	$(PYTHON) -m benchmarks

@@ -5,7 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MODULES = ("benchmarks.startup", "benchmarks.padding", "benchmarks.throughput", "benchmarks.data_memory")
+MODULES = (
+    "benchmarks.startup",
+    "benchmarks.padding",
+    "benchmarks.throughput",
+    "benchmarks.data_memory",
+    "benchmarks.submit",
+)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Measure how long `mtft-launch --help` takes beside a bare interpreter and common command-line libraries.
+"""Measure how long `mtft-launch --help` and `render` take beside a bare interpreter and common libraries.
 
 Run: python benchmarks/startup.py [--rounds N]
 
@@ -17,17 +17,22 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OURS = "mtft-launch --help"
+HELP, RENDER = "mtft-launch --help", "mtft-launch render"
+_ONE_MODEL = "class A(pydantic.BaseModel):\n    x: int = 1\nA()"
+CONFIG = ROOT / "tests" / "configs" / "minimal.yaml"
 
 
 def commands() -> dict[str, list[str]]:
     """Return the commands that are compared; typer only where it is installed."""
     python = sys.executable
     found = {
-        OURS: [python, "-m", "launcher", "--help"],
+        HELP: [python, "-m", "launcher", "--help"],
+        RENDER: [python, "-m", "launcher", "render", "--config", str(CONFIG)],
         "bare interpreter": [python, "-c", "pass"],
         "import argparse, json": [python, "-c", "import argparse, json"],
+        # `import pydantic` alone loads next to nothing: its names are loaded when they are asked for.
         "import pydantic, yaml": [python, "-c", "import pydantic, yaml"],
+        "... and one model": [python, "-c", f"import pydantic, yaml\n{_ONE_MODEL}"],
     }
     if importlib.util.find_spec("typer"):
         found["import typer"] = [python, "-c", "import typer"]
@@ -50,11 +55,11 @@ def main() -> None:
     for command in compared.values():
         seconds(command)  # fills the file cache and writes the byte code
     times = [{name: seconds(command) for name, command in compared.items()} for _ in range(rounds)]
-    print(f"{'command':<24}{'median s':>10}{'ours / it':>11}")
+    print(f"{'command':<24}{'median s':>10}{'help / it':>11}{'render / it':>13}")
     for name in compared:
         median = statistics.median(one[name] for one in times)
-        ratio = statistics.median(one[OURS] / one[name] for one in times)
-        print(f"{name:<24}{median:>10.3f}{ratio:>11.2f}")
+        ratios = (statistics.median(one[ours] / one[name] for one in times) for ours in (HELP, RENDER))
+        print(f"{name:<24}{median:>10.3f}{next(ratios):>11.2f}{next(ratios):>13.2f}")
     if "import typer" not in compared:
         print("typer is not installed here, so there is no line for it")
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtft.errors import InputError
+
 if TYPE_CHECKING:
     from mtft.documents import Document
     from mtft.settings import Resolved
@@ -13,10 +15,24 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("mtft.yaml")
 
 
-def add_output_argument(parser: argparse.ArgumentParser) -> None:
+def user_path(text: str) -> Path:
+    """Return a path with ``~`` spelled out, as the shell leaves it in files and in ``--option=~/x``.
+
+    Raises:
+        InputError: ``~name`` is nobody's home.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{text}: there is no user {text[1:].partition('/')[0]!r} here; write ./{text} if that is its name"
+        ) from None
+
+
+def add_output_argument(parser: argparse.ArgumentParser, default: str = "table") -> None:
     """Add ``-o``."""
     parser.add_argument(
-        "-o", dest="output_format", choices=("table", "json", "yaml"), default="table", help="form of the output"
+        "-o", dest="output_format", choices=("table", "json", "yaml"), default=default, help="form of the output"
     )
 
 
@@ -24,7 +40,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--config``, ``--model``, ``--set``, ``-o`` and the few settings with a flag of their own."""
     group = parser.add_argument_group("configuration")
     group.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"YAML, JSON or TOML file (default: ./{DEFAULT_FILE} if present)"
+        "--config",
+        type=user_path,
+        metavar="FILE",
+        help=f"YAML, JSON or TOML file (default: ./{DEFAULT_FILE} if present)",
     )
     group.add_argument("--model", metavar="KEY", help="model to tune; `mtft-launch models` lists them")
     group.add_argument(
@@ -42,6 +61,15 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(flag, dest=path, type=kind, metavar=flag[2:].upper().replace("-", "_"), help=text)
     add_output_argument(parser)
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``-n/--namespace`` and ``--context``."""
+    group = parser.add_argument_group("cluster")
+    group.add_argument(
+        "-n", "--namespace", metavar="NAME", help="Kubernetes namespace (default: that of the kubeconfig context)"
+    )
+    group.add_argument("--context", metavar="NAME", help="kubeconfig context (default: the current one)")
 
 
 def load_arguments(args: argparse.Namespace) -> Document:
@@ -67,9 +95,42 @@ def resolve_arguments(args: argparse.Namespace) -> tuple[dict[str, Any], Resolve
         InputError: the file cannot be read.
         ConfigError: with every problem of the configuration.
     """
+    from mtft.paths import look_up
     from mtft.settings import merge, resolve
 
     document, flags = load_arguments(args), flags_of(args)
     resolved = resolve(document, model=args.model, sets=args.sets, flags=flags)
-    chosen = {} if "models" in document else {"model.key": resolved.config.model.key}
-    return merge(document, args.sets, flags | chosen), resolved
+    sent = merge(document, args.sets, flags)
+    key = resolved.config.model.key
+    if "models" not in document and look_up(sent, "model.key") != key:
+        sent = merge(sent, flags={"model.key": key})
+    return sent, resolved
+
+
+def resolve_models(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resolved]]:
+    """Return the document that is sent, and the effective configuration of the chosen model or of a whole batch.
+
+    Raises:
+        InputError: the file cannot be read.
+        ConfigError: with every problem of every model, or because a batch has no enabled model.
+    """
+    from mtft.errors import ConfigError, Problem
+    from mtft.settings import merge, models_of, resolve
+
+    document, flags = load_arguments(args), flags_of(args)
+    if args.model is not None or "models" not in document:
+        sent, one = resolve_arguments(args)
+        return sent, [one]
+    resolved: list[Resolved] = []
+    problems: list[Problem] = []
+    keys = models_of(document)
+    if not keys:
+        problems.append(Problem(path="models", message="has no enabled model", where=document.where("models")))
+    for key in keys:
+        try:
+            resolved.append(resolve(document, model=key, sets=args.sets, flags=flags))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return merge(document, args.sets, flags), resolved

@@ -4,32 +4,56 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from mtft import exit_codes
-from mtft.errors import MtftError
+from mtft.errors import InputError, MtftError
 
 # Verb -> (module with add_arguments(parser), run(args) -> exit code and EXAMPLE, what it does).
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("launcher.verbs.init", "write a commented mtft.yaml"),
-    "models": ("launcher.verbs.models", "list the models that can be tuned"),
+    "models": ("launcher.verbs.models", "list the models that can be tuned, and pin their bases"),
     "validate": ("launcher.verbs.validate", "check a configuration and show where every value comes from"),
     "run": ("launcher.verbs.run", "tune one model"),
-    "data": ("launcher.verbs.data", "check and split sentence files"),
+    "render": ("launcher.verbs.render", "print what a cluster would be sent"),
+    "list": ("launcher.verbs.list", "list the jobs of a namespace"),
+    "status": ("launcher.verbs.status", "show how far jobs are, and their scores or why they failed"),
+    "describe": ("launcher.verbs.describe", "tell everything about one job"),
+    "logs": ("launcher.verbs.logs", "print or follow what a job's pods write"),
+    "wait": ("launcher.verbs.wait", "wait until jobs have ended; the exit code tells how"),
+    "batch": ("launcher.verbs.batch", "tune several models side by side"),
+    "diff": ("launcher.verbs.diff", "compare a live job with what would be sent now"),
+    "suspend": ("launcher.verbs.suspend", "hold jobs back; their checkpoints stay"),
+    "resume": ("launcher.verbs.resume", "let suspended or cancelled jobs go on"),
+    "retry": ("launcher.verbs.retry", "start failed jobs again where they stopped"),
+    "cancel": ("launcher.verbs.cancel", "stop jobs for good; their runs stay"),
+    "delete": ("launcher.verbs.delete", "remove jobs from the cluster; their runs stay"),
+    "data": ("launcher.verbs.data", "check, split and push sentence files"),
+    "doctor": ("launcher.verbs.doctor", "find what stands between a configuration and a running job"),
+    "fetch": ("launcher.verbs.fetch", "copy an adapter, report or run from the shared volume to this machine"),
     "translate": ("launcher.verbs.translate", "translate lines or JSONL with a tuned model"),
 }
 DEFAULT_VERB = "run"
+# What becomes of print where its file or disk takes no more.
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code; the only place where errors become messages."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _dispatch(arguments)
+        _prepare_streams()
+        try:
+            code = _dispatch(arguments)
+        except SystemExit:  # argparse has printed its help
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return code
     except MtftError as error:
@@ -41,9 +65,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("mtft-launch: interrupted", file=sys.stderr)
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python must not complain when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, such as `head`, has seen enough.
+        _discard_output()
         return exit_codes.DONE
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+            raise
+        _show_traceback()
+        _discard_output()
+        print(f"mtft-launch: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return exit_codes.BAD_INPUT
+
+
+def _prepare_streams() -> None:
+    """Let a letter the terminal lacks be shown as an escape, never end a verb.
+
+    Raises:
+        InputError: standard output is closed, so the first file a verb opens would take its place.
+    """
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:
+        raise InputError("standard output is closed; send it to /dev/null if nobody reads it")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    # What is still in the buffer goes there too, so Python does not complain when it closes stdout.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +21,18 @@ def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
 def print_document(document: Any, output_format: str) -> None:
     """Print one document as JSON or YAML."""
     if output_format == "json":
-        print(json.dumps(document, ensure_ascii=False, indent=2))
+        print(json.dumps(document, ensure_ascii=not _takes_unicode(), indent=2))
         return
     import yaml
 
     from mtft.documents import CoreDumper
 
-    print(yaml.dump(document, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120), end="")
+    print(yaml.dump(document, Dumper=CoreDumper, sort_keys=False, allow_unicode=_takes_unicode(), width=120), end="")
+
+
+def _takes_unicode() -> bool:
+    # What stdout itself would put in place of a letter it lacks is neither JSON nor YAML.
+    return (sys.stdout.encoding or "utf-8").lower().startswith("utf")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,34 +9,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from mtft.models import MODELS, suggest_key
-
-
-def _whole(value: Any) -> Any:
-    """Read 1e6 and 5.0 as integers: JSON and the chart's YAML may write a whole number that way."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+from mtft.cluster_config import ClusterConfig
+from mtft.models import MODELS
+from mtft.parts import LARGEST, Natural, Part, Positive, Text, Whole
 
 
 def _key_only(value: Any) -> Any:
     return {"key": value} if isinstance(value, str) else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-UpTo64 = Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole)]
-Text = Annotated[str, Field(min_length=1)]
 Paths = Text | Annotated[list[Text], Field(min_length=1)]
-
-DNS_LABEL = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
-
-
-class Part(BaseModel):
-    """A part of the configuration: closed, strict about types, read-only."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ModelRef(Part):
@@ -54,7 +38,7 @@ class ModelRef(Part):
     @classmethod
     def _known(cls, key: str) -> str:
         if key not in MODELS:
-            raise ValueError(f"there is no such model. {suggest_key(key)}".strip())
+            raise ValueError("there is no such model")
         return key
 
 
@@ -115,7 +99,7 @@ class LoraConfig(Part):
 class TrainConfig(Part):
     """The training itself."""
 
-    epochs: float = Field(default=1, gt=0, description="Passes over the training rows; fractions are allowed.")
+    epochs: float = Field(default=1, gt=0, le=1e6, description="Passes over the training rows; fractions are allowed.")
     max_steps: Positive | None = Field(
         default=None, description="Optimizer steps after which training stops; null: epochs decides."
     )
@@ -142,7 +126,10 @@ class TrainConfig(Part):
         default=2, description="Batches of batch_size per process and optimizer step."
     )
     micro_batch_tokens: Whole = Field(
-        default=4096, ge=16, description="Most padded source and target tokens in one forward pass; bounds the memory."
+        default=4096,
+        ge=16,
+        le=LARGEST,
+        description="Most padded source and target tokens in one forward pass; bounds the memory.",
     )
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="Probability mass moved from the reference token to the whole vocabulary."
@@ -151,8 +138,12 @@ class TrainConfig(Part):
     max_grad_norm: float = Field(
         default=1.0, ge=0, description="Global gradient norm above which it is scaled; 0: off."
     )
-    max_source_length: Whole = Field(default=512, ge=4, description="Source tokens of a row; longer rows are cut.")
-    max_target_length: Whole = Field(default=512, ge=4, description="Target tokens of a row; longer rows are cut.")
+    max_source_length: Whole = Field(
+        default=512, ge=4, le=LARGEST, description="Source tokens of a row; longer rows are cut."
+    )
+    max_target_length: Whole = Field(
+        default=512, ge=4, le=LARGEST, description="Target tokens of a row; longer rows are cut."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="Arithmetic of the forward pass; auto: bf16 where the device has it, else fp32."
     )
@@ -194,7 +185,7 @@ class EarlyStoppingConfig(Part):
 class EvalConfig(Part):
     """How the base and the tuned model are scored."""
 
-    every: float = Field(default=0.25, gt=0, description="Fraction of an epoch between two evaluations on dev.")
+    every: float = Field(default=0.25, gt=0, le=1e6, description="Fraction of an epoch between two evaluations on dev.")
     beams: Whole = Field(default=5, ge=1, le=64, description="Width of the beam search; 1: greedy.")
     max_dev_rows: Positive | None = Field(
         default=200, description="Dev rows translated at each evaluation; null: all of them."
@@ -205,7 +196,9 @@ class EvalConfig(Part):
     max_test_rows: Positive | None = Field(
         default=None, description="Test rows translated at the end; null: all of them."
     )
-    batch_tokens: Whole = Field(default=4096, ge=16, description="Most padded source tokens translated at once.")
+    batch_tokens: Whole = Field(
+        default=4096, ge=16, le=LARGEST, description="Most padded source tokens translated at once."
+    )
     bootstrap_samples: Positive = Field(
         default=1000, description="Resamplings of the paired bootstrap between base and tuned model."
     )
@@ -256,58 +249,6 @@ class StorageConfig(Part):
     """Where everything lies."""
 
     root: Text = Field(default="/mnt/mtft", description="Directory that holds data/, outputs/ and cache/.")
-
-
-class SecretRef(Part):
-    """One key of a Kubernetes Secret: a reference, never the value."""
-
-    name: Text = Field(description="Name of the Secret in the job's namespace.")
-    key: Text = Field(description="Key inside the Secret.")
-
-
-class Toleration(Part):
-    """A Kubernetes toleration, in the cluster's own words."""
-
-    key: Text | None = Field(default=None, description="Taint key; null with operator Exists: every taint.")
-    operator: Literal["Equal", "Exists"] = Field(default="Equal", description="How the taint's value is compared.")
-    value: str | None = Field(default=None, description="Taint value, for operator Equal.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="Taint effect; null: every effect."
-    )
-    tolerationSeconds: Natural | None = Field(  # noqa: N815 - the name Kubernetes gives it
-        None, description="Seconds a NoExecute taint is tolerated; null: for ever."
-    )
-
-
-class ClusterConfig(Part):
-    """Where the job runs; no part of the job's name."""
-
-    namespace: Annotated[str, Field(pattern=DNS_LABEL)] | None = Field(
-        default=None, description="Kubernetes namespace; null: that of the kubeconfig context."
-    )
-    image: Text | None = Field(default=None, description="Container image of the trainer.")
-    nodes: Positive = Field(default=1, le=1024, description="Number of pods.")
-    gpus_per_node: Natural = Field(default=1, le=64, description="GPUs of each pod; 0: train on the CPU.")
-    processes_per_node: UpTo64 | None = Field(
-        default=None, description="Training processes in each pod; null: one per GPU, at least 1."
-    )
-    claim: Text = Field(default="mtft", description="PersistentVolumeClaim mounted at storage.root.")
-    queue: Text | None = Field(default=None, description="Kueue queue the job is submitted to; null: none.")
-    max_restarts: Natural = Field(default=3, description="Restarts after which the job fails for good.")
-    deadline_minutes: Positive | None = Field(
-        default=720,
-        description="Minutes from the first start (with the local backend: from this one) after which the job fails; "
-        "null: no limit.",
-    )
-    ttl_minutes: Natural | None = Field(
-        default=None, description="Minutes after which the cluster deletes a finished job; null: never."
-    )
-    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels a node must have.")
-    tolerations: list[Toleration] = Field(default_factory=list, description="Node taints the pods accept.")
-    secrets: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], SecretRef] = Field(
-        default_factory=dict,
-        description="Environment variable -> {name, key} of the Kubernetes Secret that holds its value.",
-    )
 
 
 class Config(Part):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,10 @@ from mtft.errors import ConfigError, InputError, Problem
 # A document is a page or two; the bound stops aliases that multiply without end.
 MOST_NODES = 100_000
 
+# Python reads no longer integer; the readers of JSON and TOML refuse it with a plain ValueError.
+_MOST_DIGITS = 4300
+_TOO_MANY_DIGITS = f"holds a number of more than {_MOST_DIGITS:,} digits"
+
 _TAG = "tag:yaml.org,2002:"
 _AMBIGUOUS = "!ambiguous"
 _PLAIN_SCALARS = (
@@ -28,8 +31,9 @@ _PLAIN_SCALARS = (
     (_TAG + "bool", r"(true|True|TRUE|false|False|FALSE)", list("tTfF")),
     (
         _AMBIGUOUS,
-        r"([yY]es|YES|[nN]o|NO|[oO]n|ON|[oO]ff|OFF|[-+]?0[0-9_]+|[-+]?[0-9]+(_[0-9]+)+|[-+]?[0-9]+(:[0-5]?[0-9])+)",
-        list("yYnNoO-+0123456789"),
+        r"([yY](es)?|YES|[nN]o?|NO|[oO]n|ON|[oO]ff|OFF|[-+]?0[0-9_]+|[-+]?0b[01_]+|[-+]?[0-9]+(:[0-5]?[0-9])+"
+        r"|[-+]?\.?[0-9][0-9.eE+-]*_[0-9_.eE+-]*)",
+        list("yYnNoO-+.0123456789"),
     ),
     (_TAG + "int", r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", list("-+0123456789")),
     (
@@ -136,6 +140,8 @@ def _read_json(text: str, source: str) -> Document:
         value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant) if text.strip() else None
     except json.JSONDecodeError as error:
         raise _refusal(f"{source}:{error.lineno}", f"is not JSON: {error.msg}") from None
+    except ValueError:
+        raise _refusal(source, _TOO_MANY_DIGITS) from None
     except RecursionError:
         raise _refusal(source, "is nested too deeply") from None
     if repeated:
@@ -144,10 +150,16 @@ def _read_json(text: str, source: str) -> Document:
 
 
 def _read_toml(text: str, source: str) -> Document:
+    import tomllib
+
     try:
         return Document(tomllib.loads(text), source=source)
     except tomllib.TOMLDecodeError as error:
         raise _refusal(source, f"is not TOML: {error}") from None
+    except ValueError:
+        raise _refusal(source, _TOO_MANY_DIGITS) from None
+    except RecursionError:
+        raise _refusal(source, "is nested too deeply") from None
 
 
 def _mapping(value: Any, source: str) -> dict[str, Any]:
@@ -246,6 +258,9 @@ class _Builder:
             return None
         try:
             if kind == "int":
+                if len(text) > _MOST_DIGITS:
+                    self.refuse(node, path, _TOO_MANY_DIGITS, value=f"{text[:20]}...")
+                    return None
                 return int(text, 0 if text[:2] in ("0o", "0x") else 10)
             if kind == "float":
                 return _number(text)

@@ -42,6 +42,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Return one JSON document.
+
+    Raises OSError or ValueError when it is not there or no JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def publish_folder(built: Path, target: Path) -> None:
     """Put a finished folder in its place: shared, every file synced, then renamed; what was there goes last."""
     share(built)
@@ -55,9 +63,15 @@ def publish_folder(built: Path, target: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left below a folder that nobody else writes to now."""
-    leftovers = [path for pattern in (".*.tmp", ".*.old") for path in folder.rglob(pattern)]
-    for path in leftovers:
+    """Mend what killed writers left below a folder that nobody else writes to now.
+
+    A folder that was moved aside and never replaced gets its name back; everything unfinished is removed.
+    """
+    for aside in list(folder.rglob(".*.old")):
+        target = aside.with_name(aside.name[1:].rsplit(".", 2)[0])
+        if not target.exists():
+            aside.rename(target)
+    for path in [path for pattern in (".*.tmp", ".*.old") for path in folder.rglob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

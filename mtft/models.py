@@ -90,24 +90,6 @@ class ModelCard:
         feed_forward = 2 * rank * (self.d_model + self.d_ff)
         return self.encoder_layers * (attention + feed_forward) + self.decoder_layers * (2 * attention + feed_forward)
 
-    def memory_gib(self, *, rank: int, micro_batch_tokens: int) -> float:
-        """Estimate the GPU memory of LoRA training in bf16 autocast, in GiB.
-
-        The sum of
-        base weights, 4 bytes each (fp32);
-        adapter weights, gradients and two Adam moments, 16 bytes per trainable parameter;
-        activations, tokens x layers x d_model x (34 + 27) bytes: 34 as in Korthikanti et al. 2022 (equation 2 without
-        the attention scores, which fused attention does not keep), 27 for the inputs and dropout masks of LoRA;
-        logits, 12 bytes per target token and vocabulary entry (bf16 and fp32, value and gradient), half the tokens;
-        0.6 GiB for the CUDA context.
-        """
-        layers = (self.encoder_layers + self.decoder_layers) / 2
-        weights = 4 * self.parameters
-        adapter = 16 * self.lora_parameters(rank)
-        activations = micro_batch_tokens * layers * self.d_model * (34 + 27)
-        logits = micro_batch_tokens / 2 * self.vocabulary_size * 12
-        return (weights + adapter + activations + logits) / GIB + 0.6
-
 
 _CARDS = (
     ModelCard(
@@ -200,6 +182,8 @@ def card(key: str) -> ModelCard:
 
 
 def suggest_key(key: str) -> str:
-    """Return "did you mean X? " for a key that is nearly right, else an empty text."""
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), MODELS, n=1)
-    return f"did you mean {near[0]}? " if near else ""
+    """Return "did you mean X? " for a key that is nearly right or only begun, else an empty text."""
+    plain = key.lower().replace("-", "_")
+    begun = [known for known in MODELS if plain and known.startswith(plain)]
+    near = begun or difflib.get_close_matches(plain, MODELS, n=1)
+    return f"did you mean {' or '.join(near)}? " if near else ""

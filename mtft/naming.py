@@ -25,6 +25,8 @@ from mtft.paths import overlay
 
 PLACEMENT = ("cluster", "storage", "chart")
 LONGEST_NAME = 50  # characters; a pod is <job>-<master|worker>-<n> and its name a label of at most 63
+JOB_NAME = r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?"
+"""What a job may be called: a DNS-1035 label of at most ``LONGEST_NAME`` characters."""
 _LONGEST_MODEL = 20
 _HASH_DIGITS = 10
 
@@ -39,6 +41,15 @@ def canonical(document: Mapping[str, Any], *, nonce: str | None = None) -> str:
     if nonce is not None:
         kept["nonce"] = nonce
     return _text(kept)
+
+
+def document_text(document: Mapping[str, Any]) -> str:
+    """Return the whole document as a job mounts it: canonical, everything but ``chart``.
+
+    Raises:
+        ValueError: a number is not finite, or a value is not JSON.
+    """
+    return _text({name: value for name, value in document.items() if name != "chart"})
 
 
 def config_hash(document: Mapping[str, Any], model: str, *, nonce: str | None = None) -> str:
@@ -67,33 +78,16 @@ def job_name(prefix: str, model: str, hash: str) -> str:
     return f"{_label(prefix, LONGEST_NAME - len(tail) - 1)}-{tail}" if prefix else tail
 
 
-def _label(text: str, longest: int) -> str:
-    """Return the text as a DNS-1035 label, marked with a hash where it had to be changed."""
-    if len(text) <= longest and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", text):
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
-    readable = re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9]+", "-", text.lower()))
-    return f"{readable[: longest - 7].strip('-') or 'x'}-{digest}"
+def number_text(value: float) -> str:
+    """Return the canonical text of a number: the shortest that reads back equal, ``4`` for 4.0.
 
-
-def _text(value: Any) -> str:
-    match value:
-        case None | bool():
-            return json.dumps(value)
-        case int() | float():
-            return _number(float(value))
-        case str():
-            plain = json.dumps(value, ensure_ascii=False)
-            return plain.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-        case Mapping():
-            return "{" + ",".join(f"{_text(str(name))}:{_text(value[name])}" for name in sorted(value)) + "}"
-        case list() | tuple():
-            return "[" + ",".join(map(_text, value)) + "]"
-        case _:
-            raise ValueError(f"{value!r} has no place in JSON")
-
-
-def _number(value: float) -> str:
+    Raises:
+        ValueError: the number is not finite.
+    """
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value):
         raise ValueError(f"{value} has no place in JSON")
     # repr gives the shortest digits; only their layout differs between Python and Go.
@@ -114,3 +108,29 @@ def _number(value: float) -> str:
     if point >= len(digits):
         return sign + digits.ljust(point, "0")
     return f"{sign}{digits[:point]}.{digits[point:]}"
+
+
+def _label(text: str, longest: int) -> str:
+    """Return the text as a DNS-1035 label, marked with a hash where it had to be changed."""
+    if len(text) <= longest and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", text):
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+    readable = re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9]+", "-", text.lower()))
+    return f"{readable[: longest - 7].strip('-') or 'x'}-{digest}"
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None | bool():
+            return json.dumps(value)
+        case int() | float():
+            return number_text(value)
+        case str():
+            plain = json.dumps(value, ensure_ascii=False)
+            return plain.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+        case Mapping():
+            return "{" + ",".join(f"{_text(str(name))}:{_text(value[name])}" for name in sorted(value)) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(_text, value)) + "]"
+        case _:
+            raise ValueError(f"{value!r} has no place in JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,12 +12,15 @@ from pydantic_core import ErrorDetails
 
 from mtft.config import Config
 from mtft.errors import Problem
-from mtft.fields import Field, fields, sections, suggest
+from mtft.fields import Field, fields, sections, setting_paths, suggest
+from mtft.models import suggest_key
+from mtft.parts import LARGEST
 from mtft.redaction import HIDDEN, looks_secret, names_secret
 
 Where = Callable[[str], str | None]
 
 _REFERENCE = "set cluster.secrets.<VARIABLE>={name: <secret>, key: <key>} and keep the value in a Kubernetes Secret"
+_MODEL_PART = re.compile(r"^models\.[^.]*\.")
 _LONGEST_VALUE = 80  # characters
 
 
@@ -35,7 +39,7 @@ def schema_problems(values: Mapping[str, Any], where: Where, problems: list[Prob
 
 
 def misplaced_secrets(values: Mapping[str, Any], where: Where) -> list[Problem]:
-    """Find values that look like secrets, or stand where a secret would be written down."""
+    """Find values that look like secrets, or stand where a secret would be written down, also in parts of a batch."""
     return [
         Problem(
             path=path, message="a secret is given by reference only", value=HIDDEN, hint=_REFERENCE, where=where(path)
@@ -46,8 +50,12 @@ def misplaced_secrets(values: Mapping[str, Any], where: Where) -> list[Problem]:
 
 
 def _holds_secret(path: str) -> bool:
+    path = _MODEL_PART.sub("", path)
     parent, _, name = path.rpartition(".")
-    return parent == "cluster.secrets" or (path not in fields() and parent in ("", *sections()) and names_secret(name))
+    if parent == "cluster.env":
+        return names_secret(name)
+    unknown = parent in ("", *sections()) and path not in setting_paths()
+    return parent == "cluster.secrets" or (unknown and names_secret(name))
 
 
 def _texts(values: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -80,10 +88,13 @@ def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> P
         message = detail["msg"].removeprefix("Value error, ")
         if path in sections():
             return Problem(path=path, message=message, where=place)
-        return Problem(
-            path=path, message=message, value=_shown(detail["input"]), allowed=_allowed(path, known), where=place
-        )
+        value, hint = _shown(detail["input"]), None
+        if path == "model.key":
+            hint = suggest_key(str(detail["input"])).strip() or None
+        return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
     message = _MESSAGES.get(kind) or ("has the wrong type" if kind.endswith("_type") else detail["msg"])
+    if detail.get("ctx", {}).get("le") == LARGEST:
+        message += f", more than {LARGEST}"
     value = _shown(detail["input"])
     return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), where=place)
 
@@ -98,6 +109,7 @@ _MESSAGES = {
     "string_too_short": "is empty",
     "too_short": "is empty",
     "finite_number": "is not a finite number",
+    "string_unicode": "is not UTF-8 text; give the file or folder a name that is",
 }
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mtft import files
+from mtft.cluster_config import IMAGE_DIGEST
 from mtft.errors import InputError
 from mtft.sources import content_sha256
 
-IMAGE_DIGEST = "MTFT_IMAGE_DIGEST"
 _LIBRARIES = (
     "mtft",
     "torch",

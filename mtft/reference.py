@@ -38,6 +38,7 @@ def document_schema() -> dict[str, Any]:
     ``models``, each with overrides of everything; and old names are known.
     """
     whole: dict[str, Any] = copy.deepcopy(dict(schema()))
+    _close_maps(whole)
     definitions = whole["$defs"]
     settings = whole["properties"]
     for part in ("ModelRef", "DataConfig"):
@@ -72,6 +73,15 @@ def document_schema() -> dict[str, Any]:
         },
         "$defs": definitions,
     }
+
+
+def _close_maps(part: Any) -> None:
+    """Refuse keys of a map that match no pattern: JSON Schema lets them pass unless told otherwise."""
+    if isinstance(part, dict):
+        if "patternProperties" in part:
+            part["additionalProperties"] = False
+        for inside in part.values():
+            _close_maps(inside)
 
 
 def reference() -> str:
@@ -134,7 +144,7 @@ def main() -> int:
 def _introduction() -> Iterator[str]:
     yield "# Configuration reference"
     yield ""
-    yield "Generated from `mtft/config.py` by `python -m mtft.reference`; do not edit."
+    yield "Generated from `mtft/config.py` and `mtft/cluster_config.py` by `python -m mtft.reference`; do not edit."
     yield ""
     yield "Precedence: built-in < model card < preset < file (`--config`, else `./mtft.yaml`) < `--set` < flags."
     yield "In a batch, `models.<key>` goes over the shared part."

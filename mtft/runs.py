@@ -25,22 +25,42 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Every path of one run below ``<root>/outputs/<model>/runs/<run_id>``."""
+    """Every path of one run; its folder is ``<root>/outputs/<model>/runs/<run_id>`` unless somebody moved it.
 
-    root: Path
-    model: str
-    run_id: str
+    Attributes:
+        folder: the run directory itself.
+    """
+
+    folder: Path
 
     @classmethod
     def of(cls, folder: Path) -> RunPaths:
         """Return the paths of the run whose folder this is."""
-        folder = folder.absolute()
-        return cls(root=folder.parents[3], model=folder.parents[1].name, run_id=folder.name)
+        return cls(folder.absolute())
+
+    @classmethod
+    def at(cls, root: Path, model: str, run_id: str) -> RunPaths:
+        """Return the paths of a run below a storage root."""
+        return cls(model_folder(root, model) / "runs" / run_id)
 
     @property
-    def folder(self) -> Path:
-        """The run directory itself."""
-        return model_folder(self.root, self.model) / "runs" / self.run_id
+    def run_id(self) -> str:
+        """The run-id, which is the folder's name."""
+        return self.folder.name
+
+    @property
+    def model(self) -> str:
+        """Key of the model, of a run in its place."""
+        return self.folder.parents[1].name
+
+    @property
+    def root(self) -> Path:
+        """The storage root, of a run in its place."""
+        return self.folder.parents[3]
+
+    def deliverable(self, method: str) -> Path:
+        """Return what a run makes: ``lora/``, or ``model/`` of method full."""
+        return self.folder / "model" if method == "full" else self.lora
 
     @property
     def checkpoints(self) -> Path:

@@ -14,7 +14,7 @@ import yaml
 from mtft.config import Config
 from mtft.documents import CoreDumper, Document, load_document
 from mtft.errors import ConfigError, Problem
-from mtft.fields import fields, leaves
+from mtft.fields import leaves, setting_paths
 from mtft.layers import Layer, Source, layer_of, overrides_of, parse_sets
 from mtft.legacy import translate, without_old_names
 from mtft.models import MODELS, ModelCard, card
@@ -68,7 +68,7 @@ def models_of(document: Mapping[str, Any]) -> list[str]:
     if problems:
         raise ConfigError(problems)
     if "models" in document:
-        return [key for key in overrides if (document["models"][key] or {}).get("enabled", True)]
+        return _enabled(document, overrides)
     key = look_up(translate(document, where).values, "model.key")
     return [key] if isinstance(key, str) else []
 
@@ -100,7 +100,7 @@ def resolve(
         layer_of(parse_sets(sets, problems), lambda _: "--set", problems, notes),
         layer_of(_nested(flags or {}), lambda path: FLAGS.get(path, "flag"), problems, notes),
     ]
-    key, choice = _choose_model(layers, model, problems)
+    key, choice = _choose_model(layers, _enabled(document, layers[0].overrides), model, problems)
     stack = _stack(layers, key)
     values, origins = _combine(stack)
     if key is not None:
@@ -143,8 +143,12 @@ def to_yaml(config: Config) -> str:
     return str(yaml.dump(values, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
 
 
+def _enabled(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+    return [key for key in overrides if (document["models"][key] or {}).get("enabled", True)]
+
+
 def _choose_model(
-    layers: Sequence[Layer], model: str | None, problems: list[Problem]
+    layers: Sequence[Layer], enabled: Sequence[str], model: str | None, problems: list[Problem]
 ) -> tuple[str | None, Mapping[str, str]]:
     """Return the key of the model to resolve, None where nothing says it, and the origin of the choice."""
     key, origin = model, "--model"
@@ -153,8 +157,8 @@ def _choose_model(
         if key is None and isinstance(given, str):
             key, origin = given, layer.origin("model.key")
     file = layers[0]
-    if file.overrides and key is None and len(file.overrides) == 1:
-        key = next(iter(file.overrides))
+    if key is None and len(enabled) == 1:
+        (key,) = enabled
         origin = file.origin(f"models.{key}")
     elif file.overrides and key not in file.overrides:
         message = "chooses one model of a batch" if key is None else "is not one of the models of this document"
@@ -184,7 +188,7 @@ def _stack(layers: Sequence[Layer], key: str | None) -> list[Source]:
 
 def _combine(stack: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {"model": {}, "data": {}}
-    origins = dict.fromkeys(fields(), BUILT_IN)
+    origins = dict.fromkeys(setting_paths(), BUILT_IN)
     for layer, origin in stack:
         overlay(values, layer)
         origins |= {path: origin(path) for path in leaves(layer)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,7 @@ MAX_LINE_BYTES = 1 << 20
 """Longest line that is read whole, in bytes; of a longer one only the first ``MAX_LINE_BYTES + 1`` are kept."""
 
 REMOTE_SCHEMES = ("s3://", "gs://", "hf://")
+_CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 _CHUNK = 1 << 18
@@ -44,9 +44,13 @@ def expand(paths: Sequence[Path | str]) -> list[str]:
     files = [file for path in paths for file in _expand_one(str(path))]
     if not files:
         raise InputError("no data file given; name at least one JSON Lines file or folder")
-    twice = [file for file, times in Counter(files).items() if times > 1]
-    if twice:
-        raise InputError(f"{twice[0]}: named twice; each data file may be given once")
+    first: dict[str, str] = {}
+    for file in files:
+        real = file if file.startswith(REMOTE_SCHEMES) else str(Path(file).resolve())
+        if real in first:
+            how = "named twice" if first[real] == file else f"the same file as {first[real]}"
+            raise InputError(f"{file}: {how}; each data file may be given once")
+        first[real] = file
     return files
 
 
@@ -133,6 +137,8 @@ def _expand_remote(path: str) -> list[str]:
         return sorted(str(filesystem.unstrip_protocol(name)) for name in names) or _no_data(path)
     except InputError:
         raise
+    except ImportError as error:
+        raise _no_client(path) from error
     except Exception as error:  # every store has exceptions of its own, such as missing credentials
         raise _unreadable(path, error) from error
 
@@ -149,11 +155,16 @@ def _fsspec(path: str) -> Any:
     try:
         import fsspec
     except ImportError as error:
-        scheme = path.split("://", 1)[0]
-        raise InputError(
-            f"{path}: reading {scheme}:// needs fsspec; install it with: pip install 'mtft[train]'"
-        ) from error
+        raise _no_client(path) from error
     return fsspec
+
+
+def _no_client(path: str) -> InputError:
+    scheme = path.partition("://")[0]
+    client = _CLIENTS.get(scheme, f"a client for {scheme}")
+    return InputError(
+        f"{path}: reading {scheme}:// needs fsspec and {client}; install them with: pip install 'mtft[train]'"
+    )
 
 
 def _open(file: str) -> BinaryIO:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 from pathlib import Path
 
+from mtft.naming import JOB_NAME
 from trainer.supervisor import Request, supervise
 
 
@@ -13,6 +16,9 @@ def main(arguments: list[str]) -> int:
     """Read the command line and run one attempt of a job, or the self-test."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if not options.attended:
+        # In a pod every UID is of group 0, and the volume's files are that group's; a person keeps their own umask.
+        os.umask(0o002)
     if options.self_test:
         from trainer.selftest import self_test
 
@@ -20,6 +26,8 @@ def main(arguments: list[str]) -> int:
     missing = [f"--{name}" for name in ("config", "model", "job") if getattr(options, name) is None]
     if missing:
         parser.error(f"needed: {', '.join(missing)}")
+    if not re.fullmatch(JOB_NAME, options.job):
+        parser.error(f"--job {options.job!r}: a job's name is lower-case letters, digits and dashes, 50 at most")
     values = {name: value for name, value in vars(options).items() if name != "self_test"}
     return supervise(Request(**values))
 
@@ -35,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a person starts every attempt: no restart budget, the deadline counts from now",
     )
-    parser.add_argument("--self-test", action="store_true", help="check imports, CUDA and write access, then leave")
+    parser.add_argument(
+        "--self-test", action="store_true", help="check imports, CUDA, room and write access, then leave"
+    )
     parser.add_argument("--preparation-module", default="trainer.preparation", help=argparse.SUPPRESS)
     parser.add_argument("--worker-module", default="trainer.worker", help=argparse.SUPPRESS)
     return parser

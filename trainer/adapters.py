@@ -70,7 +70,7 @@ def _lora_config(card: ModelCard, config: Config, pattern: str) -> LoraConfig:
         lora_dropout=config.lora.dropout,
         bias=config.lora.bias,
         target_modules=pattern,
-        revision=config.model.revision or card.revision,
+        revision=config.model.revision,
     )
 
 

@@ -110,9 +110,8 @@ class Checkpoints:
         for step, path in named:
             if step not in kept:
                 shutil.rmtree(path, ignore_errors=True)
-        for pattern in (".step-*.tmp", ".step-*.old"):
-            for leftover in self.folder.glob(pattern):
-                shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def _named(self) -> list[tuple[int, Path]]:
         found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*")]

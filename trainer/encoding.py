@@ -65,7 +65,7 @@ class Encoder:
         Raises:
             InputError: the tokenizer cannot be loaded or is of another family.
         """
-        tokenizer = load_tokenizer(card, config.model.path or card.base, config.model.revision or card.revision)
+        tokenizer = load_tokenizer(card, config.model.path or card.base, config.model.revision)
         lengths = config.train.max_source_length, config.train.max_target_length
         return cls(card, tokenizer, max_source_length=lengths[0], max_target_length=lengths[1])
 

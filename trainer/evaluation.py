@@ -57,6 +57,15 @@ def score_pairs(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
     return scores
 
 
+def quick_scores(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
+    """Return BLEU, chrF and number of sentences per direction: what other ranks can wait for."""
+    scores = {}
+    for direction in sorted({pair.direction for pair in pairs}):
+        at = [index for index, pair in enumerate(pairs) if pair.direction == direction]
+        scores[direction_name(direction)] = metrics.quick([texts[i] for i in at], [pairs[i].reference for i in at])
+    return scores
+
+
 def translate_pairs(
     model: nn.Module, encoder: Encoder, pairs: Sequence[Pair], decoding: Decoding, world: World
 ) -> tuple[list[str], dict[str, float]]:
@@ -111,14 +120,14 @@ def write_sentences(folder: Path, pairs: Sequence[Pair], base: Sequence[str], tu
         files.write_text(folder / f"test.{direction_name(direction)}.jsonl", "\n".join(lines) + "\n")
 
 
-def check_base(scores: dict[str, Any], floor: float | None) -> None:
+def check_base(scores: dict[str, Any], floor: float) -> None:
     """Refuse a base model that translates far worse than it should: its weights were not loaded as they are.
 
     Raises:
         InputError: a direction's BLEU is below ``eval.min_base_bleu``.
     """
     for name, direction in scores.items():
-        if floor is not None and direction["bleu"] < floor:
+        if direction["bleu"] < floor:
             raise InputError(
                 f"the base model reaches {direction['bleu']:.1f} BLEU on {name}, below eval.min_base_bleu = {floor:g}: "
                 "a damaged checkpoint, a wrong language pair, or a test set of another kind"

@@ -27,7 +27,7 @@ def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths:
     The tokenizer is saved pointing in the model's first direction; the generation settings carry the
     forced first token of a one-way model, and none for a two-way one.
     """
-    target = paths.folder / "model" if config.method == "full" else paths.lora
+    target = paths.deliverable(config.method)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     base = base_of(model)

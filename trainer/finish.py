@@ -69,6 +69,14 @@ def write_base_outputs(path: Path, pairs: Sequence[Pair], texts: Sequence[str]) 
     files.write_json(path, [[pair.source, text] for pair, text in zip(pairs, texts, strict=True)])
 
 
+def write_report(paths: runs.RunPaths, finished: dict[str, Any]) -> None:
+    """Write the report; a page that cannot be made never costs a trained model."""
+    try:
+        report.write(paths, finished)
+    except Exception as error:
+        print(f"{paths.report.name} could not be written: {type(error).__name__}: {error}", flush=True)
+
+
 def read_base_outputs(path: Path, pairs: Sequence[Pair]) -> list[str] | None:
     """Return the base's translations of these very sources from an earlier start, or None."""
     try:
@@ -101,7 +109,7 @@ def write_results(run: PreparedRun, state: State, judgement: Judgement, delivera
         "scores": scores,
         "gate": judgement.gate,
     }
-    report.write(run.paths, finished)
+    write_report(run.paths, finished)
     files.write_json(run.paths.finished, finished)
 
 

@@ -1,13 +1,14 @@
 """A lease on a piece of work that only one process should do: owner and expiry in a file, renewed while it is done.
 
-The holder is not needed for correctness: what it builds appears in one rename. So a clock that is wrong, or two
-processes that take over the same expired lease, cost double work and nothing else.
+The holder is not needed for correctness: each builds in a folder of its own, and what is complete appears in one
+rename. So a clock that is wrong, or two processes that take over the same expired lease, cost double work only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -16,7 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
+
 from mtft import files
+
+_log = logging.getLogger("mtft.lease")
 
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 1.0
@@ -34,7 +39,11 @@ def hold(
         pause: waits that many seconds.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    waited_for = ""
     while not _take(path, owner, now):
+        if (other := _read(path)[0]) != waited_for:
+            waited_for = other
+            _log.info("waiting for %s, which does the same work (%s)", other or "another process", path.name)
         pause(POLL_SECONDS)
     done = threading.Event()
     heart = threading.Thread(target=_renew, args=(path, owner, now, done), daemon=True)
@@ -53,10 +62,18 @@ def _take(path: Path, owner: str, now: Callable[[], float]) -> bool:
     with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as lease:
         lease.write(text)
         return True
-    if _read(path)[1] > now():
+    other, expires = _read(path)
+    if expires > now() and not _is_dead(other):
         return False
     files.write_text(path, text)
     return _read(path)[0] == owner
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner was a process of this machine that is gone."""
+    host, _, rest = owner.partition(":")
+    process = rest.partition(":")[0]
+    return host == socket.gethostname() and process.isdigit() and not psutil.pid_exists(int(process))
 
 
 def _read(path: Path) -> tuple[str, float]:

@@ -63,16 +63,12 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
     Raises:
         InputError: the checkpoint is missing, of another family, incomplete, or only there as a pickle.
     """
-    source = str(config.model.path or card.base)
-    revision = config.model.revision or card.revision
-    settings = _load_config(card, source, revision)
-    _check_lengths(card, config, source, settings.max_position_embeddings)
-    _check_weight_files(source)
+    source, settings = check_checkpoint(card, config)
     quantised = config.method == "qlora"
     # Checkpoints may be fp16 on disk (Marian is): trainable weights have to be fp32 all the same.
     arguments: dict[str, Any] = {
         "config": settings,
-        "revision": revision,
+        "revision": config.model.revision,
         "dtype": torch.float32,
         "device_map": choose_device_map(card, config, world),
         "use_safetensors": True,
@@ -102,6 +98,19 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
     model.generation_config.max_length = None
     loaded: PreTrainedModel = model
     return loaded
+
+
+def check_checkpoint(card: ModelCard, config: Config) -> tuple[str, Any]:
+    """Return where the base is and its configuration, with what can be seen without reading its weights checked.
+
+    Raises:
+        InputError: it is missing, of another family, too short for the lengths asked for, or only there as a pickle.
+    """
+    source = str(config.model.path or card.base)
+    settings = _load_config(card, source, config.model.revision)
+    _check_lengths(card, config, source, settings.max_position_embeddings)
+    _check_weight_files(source)
+    return source, settings
 
 
 def _keep_trainable(model: nn.Module) -> None:

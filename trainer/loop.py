@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from mtft.config import Config
 from mtft.errors import Diverged
@@ -220,10 +220,22 @@ def make_optimizer(config: Config, parameters: dict[str, nn.Parameter], device: 
 
 
 def make_scheduler(config: Config, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Return the schedule: a linear warm-up from 0, then linear or cosine to 0, or constant."""
-    from transformers import get_scheduler
+    """Return the schedule: a linear warm-up, then linear or cosine to 0, or constant.
 
-    name = "constant_with_warmup" if config.train.scheduler == "constant" else config.train.scheduler
+    No step is taken with a rate of 0, as transformers' schedules do with the first: one step would train nothing.
+    """
     warmup = math.ceil(config.train.warmup_ratio * total_steps)
-    schedule: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps)
-    return schedule
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, total_steps - warmup)
+        match config.train.scheduler:
+            case "linear":
+                return max(0.0, 1.0 - done)
+            case "cosine":
+                return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+            case "constant":
+                return 1.0
+
+    return LambdaLR(optimizer, factor)

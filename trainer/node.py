@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtft.config import ClusterConfig
+from mtft.cluster_config import ClusterConfig
 from mtft.errors import InputError
-from trainer.processes import STOP_SECONDS
+from mtft.stopping import STOP_SECONDS
 from trainer.reasons import FOLDER_VARIABLE
 
 # Set by the operator for its own idea of a process group; torchrun and its ranks get theirs from the command line.
-_OPERATOR_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_OPERATOR_VARIABLES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 # Set for the ranks of a pod that was given GPUs: without CUDA they fail instead of training slowly for days.
 GPU_VARIABLE = "MTFT_GPU_REQUIRED"
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
@@ -86,7 +86,7 @@ def child_environment(environment: Mapping[str, str], reasons: Path, processes: 
     kept = {
         name: value
         for name, value in environment.items()
-        if name not in _OPERATOR_VARIABLES and not name.startswith("PET_")
+        if name not in _OPERATOR_VARIABLES | {GPU_VARIABLE} and not name.startswith("PET_")
     }
     kept.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // processes)))
     return kept | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: str(reasons)}

@@ -18,17 +18,18 @@ _LABELS = {
     exit_codes.DONE: "done",
     exit_codes.BAD_INPUT: "bad input",
     exit_codes.DIVERGED: "diverged",
-    exit_codes.RETRY: "interrupted, start again to continue",
+    exit_codes.RETRY: "stopped, another start continues",
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended; ``paths`` is None when it ended before there was a run."""
+    """How an attempt ended; ``paths`` is None when it ended before there was a run, ``attempt`` when none began."""
 
     exit_code: int
     text: str
     paths: RunPaths | None = None
+    attempt: int | None = None
 
     def line(self) -> str:
         """Return the verdict and where things are."""
@@ -41,6 +42,8 @@ class Outcome:
         message: dict[str, Any] = {"exit_code": self.exit_code, "reason": self.text[:_REASON_CHARACTERS]}
         if self.paths:
             message["run_id"] = self.paths.run_id
+        if self.attempt:
+            message["attempt"] = self.attempt
         if self.paths and self.exit_code == exit_codes.DONE:
             message["finished"] = json.loads(self.paths.finished.read_text(encoding="utf-8"))
             if len(_dump(message).encode()) > _TERMINATION_BYTES:

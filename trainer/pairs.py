@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Direction = tuple[str, str]
@@ -38,3 +39,16 @@ def sampled(count: int, most: int | None) -> list[int]:
     if most is None or count <= most:
         return list(range(count))
     return sorted(random.Random(0).sample(range(count), most))
+
+
+def sampled_by(groups: Sequence[str], most: int | None) -> list[int]:
+    """Return at most ``most`` positions as :func:`sampled` does, from every group in proportion and at least one.
+
+    Where there are more groups than ``most``, one of each is taken all the same.
+    """
+    chosen: list[int] = []
+    for group in sorted(set(groups)):
+        at = [position for position, its in enumerate(groups) if its == group]
+        share = None if most is None else max(1, most * len(at) // len(groups))
+        chosen += [at[index] for index in sampled(len(at), share)]
+    return sorted(chosen)

@@ -8,11 +8,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
+import os
 import secrets
 import shutil
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from mtft import files
 from mtft.config import Config
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from trainer.building import Inputs
     from trainer.store import PairEncoder, Prepared
 
+_DAY_SECONDS = 86_400
+
 
 def main(arguments: list[str]) -> int:
     """Prepare the data of a run."""
@@ -36,6 +44,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.preparation", description=main.__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder, with its config.yaml")
     options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.getLogger("mtft").setLevel(logging.INFO)
     with guard(rank=0):
         prepare_run(RunPaths.of(options.run_dir))
     return 0
@@ -47,11 +57,21 @@ def prepare_run(paths: RunPaths) -> None:
     Raises:
         InputError: the data, the tokenizer or the storage cannot be used.
     """
+    from trainer.quiet import quiet_libraries
+
+    quiet_libraries()
+    from trainer.distributed import choose_device
     from trainer.encoding import Encoder
+    from trainer.hub import pin_base
+    from trainer.loading import check_checkpoint, choose_precision
     from trainer.prepared_run import remember_prepared
 
     resolved = resolve(load_document(paths.config))
-    config, card = resolved.config, resolved.card
+    card = resolved.card
+    # What would stop every rank is said before millions of rows are tokenised.
+    choose_precision(resolved.config, choose_device(resolved.config, 0))
+    config = pin_base(paths, resolved.config, card)
+    check_checkpoint(card, config)
     prepared = prepare(config, card, Encoder.load(card, config), paths.root)
     with files.replacing(paths.rejected) as beside:
         shutil.copyfile(prepared.folder / "rejected.jsonl", beside)
@@ -72,13 +92,14 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, root: Path) -
     folder = root / "cache" / "data" / _key(config, card, encoder, inputs)
     if folder.is_dir():
         return open_prepared(folder)
-    building = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    building = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lease.hold(folder.with_name(f"{folder.name}.lease")):
             if not folder.is_dir():
-                for abandoned in folder.parent.glob(f".{folder.name}.*.tmp"):
-                    shutil.rmtree(abandoned, ignore_errors=True)
+                for other in folder.parent.glob(f".{folder.name}.*.tmp"):
+                    if _is_abandoned(other):
+                        shutil.rmtree(other, ignore_errors=True)
                 building.mkdir()
                 Builder(config, card, encoder, inputs, building).build()
                 publish(building, folder)
@@ -90,6 +111,15 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, root: Path) -
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_prepared(folder)
+
+
+def _is_abandoned(building: Path) -> bool:
+    """Whether nobody builds here any more: its process on this machine is gone, or it was not touched for a day."""
+    host, process = building.name.removesuffix(".tmp").rsplit(".", 3)[-3:-1]
+    if host == socket.gethostname() and not psutil.pid_exists(int(process)):
+        return True
+    newest = max((path.stat().st_mtime for path in (building, *building.iterdir())), default=0.0)
+    return time.time() - newest > _DAY_SECONDS
 
 
 def _key(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs) -> str:

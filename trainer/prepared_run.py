@@ -13,7 +13,8 @@ from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
-from trainer.pairs import Pair, sampled
+from trainer.hub import at_recorded_commit
+from trainer.pairs import Pair, sampled_by
 from trainer.store import Prepared, open_prepared
 
 # What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.
@@ -42,7 +43,8 @@ class PreparedRun:
         Rows whose source language the model does not translate are not in the file.
         """
         lines = (self.prepared.folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-        rows = [json.loads(lines[index]) for index in sampled(len(lines), most)]
+        every = [json.loads(line) for line in lines]
+        rows = [every[index] for index in sampled_by([row["source_lang"] for row in every], most)]
         target_of = dict(self.card.directions)
         return [
             Pair(
@@ -73,4 +75,6 @@ def open_run(folder: Path) -> PreparedRun:
         prepared = open_prepared(paths.root / pointer["folder"])
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing: the run was not prepared, or cache/ was emptied") from error
-    return PreparedRun(config=resolved.config, card=resolved.card, paths=paths, prepared=prepared)
+    return PreparedRun(
+        config=at_recorded_commit(paths, resolved.config), card=resolved.card, paths=paths, prepared=prepared
+    )

@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 
+from mtft.stopping import KILL_AFTER_SECONDS
+
 # What asks this program to save and leave; the child always gets SIGTERM.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-# Time to finish the running step and write a checkpoint; torchrun kills its ranks after it.
-STOP_SECONDS = 120
-# torchrun needs a moment of its own after its ranks are gone.
-_KILL_AFTER_SECONDS = STOP_SECONDS + 15
 _DRAIN_SECONDS = 5.0
 
 _PR_SET_PDEATHSIG = 1
@@ -99,9 +97,12 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end_with_parent() -> None:
-    """Ask for SIGTERM when the parent of this process dies (Linux)."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Ask for a signal when the parent of this process dies (Linux).
+
+    Below the supervisor that is SIGKILL: its lock on the job is gone with it, so another may start at once.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _watch(child: subprocess.Popen[bytes], reader: int, stop: Stop, output: Callable[[bytes], None]) -> None:
@@ -116,7 +117,7 @@ def _watch(child: subprocess.Popen[bytes], reader: int, stop: Stop, output: Call
         if stop.deadline is not None and now >= stop.deadline and not stop.signals:
             stop.deadline_passed = True
         if (stop.signals or stop.deadline_passed) and not told:
-            told, kill_at = True, now + _KILL_AFTER_SECONDS
+            told, kill_at = True, now + KILL_AFTER_SECONDS
             child.terminate()
         if not killed and (len(stop.signals) > 1 or (kill_at is not None and now >= kill_at)):
             killed = True

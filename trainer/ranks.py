@@ -37,7 +37,10 @@ def main(arguments: list[str]) -> int:
         error, code = str(stopped), exit_codes.RETRY
     except (DistNetworkError, DistStoreError, RendezvousError) as lost:
         error, code = f"{type(lost).__name__}: {lost}", exit_codes.RETRY
-    files.write_json(Path(arguments[0]), {"statuses": statuses, "error": error})
+    try:
+        files.write_json(Path(arguments[0]), {"statuses": statuses, "error": error})
+    except OSError:
+        pass  # a full volume: the ranks' own reason files or this exit status have to do
     return code
 
 

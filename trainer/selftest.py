@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mtft import exit_codes
+from mtft.redaction import names_secret
 
-_IMPORTS = ("torch", "transformers", "peft", "datasets", "sentencepiece", "sacrebleu", "safetensors", "bitsandbytes")
+_IMPORTS = (
+    *("torch", "transformers", "peft", "datasets", "sentencepiece", "sacrebleu", "safetensors", "bitsandbytes"),
+    *("pyarrow", "lingua", "sacremoses", "tensorboard", "trainer.preparation", "trainer.worker"),
+)
+_SHARED_MEMORY = Path("/dev/shm")
+# Below these a line says LOW: a run with published weights would hardly get far, one with a stand-in does.
+_LOW_SPACE = 20e9
+_LOW_SHARED_MEMORY = 1e9
 
 
 def self_test(root: Path) -> int:
     """Print one line per check; return 0, or 2 when something the trainer needs is missing."""
+    print(f"Python {sys.version.split()[0]} in {sys.prefix}")
+    _identity()
     results = [_import(name) for name in _IMPORTS]
     if results[0]:
         _cuda()
-    results.append(_writable(root))
+    results += [_writable("storage", root), _writable("temporary files", Path(os.environ.get("TMPDIR") or "/tmp"))]
+    _space("storage", root, _LOW_SPACE)
+    _space("shared memory", _SHARED_MEMORY, _LOW_SHARED_MEMORY)
+    print(secrets_line(os.environ))
+    print("self-test: " + ("ok" if all(results) else f"FAILED ({results.count(False)} of {len(results)} checks)"))
     return exit_codes.DONE if all(results) else exit_codes.BAD_INPUT
+
+
+def secrets_line(environment: Mapping[str, str]) -> str:
+    """Name the secrets an environment holds; never their values."""
+    names = [name if value else f"{name} (empty)" for name, value in sorted(environment.items()) if names_secret(name)]
+    return f"secrets in the environment: {', '.join(names) or 'none'}"
+
+
+def _identity() -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    groups = ", ".join(str(group) for group in sorted({os.getgid(), *os.getgroups()}))
+    print(f"user: UID {os.getuid()}, GID {os.getgid()}, groups {groups}, umask {mask:03o}, PID {os.getpid()}")
 
 
 def _import(name: str) -> bool:
@@ -37,13 +68,25 @@ def _cuda() -> None:
     print(f"CUDA: {len(devices)} visible ({', '.join(devices)})" if devices else "CUDA: none visible, the CPU is used")
 
 
-def _writable(root: Path) -> bool:
+def _writable(what: str, folder: Path) -> bool:
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=root, prefix=".mtft-self-test-"):
-            pass
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".mtft-self-test-") as written:
+            written.write(b"\0" * 4096)
+            written.flush()
     except OSError as error:
-        print(f"write access to {root.absolute()}: FAILED ({error.strerror})")
+        print(f"{what}: write access to {folder.absolute()}: FAILED ({error.strerror})")
         return False
-    print(f"write access to {root.absolute()}: ok")
+    print(f"{what}: write access to {folder.absolute()}: ok")
     return True
+
+
+def _space(what: str, folder: Path, low: float) -> None:
+    """Print how much room there is; a mount that is not there is told, not judged."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        print(f"{what}: size of {folder.absolute()}: unknown ({error.strerror})")
+        return
+    size = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB free"
+    print(f"{what}: {folder.absolute()}: {size}{' (LOW)' if usage.free < low else ''}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mtft.config import Config
-from mtft.errors import Diverged, Retry
+from mtft.errors import Diverged, InputError, Retry
 from mtft.models import ModelCard
 from trainer import evaluation, finish
 from trainer.adapters import check_targets, make_trainable
@@ -67,16 +69,10 @@ class Session:
             Retry: asked to stop; a checkpoint holds what was done.
             Diverged: the loss is not finite.
         """
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._ask_to_stop)
-        torch.manual_seed(self.config.train.seed)
-        base = load_base(self.card, self.config, self.world)
-        start_id, pad_id = base.config.decoder_start_token_id, base.config.pad_token_id
-        self.rows = TokenRows(self.prepared_run.prepared.train, pad_id=pad_id, start_id=start_id)
-        self.dev_rows = TokenRows(self.prepared_run.prepared.dev, pad_id=pad_id, start_id=start_id)
         with self._reporter() as self.reporter:
-            check_targets(self.card, self.config, base)
-            base, base_outputs = self._base_outputs(base)
+            base, base_outputs = self._base_and_outputs()
+            self._open_rows(base)
+            torch.manual_seed(self.config.train.seed)
             self.model: nn.Module = make_trainable(self.card, self.config, base)
             torch.manual_seed(self.config.train.seed + 1 + self.world.rank)  # dropout differs between ranks
             self.loop = Loop(self.config, self.world, self.model, self.rows, self.dtype)
@@ -86,10 +82,28 @@ class Session:
                 config_hash=self.prepared_run.training_hash,
             )
             state = self._start()
-            self.loop.run(
-                state, self._on_step, stop_asked=lambda: self.stopping, save_wanted=lambda: self._save_is_due()
-            )
+            with self._heeding_signals():
+                self.loop.run(
+                    state, self._on_step, stop_asked=lambda: self.stopping, save_wanted=lambda: self._save_is_due()
+                )
+            if self.stopping:
+                raise Retry("asked to stop after the last step, which is saved; the next start scores and exports")
             self._finish(state, base_outputs)
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        """Answer a stop signal with a checkpoint; before and after there is nothing to save, so it ends the rank."""
+        before = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _open_rows(self, base: PreTrainedModel) -> None:
+        start_id, pad_id = base.config.decoder_start_token_id, base.config.pad_token_id
+        self.rows = TokenRows(self.prepared_run.prepared.train, pad_id=pad_id, start_id=start_id)
+        self.dev_rows = TokenRows(self.prepared_run.prepared.dev, pad_id=pad_id, start_id=start_id)
 
     def _start(self) -> State:
         # Rank 0 looks for all: the others may see a new folder on a shared volume at other times.
@@ -133,6 +147,12 @@ class Session:
 
     def _evaluate(self, state: State) -> None:
         scores = self._dev_scores()
+        if not math.isfinite(scores["nll"]) and state.step == 0:
+            raise InputError(
+                f"the untouched base gives a dev NLL of {scores['nll']}: its checkpoint holds numbers that are not "
+                f"finite, or it overflows in {str(self.dtype).removeprefix('torch.')}; get it anew or set "
+                "train.precision to fp32"
+            )
         if not math.isfinite(scores["nll"]):
             raise Diverged(f"training diverged: dev NLL is {scores['nll']} at step {state.step}. {_ADVICE}")
         self.reporter.evaluation(state.step, "dev", scores)
@@ -145,7 +165,7 @@ class Session:
                 f"stopped early at step {state.step}: dev {rule.metric} has not improved by "
                 f"{rule.threshold:.1%} for {rule.patience} evaluations"
             )
-        if best and rule.patience and state.step:
+        if rule.patience and state.step and (best or state.stopped_early):
             self.checkpoints.save(self.loop, state, self.world)
 
     def _dev_scores(self) -> dict[str, Any]:
@@ -163,27 +183,32 @@ class Session:
         directions = evaluation.score_pairs(self.dev_pairs, texts) if self.world.is_main else None
         return {"nll": nll, "directions": self.world.broadcast(directions)}
 
-    def _base_outputs(self, base: PreTrainedModel) -> tuple[PreTrainedModel, list[str]]:
-        """Translate test with the untouched base; a restart reads what was written the first time.
+    def _base_and_outputs(self) -> tuple[PreTrainedModel, list[str]]:
+        """Return the base to train, and test as the untouched base translates it.
 
-        Under qlora that is the base as published, not its 4-bit form, which is loaded again afterwards.
+        A restart reads what was translated the first time. Under qlora the base as published translates, not its
+        4-bit form; it is gone before that is loaded.
         """
         path: Path = self.paths.eval / "base_outputs.json"
-        kept = self.world.broadcast(finish.read_base_outputs(path, self.test_pairs))
-        if kept is not None:
-            return base, list(kept)
-        if self.config.method == "qlora":
+        floor = self.config.eval.min_base_bleu
+        kept = self.world.broadcast(finish.read_base_outputs(path, self.test_pairs) if self.world.is_main else None)
+        base = None
+        if kept is None:
+            published = self.config.model_copy(update={"method": "lora"})
+            base = load_base(self.card, published if self.config.method == "qlora" else self.config, self.world)
+            check_targets(self.card, self.config, base)
+            kept, limits = evaluation.translate_pairs(base, self.encoder, self.test_pairs, self.decoding, self.world)
+            if self.world.is_main:
+                finish.write_base_outputs(path, self.test_pairs, kept)
+                scores = evaluation.quick_scores(self.test_pairs, kept)
+                self.reporter.evaluation(0, "base_test", {"directions": scores, "length_limit": limits})
+        if floor is not None:
+            scores = evaluation.quick_scores(self.test_pairs, kept) if self.world.is_main else {}
+            evaluation.check_base(self.world.broadcast(scores), floor)
+        if base is None or self.config.method == "qlora":
             del base
-            base = load_base(self.card, self.config.model_copy(update={"method": "lora"}), self.world)
-        texts, limits = evaluation.translate_pairs(base, self.encoder, self.test_pairs, self.decoding, self.world)
-        if self.world.is_main:
-            finish.write_base_outputs(path, self.test_pairs, texts)
-        scores = self.world.broadcast(evaluation.score_pairs(self.test_pairs, texts) if self.world.is_main else None)
-        evaluation.check_base(scores, self.config.eval.min_base_bleu)
-        self.reporter.evaluation(0, "base_test", {"directions": scores, "length_limit": limits})
-        if self.config.method == "qlora":
             base = load_base(self.card, self.config, self.world)
-        return base, texts
+        return base, list(kept)
 
     def _finish(self, state: State, base_outputs: list[str]) -> None:
         if self.config.eval.early_stopping.patience and state.best.step:
@@ -195,6 +220,8 @@ class Session:
                 self.reporter.say(
                     f"{best.name}, the checkpoint of the best dev score, is damaged: the last weights stay"
                 )
+        elif self.config.eval.early_stopping.patience:
+            self.reporter.say("no evaluation beat the untouched base: the last weights stay")
         if not all_finite(self.model):
             raise Diverged(f"training diverged: a trained weight is not a finite number. {_ADVICE}")
         texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)

@@ -173,7 +173,12 @@ def raw_line(row: Row) -> str:
 
 
 def publish(built: Path, folder: Path) -> None:
-    """Make a finished store visible under its name, durable and in one step; one that is there already stays."""
+    """Make a finished store visible under its name, durable and in one step; one that is there already stays.
+
+    Raises:
+        InputError: it is not complete; an invisible store is never published.
+    """
+    open_prepared(built)
     files.sync_files(built)
     try:
         built.rename(folder)

@@ -6,14 +6,18 @@ passes signals on and alone decides the exit code from what every rank left behi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import select
+import shutil
+import signal
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,7 @@ from trainer.console import Console
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent, run
-from trainer.reasons import from_status, read_reason, reason_file, signal_name, verdict
+from trainer.reasons import from_status, read_reason, signal_name, verdict
 
 _POLL_SECONDS = 1.0
 
@@ -65,7 +69,7 @@ def supervise(request: Request) -> int:
     """Do one attempt of a job and return the exit code of the trainer."""
     adopt_orphans()
     if request.attended:
-        end_with_parent()
+        end_with_parent(signal.SIGTERM)
     stop, console = Stop(), Console()
     with stop.listening():
         try:
@@ -126,14 +130,14 @@ class Supervisor:
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             return _finished_already(job, paths)
         if changed and not paths.prepared.exists():
-            files.write_json(paths.provenance, _read_json(paths.provenance) | self._inputs())
+            files.write_json(paths.provenance, files.read_json(paths.provenance) | self._inputs())
         elif changed:
             raise InputError(
                 f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
                 "start another run with --rerun, or restore what was there"
             )
         if refusal := self._refusal(job):
-            return Outcome(exit_codes.FAILED, refusal, paths)
+            return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
         files.sweep(paths.folder)
         job = attempts.begin(job)
         write_job(self.root, job)
@@ -143,8 +147,11 @@ class Supervisor:
         try:
             outcome = self._work(paths, len(job.attempts))
         finally:
-            write_job(self.root, attempts.close(job, outcome.exit_code, outcome.text))
-        return outcome
+            try:
+                write_job(self.root, attempts.close(job, outcome.exit_code, outcome.text))
+            except OSError as error:  # a full volume must not turn a preemption into a permanent failure
+                self.console.say(f"the end of this attempt could not be recorded: {error}")
+        return replace(outcome, attempt=len(job.attempts))
 
     def follow(self) -> Outcome:
         """Run an attempt as another node: wait until node 0 has claimed the run and prepared its data."""
@@ -167,7 +174,7 @@ class Supervisor:
         return read_job(self.root, self.request.model, self.request.job)
 
     def _paths(self, job: Job) -> RunPaths:
-        return RunPaths(root=self.root, model=job.model, run_id=job.run_id)
+        return RunPaths.at(self.root, job.model, job.run_id)
 
     def _inputs(self) -> dict[str, Any]:
         """Return the identity of what the run reads: data and base."""
@@ -186,9 +193,11 @@ class Supervisor:
     def _changed_inputs(self, paths: RunPaths) -> list[str]:
         """Return what of data and base is no longer what the run began with, as far as that can be told."""
         try:
-            recorded, current = _read_json(paths.provenance), self._inputs()
+            recorded, current = files.read_json(paths.provenance), self._inputs()
             changed = [f"data.{name}" for name, digest in current["data"].items() if digest != recorded["data"][name]]
-            return changed + (["the base checkpoint"] if current["base"] != recorded["base"] else [])
+            # A base from the hub is known only when it is fetched: trainer.hub compares it.
+            other_base = self.config.model.path is not None and current["base"] != recorded["base"]
+            return changed + (["the base checkpoint"] if other_base else [])
         except (OSError, ValueError, KeyError, InputError):
             return []  # no record, or an input is gone: reading it will say so better
 
@@ -233,36 +242,39 @@ class Supervisor:
 
     def _work(self, paths: RunPaths, number: int) -> Outcome:
         """Prepare the data, then run the ranks."""
-        reasons = paths.attempt(number) / "preparation"
         command = [sys.executable, "-m", self.request.preparation_module, "--run-dir", str(paths.folder)]
-        status = run(command, child_environment(os.environ, reasons, 1), self.stop, self.console.write)
-        if status != 0 or self.stop.signals or self.stop.deadline_passed:
+        with _reasons_kept_in(paths.attempt(number) / "preparation") as reasons:
+            status = run(command, self._environment(reasons, 1), self.stop, self.console.write)
             reason = read_reason(reasons, 0) or from_status(0, status)
-            return self._judge(*verdict([reason], status, 1, 1), paths)
+        if status != 0 or self.stop.signals or self.stop.deadline_passed:
+            code, text = verdict([reason], status, 1, 1)
+            return self._judge(code, text.replace("rank 0:", "preparing the data:", 1), paths)
         files.write_text(_prepared(paths, number), f"{now()}\n")
         return self._run_ranks(paths, number)
 
     def _run_ranks(self, paths: RunPaths, number: int) -> Outcome:
-        node, folder = self.node, paths.attempt(number)
-        status_file = folder / f"torchrun-{node.rank}.json"
-        for stale in (status_file, *(reason_file(folder, rank) for rank in node.ranks)):
-            stale.unlink(missing_ok=True)
-        command = node.torchrun(status_file, self.request.worker_module, paths.folder)
-        environment = child_environment(os.environ, folder, node.processes)
-        if self.config.cluster.gpus_per_node and not self.request.attended:
-            environment = {**environment, GPU_VARIABLE: "1"}
-        status = run(command, environment, self.stop, self.console.write)
-        statuses = _read_statuses(status_file)
-        reasons = []
-        for rank in node.ranks:
-            if reason := read_reason(folder, rank):
-                reasons.append(reason)
-            elif rank in statuses:
-                reasons.append(from_status(rank, statuses[rank]))
+        node = self.node
+        with _reasons_kept_in(paths.attempt(number)) as folder:
+            status_file = folder / f"torchrun-{node.rank}.json"
+            command = node.torchrun(status_file, self.request.worker_module, paths.folder)
+            status = run(command, self._environment(folder, node.processes), self.stop, self.console.write)
+            statuses = _read_statuses(status_file)
+            reasons = []
+            for rank in node.ranks:
+                if reason := read_reason(folder, rank):
+                    reasons.append(reason)
+                elif rank in statuses:
+                    reasons.append(from_status(rank, statuses[rank]))
         code, text = verdict(reasons, status, node.processes, node.world_size)
         if code == exit_codes.DONE and node.rank == 0 and not paths.finished.exists():
             code, text = exit_codes.FAILED, f"every rank ended well, but {paths.finished.name} is missing"
         return self._judge(code, text, paths)
+
+    def _environment(self, reasons: Path, processes: int) -> dict[str, str]:
+        """Return the environment of a child; on a laptop, a GPU that the cluster would give is not demanded."""
+        demanded = self.config.cluster.gpus_per_node and not self.request.attended
+        environment = child_environment(os.environ, reasons, processes)
+        return environment | ({GPU_VARIABLE: "1"} if demanded else {})
 
     def _judge(self, code: int, text: str, paths: RunPaths) -> Outcome:
         """Weigh what the ranks say against what this process knows: a finished run, the deadline, a signal."""
@@ -281,9 +293,16 @@ class Supervisor:
         return f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
+@contextlib.contextmanager
+def _reasons_kept_in(folder: Path) -> Iterator[Path]:
+    """Give a folder of this machine for reason files, copied to the volume at the end if that takes them.
+
+    Why a rank ended has to be known even when the volume is full.
+    """
+    with tempfile.TemporaryDirectory(prefix="mtft-reasons-") as here:
+        yield Path(here)
+        with contextlib.suppress(OSError):
+            shutil.copytree(here, folder, dirs_exist_ok=True)
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

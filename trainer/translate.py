@@ -1,42 +1,14 @@
-"""Translate lines or JSONL with a finished run: ``python -m trainer.translate --run-dir DIR [FILE]``.
-
-The same search as the evaluation's: batched by length, order kept. An empty line stays empty. A ``.gz`` file is
-read as gzip.
-"""
+"""``python -m trainer.translate --run-dir DIR [FILE]``: translate lines or JSONL with a finished run."""
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
+import os
 import sys
-import zlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
 
-from peft import PeftModel
-from torch import nn
-
-from mtft import files
-from mtft.config import Config
-from mtft.errors import InputError
-from mtft.models import ModelCard
-from mtft.provenance import base_identity
-from mtft.runs import RunPaths
-from mtft.settings import load_document, resolve
-from trainer.distributed import World, choose_device
-from trainer.encoding import Encoder
-from trainer.generation import Decoding, Segment, translate
-from trainer.loading import choose_precision, load_base
 from trainer.quiet import quiet_libraries
 from trainer.reasons import guard
-
-# Enough to fill batches of like lengths, little enough to give answers while a pipe still writes.
-_CHUNK_ROWS = 2048
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,197 +26,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with guard(rank=0):
         quiet_libraries()
-        run_translation(options)
+        # Inside the guard: a library that cannot be loaded is a reason too.
+        from trainer.translating import run_translation
 
-
-def run_translation(options: argparse.Namespace) -> None:
-    """Load the run's model and translate the whole input.
-
-    Raises:
-        InputError: the run is not finished, a row cannot be read, or the output cannot be written.
-    """
-    paths = RunPaths.of(options.run_dir)
-    if not paths.finished.is_file():
-        raise InputError(f"{paths.folder} is not a finished run: it has no finished.json")
-    resolved = resolve(load_document(paths.config))
-    config, card = resolved.config, resolved.card
-    direction = choose_direction(card, options.source_lang)
-    jsonl = options.input.removesuffix(".gz").endswith(".jsonl")
-    if options.format:
-        jsonl = options.format == "jsonl"
-    with _open(options.input) as source:
-        lines = _lines(source, options.input)
-        rows = _json_rows(lines, options.input, card, direction) if jsonl else _line_rows(lines, direction)
-        anywhere, world = _here(config)
-        model, encoder = load_finished(paths, anywhere, card, world, base_only=options.base)
-        decoding = Decoding(
-            beams=config.eval.beams if options.beams is None else options.beams,
-            batch_tokens=config.eval.batch_tokens,
-            dtype=choose_precision(anywhere, world.device),
-        )
-        sentences = cut = 0
-        with _writing(options.output) as target:
-            while chunk := list(islice(rows, _CHUNK_ROWS)):
-                segments = [segment for segment, _ in chunk]
-                hypotheses = translate(model, encoder, segments, decoding, world)
-                for (_, row), hypothesis in zip(chunk, hypotheses, strict=True):
-                    target.write(_output_line(row, hypothesis.text, jsonl=jsonl))
-                target.flush()
-                sentences += len(segments)
-                cut += _count_cut(encoder, segments)
-    if cut:
-        longest = encoder.max_source_length
-        print(f"{cut} of {sentences} sentences were longer than {longest} tokens and were cut", file=sys.stderr)
-
-
-def _here(config: Config) -> tuple[Config, World]:
-    """Return the configuration as this machine can run it: one trained on a GPU has to translate on a laptop too."""
-    anywhere = config.model_copy(update={"train": config.train.model_copy(update={"device": "auto"})})
-    device = choose_device(anywhere, 0)
-    # "auto" is bf16 wherever a GPU has it.
-    if device.type == "cpu" or config.train.precision == "bf16":
-        anywhere = anywhere.model_copy(update={"train": anywhere.train.model_copy(update={"precision": "auto"})})
-    return anywhere, World(rank=0, local_rank=0, size=1, device=device)
-
-
-def _output_line(row: dict[str, Any], translation: str, *, jsonl: bool) -> str:
-    text = json.dumps({**row, "translation": translation}, ensure_ascii=False) if jsonl else translation
-    return text.replace("\n", " ") + "\n"
-
-
-def _count_cut(encoder: Encoder, segments: Sequence[Segment]) -> int:
-    by_direction: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for segment in segments:
-        by_direction[segment.direction].append(segment.source)
-    return sum(len(encoder.encode_sources(sources, *direction)[1]) for direction, sources in by_direction.items())
-
-
-def load_finished(
-    paths: RunPaths, config: Config, card: ModelCard, world: World, *, base_only: bool = False
-) -> tuple[nn.Module, Encoder]:
-    """Load what a finished run made: the base with its adapter, or the fully tuned model.
-
-    Raises:
-        InputError: the adapter is missing or is no safetensors file, or the base cannot be loaded.
-    """
-    tuned = paths.folder / "model" if config.method == "full" else paths.lora
-    if config.method == "full" and not base_only:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(tuned)})})
-    adapted = config.method != "full" and not base_only
-    if adapted:
-        _check_base(paths, config, card)
-    # Without this file peft would take a pickle instead.
-    if adapted and not (weights := tuned / "adapter_model.safetensors").is_file():
-        raise InputError(
-            f"{weights} is missing: the run holds no adapter that can be loaded; only safetensors are read"
-        )
-    base = load_base(card, config, world)
-    model: Any = base
-    if adapted:
-        model = PeftModel.from_pretrained(base, str(tuned))
-    return model.eval(), Encoder.load(card, config)
-
-
-def _check_base(paths: RunPaths, config: Config, card: ModelCard) -> None:
-    """Refuse an adapter on another base than the one it was trained on, as far as the base's files can tell.
-
-    Raises:
-        InputError: the base checkpoint changed since the run, or is gone.
-    """
-    try:
-        trained_on = json.loads(paths.provenance.read_text(encoding="utf-8"))["base"]
-    except FileNotFoundError:
-        return  # a copy of the deliverable alone: there is nothing to compare with
-    base = base_identity(card.base, config.model.path, config.model.revision or card.revision)
-    if base["sha256"] != trained_on["sha256"] or base["revision"] != trained_on["revision"]:
-        raise InputError(
-            f"{base['checkpoint']} is not the base that run {paths.run_id} was trained on (SHA-256 {base['sha256']}, "
-            f"in provenance.json {trained_on['sha256']}); restore it, or tune again with --rerun"
-        )
-
-
-def choose_direction(card: ModelCard, source_lang: str | None) -> tuple[str, str] | None:
-    """Return the direction of plain lines: the model's only one, or the one of this source language.
-
-    Raises:
-        InputError: the model does not translate from this language.
-    """
-    fitting = [direction for direction in card.directions if source_lang in (None, direction[0])]
-    if not fitting:
-        known = " or ".join(source for source, _ in card.directions)
-        raise InputError(f"--source-lang {source_lang}: {card.key} translates from {known}")
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _line_rows(lines: Iterator[str], direction: tuple[str, str] | None) -> Iterator[tuple[Segment, dict[str, Any]]]:
-    if direction is None:
-        raise InputError("this model translates both ways: say the language of the lines with --source-lang en or fr")
-    for line in lines:
-        yield Segment(line, direction), {}
-
-
-def _json_rows(
-    lines: Iterator[str], name: str, card: ModelCard, direction: tuple[str, str] | None
-) -> Iterator[tuple[Segment, dict[str, Any]]]:
-    directions = dict(card.directions)
-    for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            text, language = row["source"], row.get("source_lang") or (direction and direction[0])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f'{name}:{number}: not a row like {{"source": "...", "source_lang": "en"}}') from error
-        if not isinstance(text, str) or not isinstance(language, str) or language not in directions:
-            raise InputError(
-                f"{name}:{number}: source is {type(text).__name__} and source_lang is {language!r}; "
-                f"{card.key} translates text from {' or '.join(directions)}"
-            )
-        try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            half = f"U+{ord(error.object[error.start]):04X}"
-            raise InputError(f"{name}:{number}: {half} is half a character; write whole ones") from error
-        yield Segment(text, (language, directions[language])), row
-
-
-def _open(name: str) -> BinaryIO:
-    try:
-        if name.endswith(".gz"):
-            return cast(BinaryIO, gzip.open(name, "rb"))
-        return open(0 if name == "-" else name, "rb", closefd=name != "-")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {name}") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-
-
-def _lines(source: BinaryIO, name: str) -> Iterator[str]:
-    """Yield lines without their end: LF or CRLF, nothing else, because U+2028 and the like are text."""
-    number = 0
-    try:
-        for number, line in enumerate(source, start=1):
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            yield text.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}:{number}: not UTF-8 text: {error.reason}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}:{number + 1}: cannot be read: {error}") from error
-
-
-@contextmanager
-def _writing(name: str) -> Iterator[TextIO]:
-    if name == "-":
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        yield sys.stdout
-        return
-    path = Path(name)
-    if path.is_dir():
-        raise InputError(f"{name}: cannot be written: it is a folder; name a file")
-    try:
-        with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as target:
-            yield target
-            target.flush()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be written: {error.strerror or error}") from error
+            run_translation(options)
+        except BrokenPipeError:
+            # The reader, such as `head`, has seen enough; Python must not complain when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

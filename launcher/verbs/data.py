@@ -1,4 +1,4 @@
-"""``mtft-launch data``: check sentence files, and split them by document."""
+"""``mtft-launch data``: check sentence files, split them by document, push them to a cluster's volume."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_output_argument
+from launcher.arguments import add_output_argument, user_path
 from launcher.output import print_document, table
+from launcher.verbs import push
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -29,7 +30,7 @@ _MOST_IN_TABLE = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|split")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="check|split|push")
     check, split = (
         actions.add_parser(name, help=text, description=text, epilog=f"example: {example}", allow_abbrev=False)
         for name, text, example in (
@@ -42,12 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_output_argument(action)
     split.add_argument("--dev-fraction", type=float, metavar="F", help="fraction of the rows held out (default: 0.05)")
     split.add_argument("--seed", type=int, metavar="N", help="seed of the choice (default: that of data.split_seed)")
-    split.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder the files are written to")
+    text = "Copy a file or folder to the shared volume of a cluster."
+    push.add_arguments(
+        actions.add_parser("push", help=text, description=text, epilog=f"example: {push.EXAMPLE}", allow_abbrev=False)
+    )
+    split.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder the files are written to")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check or split; the exit code of ``check`` is 0 only when every row is good."""
-    return _check(args) if args.action == "check" else _split(args)
+    """Check, split or push; the exit code of ``check`` is 0 only when every row is good."""
+    return {"check": _check, "split": _split, "push": push.push}[args.action](args)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -100,6 +105,7 @@ def _print_check(report: dict[str, Any], output_format: str) -> None:
 def _split(args: argparse.Namespace) -> int:
     from mtft.config import DataConfig
     from mtft.leakage import Leakage
+    from mtft.parts import LARGEST
     from mtft.rows import Tally
     from mtft.sources import expand
     from mtft.split import HELD_OUT, Documents, plan_split
@@ -108,8 +114,11 @@ def _split(args: argparse.Namespace) -> int:
     fraction = defaults["dev_fraction"].default if args.dev_fraction is None else args.dev_fraction
     if not 0 < fraction < 1:
         raise InputError(f"--dev-fraction is {fraction:g}; allowed: more than 0 and less than 1")
+    seed = defaults["split_seed"].default if args.seed is None else args.seed
+    if not 0 <= seed <= LARGEST:
+        raise InputError(f"--seed is {seed}; allowed: a whole number from 0 to {LARGEST}, as for data.split_seed")
     inputs = expand(args.paths)
-    documents = Documents(defaults["split_seed"].default if args.seed is None else args.seed)
+    documents = Documents(seed)
     tally, leakage = Tally(), Leakage()
     _count(inputs, documents, tally)
     if tally.whole_files:
@@ -150,7 +159,9 @@ def _write(inputs: list[str], out: Path, split: Split, leakage: Leakage) -> None
                 files = {name: opened.enter_context(path.open("wb")) for name, path in temporary.items()}
                 for item, line in (pair for file in inputs for pair in read_file(file)):
                     if not isinstance(item, Row):
-                        files["rejected"].write(json.dumps(item.as_dict(), ensure_ascii=False).encode() + b"\n")
+                        # A file's name may hold bytes that are no UTF-8; written like this they are JSON all the same.
+                        text = json.dumps(item.as_dict(), ensure_ascii=False)
+                        files["rejected"].write(text.encode(errors="backslashreplace") + b"\n")
                         continue
                     name = split(item)
                     files[name].write(line + b"\n")

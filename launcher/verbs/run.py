@@ -10,41 +10,53 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_config_arguments, resolve_arguments
+from launcher.arguments import add_cluster_arguments, add_config_arguments, resolve_arguments, user_path
 from mtft import exit_codes
 from mtft.errors import InputError
+from mtft.naming import JOB_NAME
 
 if TYPE_CHECKING:
     from mtft.config import Config
 
-EXAMPLE = "mtft-launch run --backend local --model opus_mt_en_fr --data train.jsonl.gz --processes 2"
-_JOB = r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?"
+EXAMPLE = """mtft-launch run --model mbart50_mmt_fr --data /mnt/mtft/data/train.jsonl.gz --follow
+  mtft-launch run --backend local --model opus_mt_en_fr --data train.jsonl.gz --processes 2"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
+    from launcher.verbs.wait import seconds
+
     add_config_arguments(parser)
+    add_cluster_arguments(parser)
     group = parser.add_argument_group("run")
     group.add_argument(
         "--backend", choices=("kubernetes", "local"), default="kubernetes", help="where to train (default: kubernetes)"
     )
     group.add_argument("--processes", type=_count, metavar="N", help="training processes on each node")
-    group.add_argument("--model-path", type=Path, metavar="DIR", help="local folder of the base checkpoint")
+    group.add_argument(
+        "--model-path", type=Path, metavar="DIR", help="folder of the base checkpoint, as the trainer sees it"
+    )
     name = group.add_mutually_exclusive_group()
     name.add_argument("--job", type=_job, metavar="NAME", help="name of the job (default: made from the configuration)")
     name.add_argument("--rerun", action="store_true", help="a new run, even if this configuration has one")
-    group.add_argument("--dry-run", action="store_true", help="print what would be started and start nothing")
+    group.add_argument("--dry-run", action="store_true", help="print what would be sent or started, and do nothing")
+    group.add_argument("--force", action="store_true", help="send it even if the GPU's memory seems too small")
+    group.add_argument("--follow", action="store_true", help="print what the pods print until the job has ended")
+    group.add_argument("--wait", action="store_true", help="return when the job has ended, with its exit code")
+    group.add_argument("--timeout", type=seconds, metavar="TIME", help="longest wait, such as 90s, 30m or 2h")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start the job and follow it to its end; the same configuration and data continue the same run."""
-    if args.backend == "kubernetes":
-        raise InputError("the kubernetes backend is not built yet; use --backend local")
+    """Start the job; the same configuration and data continue the same run."""
     if args.processes is not None:
         args.sets.append(f"cluster.processes_per_node={args.processes}")
     if args.model_path is not None:
         args.sets.append(f"model.path={json.dumps(str(args.model_path))}")
-    return _run_here(args)
+    if args.backend == "local":
+        return _run_here(args)
+    from launcher.backends import kubernetes
+
+    return kubernetes.run(args)
 
 
 def _run_here(args: argparse.Namespace) -> int:
@@ -60,7 +72,7 @@ def _run_here(args: argparse.Namespace) -> int:
     nonce = secrets.token_hex(4) if args.rerun else None
     job = args.job or job_name("", model, config_hash(document, model, nonce=nonce))
     given = resolved.origins["storage.root"] != "built-in"
-    root = Path(resolved.config.storage.root if given else ".").absolute()
+    root = user_path(resolved.config.storage.root if given else ".").absolute()
     path = jobs_folder(root, model) / f"{job}.yaml"
     command = local.command(path, model, job, root)
     if args.dry_run:
@@ -114,7 +126,7 @@ def _local_facts(config: Config) -> dict[str, Any]:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(user_path(path).absolute())
 
 
 def _show(command: list[str], document: dict[str, Any], output_format: str) -> None:
@@ -141,7 +153,7 @@ def _count(text: str) -> int:
 
 
 def _job(text: str) -> str:
-    if not re.fullmatch(_JOB, text):
+    if not re.fullmatch(JOB_NAME, text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a job name; allowed: a to z, 0 to 9 and -, beginning with a letter, at most 50 characters"
         )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from launcher.arguments import user_path
 from mtft.errors import InputError
 
 EXAMPLE = """examples:
@@ -25,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", default="-", help="text or JSONL file; - or nothing: standard input")
     parser.add_argument("--model", required=True, help="model key; `mtft-launch models` lists them")
     parser.add_argument("--run", help="run-id or run folder; default: the current run, else the newest finished one")
-    parser.add_argument("--output", metavar="DIR", default=".", help="storage root that holds outputs/ (default: .)")
+    parser.add_argument(
+        "--output", type=user_path, metavar="DIR", default=".", help="storage root that holds outputs/ (default: .)"
+    )
     parser.add_argument("--to", default="-", help="file to write (default: standard output)")
     parser.add_argument(
         "--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl and *.jsonl.gz, else lines"
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.backends.local import exit_code, trainer_environment
 
     environment = trainer_environment("translate loads the model here")
-    folder = find_run(Path(args.output), args.model, args.run)
+    folder = find_run(args.output, args.model, args.run)
     command = [sys.executable, "-m", "trainer.translate", args.input, "--run-dir", str(folder), "--output", args.to]
     for name in ("format", "source_lang", "beams"):
         if (value := getattr(args, name)) is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.corpus import generate, write_jsonl
-from mtft.models import MODELS
+from tests.cluster.conftest import full_cluster as full_cluster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -104,5 +104,4 @@ def finished(
             made[model] = Finished(model, base, folder, launcher, done.stdout)
         return made[model]
 
-    assert set(MODELS), "the registry is not empty"
     return get

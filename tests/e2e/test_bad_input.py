@@ -115,6 +115,16 @@ def test_is_refused_in_one_message(
     assert not list(tmp_path.rglob("lora"))
 
 
+def test_a_base_below_the_floor_is_refused_at_every_start(
+    launcher: Launcher, standins: Callable[[str], Path], training_file: Path
+) -> None:
+    arguments = launcher.local(MODEL, standins("marian"), training_file, "--set", "eval.min_base_bleu=90")
+    for _ in range(2):
+        done = launcher(*arguments, "--max-steps", "2")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "below eval.min_base_bleu = 90" in done.stdout + done.stderr
+
+
 def test_a_full_disk_is_refused_before_anything_is_written_to_it(
     launcher: Launcher, standins: Callable[[str], Path], training_file: Path, small_disk: Path
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +77,23 @@ def test_translate_keeps_order_and_empty_lines(finished: Callable[[str], Finishe
     assert lines[1] == ""
     alone = run.launcher("translate", "--model", run.model, text="The survey covers the Gulf.\n")
     assert alone.stdout.split("\n")[0] == lines[2]
+
+
+def test_translate_takes_a_run_that_was_copied_and_a_reader_that_leaves(
+    finished: Callable[[str], Finished], tmp_path: Path
+) -> None:
+    run = finished("opus_mt_en_fr")
+    shutil.copytree(run.folder, tmp_path / "copy")
+    command = shlex.join(run.launcher.command("translate", "--model", run.model, "--run", str(tmp_path / "copy")))
+    done = subprocess.run(
+        ["bash", "-c", f"(yes 'The cod.' | head -3000; sleep 1) | {command} | head -1"],
+        env=run.launcher.environment(),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 def test_translate_reads_rows_of_both_directions(finished: Callable[[str], Finished], tmp_path: Path) -> None:

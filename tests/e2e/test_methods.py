@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.e2e.conftest import Launcher
 
@@ -31,8 +33,27 @@ def test_trains_scores_and_translates(
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     dev = [line["nll"] for line in lines if line.get("split") == "dev"]
     assert dev[-1] < dev[0]
-    assert "the best dev score was at step" in done.stdout
     assert (run / deliverable / "generation_config.json").is_file()
     translated = launcher("translate", "--model", model, "--source-lang", "en", text="The cod stock has recovered.\n")
     assert translated.returncode == 0, translated.stderr
     assert translated.stdout.count("\n") == 1
+
+
+def test_the_best_weights_are_published_not_the_last(
+    launcher: Launcher, standins: Callable[[str], Path], training_file: Path
+) -> None:
+    """A rate far too high, after a few good steps of warm-up."""
+    ruin = ("train.learning_rate=1.0", "train.scheduler=constant", "train.warmup_ratio=0.9", "train.max_grad_norm=0")
+    stopping = ("eval.early_stopping={metric: nll, patience: 2, threshold: 0}", "eval.every=0.1", "checkpoint.keep=1")
+    sets = [part for setting in (*ruin, *stopping) for part in ("--set", setting)]
+    done = launcher(*launcher.local("opus_mt_en_fr", standins("marian"), training_file, "--max-steps", "30", *sets))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = launcher.runs("opus_mt_en_fr")
+    state = json.loads((run / "trainer_state.json").read_text())
+    assert state["stopped_early"] and 0 < state["best"]["step"] < state["step"]
+    kept = load_file(run / "checkpoints" / f"step-{state['best']['step']}" / "weights.safetensors")
+    published = load_file(run / "lora" / "adapter_model.safetensors")
+    assert {name.replace(".default", "") for name in kept} == published.keys()
+    assert all(torch.equal(weight, published[name.replace(".default", "")]) for name, weight in kept.items())
+    last = load_file(run / "checkpoints" / f"step-{state['step']}" / "weights.safetensors")
+    assert any(not torch.equal(weight, last[name]) for name, weight in kept.items())

@@ -166,11 +166,8 @@ def logits_of(model: nn.Module, rows: TokenRows, count: int = 8) -> torch.Tensor
 def step_gradient(
     setup: Setup, bins: Sequence[Sequence[int]], *, training: bool = False
 ) -> tuple[StepResult, dict[str, torch.Tensor]]:
-    """Take the first step of a fresh loop over some bins; return what it saw and the unclipped gradient.
-
-    The first rate of the warm-up is 0, so the weights stay as they are.
-    """
-    loop = setup.loop(100, max_grad_norm=0.0)
+    """Take a step of a fresh loop with a rate of 0 over some bins; return what it saw and the unclipped gradient."""
+    loop = setup.loop(100, max_grad_norm=0.0, learning_rate=0.0)
     seen: dict[str, torch.Tensor] = {}
 
     def remember(*_: Any) -> None:

@@ -87,7 +87,7 @@ def deliver(family: str, method: str, practised: Practised, root: Path) -> Deliv
     setup = build(key, practised.folder, list(practised.pairs[6:]), method=method, eval={"beams": BEAMS})
     loop = setup.loop(6, learning_rate=2e-3)
     train(loop, new_state(loop, bins_per_step=1, bin_tokens=2000, steps=6))
-    paths = RunPaths(root=root, model=key, run_id="20250101-000000-abc")
+    paths = RunPaths.at(root, key, "20250101-000000-abc")
     paths.folder.mkdir(parents=True)
     folder = export(setup.model, setup.card, setup.config, setup.encoder, paths)
     segments, _ = segments_of(setup.card, practised.pairs)

@@ -98,7 +98,7 @@ class TestStep:
             norms.append(float(torch.cat(gradients).norm()))
 
         for limit in (0.0, 0.01):
-            loop = setup.loop(100, max_grad_norm=limit)
+            loop = setup.loop(100, max_grad_norm=limit, learning_rate=0.0)
             loop.optimizer.register_step_pre_hook(measure)
             result = loop.step(bins_of([0, 1, 2, 3]))
             assert result.grad_norm > 0.02  # measured before clipping
@@ -106,9 +106,9 @@ class TestStep:
 
     def test_gradients_do_not_add_up_over_steps(self, setup: Setup) -> None:
         first = step_gradient(setup, split(8, 2))[0]
-        loop = setup.loop(100)
+        loop = setup.loop(100, learning_rate=0.0)
         loop.wrapped.eval()
-        loop.step(bins_of([*range(8)]))  # at rate 0
+        loop.step(bins_of([*range(8)]))
         assert loop.step(bins_of([*range(8)])).grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
 
     @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -167,9 +167,9 @@ class TestOptimizer:
     @pytest.mark.parametrize(
         ("scheduler", "shape"),
         [
-            ("linear", [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
-            ("cosine", [0.0, 0.5, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038]),
-            ("constant", [0.0, 0.5] + 8 * [1.0]),
+            ("linear", [0.3333, 0.6667, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+            ("cosine", [0.3333, 0.6667, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038]),
+            ("constant", [0.3333, 0.6667] + 8 * [1.0]),
         ],
     )
     def test_rate_rises_to_its_peak_and_falls_as_asked(self, setup: Setup, scheduler: str, shape: list[float]) -> None:
@@ -177,6 +177,10 @@ class TestOptimizer:
         state = new_state(loop, bins_per_step=1, bin_tokens=100, steps=10)
         rates = [result.learning_rate for result in train(loop, state)]
         assert rates == pytest.approx([0.01 * part for part in shape], abs=1e-5)
+
+    def test_a_single_step_is_not_taken_in_vain(self, setup: Setup) -> None:
+        loop = setup.loop(1, learning_rate=0.01)
+        assert 0 < loop.step(bins_of([0, 1])).learning_rate <= 0.01
 
 
 class TestRun:

@@ -123,9 +123,6 @@ class TestBaseGate:
         with pytest.raises(InputError, match=r"reaches [\d.]+ BLEU on en-fr, below eval.min_base_bleu = 50"):
             check()
 
-    def test_no_floor_refuses_nothing(self) -> None:
-        check_base({"en-fr": {"bleu": 0.0}}, None)
-
 
 class TestNll:
     def test_is_per_real_token_whatever_the_batches(

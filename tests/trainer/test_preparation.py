@@ -7,6 +7,11 @@ import gzip
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +21,14 @@ import pytest
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.files import sha256_file
+from mtft.leakage import Leakage
 from mtft.models import card
+from mtft.rows import Row
 from trainer import lease
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer
 from trainer.preparation import prepare
-from trainer.store import Prepared, open_prepared
+from trainer.store import Prepared, open_prepared, publish
 
 Standins = Callable[[str], Path]
 TWO_WAY, ONE_WAY = "m2m100_418m", "opus_mt_fr_en"
@@ -211,13 +218,58 @@ class TestCache:
             build(config(corpus), tmp_path, Failing())
         assert tree(tmp_path) == set()
 
-    def test_a_killed_build_is_cleared_away(self, corpus: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("host", "age_s", "kept"),
+        [("here", 0, False), ("elsewhere", 0, True), ("elsewhere", 100_000, False)],
+        ids=["of a dead process", "of another machine", "of another machine, long ago"],
+    )
+    def test_an_abandoned_build_is_cleared_away(
+        self, corpus: Path, tmp_path: Path, host: str, age_s: int, kept: bool
+    ) -> None:
         name = build(config(corpus), tmp_path).folder.name
         folder = tmp_path / "cache" / "data"
-        (folder / name).rename(folder / f".{name}.0a1b.tmp")
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        owner = socket.gethostname() if host == "here" else "other.example"
+        left = (folder / name).rename(folder / f".{name}.{owner}.{dead.pid}.0a1b.tmp")
+        for path in (left, *left.iterdir()):
+            os.utime(path, (time.time() - age_s,) * 2)
         (folder / f"{name}.lease").write_text('{"owner": "gone", "expires": 1.0}')
         build(config(corpus), tmp_path)
-        assert tree(tmp_path) == {name}
+        assert tree(tmp_path) == ({name, left.name} if kept else {name})
+
+    def test_two_that_build_at_once_both_end_with_a_complete_store(
+        self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The lease of one expires while it works, as on a laptop that slept; another takes over."""
+        slept, woke = threading.Event(), threading.Event()
+        compare = Leakage.see
+
+        def sleep_once(leakage: Leakage, row: Row) -> None:
+            if threading.current_thread().name == "sleeper" and not slept.is_set():
+                slept.set()
+                woke.wait(60)
+            compare(leakage, row)
+
+        monkeypatch.setattr(Leakage, "see", sleep_once)
+        sleeper = threading.Thread(target=build, args=(config(corpus), tmp_path), name="sleeper")
+        sleeper.start()
+        assert slept.wait(60)
+        (held,) = (tmp_path / "cache" / "data").glob("*.lease")
+        held.write_text('{"owner": "gone", "expires": 1.0}')
+        folder = build(config(corpus), tmp_path).folder
+        woke.set()
+        sleeper.join(60)
+        assert tree(tmp_path) == {folder.name}
+        assert open_prepared(folder).train.num_rows > 0
+
+    def test_a_store_that_lost_files_is_not_published(self, corpus: Path, tmp_path: Path) -> None:
+        folder = build(config(corpus), tmp_path).folder
+        (folder / "train.arrow").unlink()
+        moved = folder.rename(tmp_path / "built")
+        with pytest.raises(InputError, match=r"train\.arrow"):
+            publish(moved, folder)
+        assert not folder.exists()
 
 
 class TestLease:

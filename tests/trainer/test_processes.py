@@ -82,7 +82,7 @@ def test_a_child_gets_none_of_the_operators_process_group() -> None:
 
 
 def test_the_termination_message_has_the_scores_and_fits(tmp_path: Path) -> None:
-    paths = RunPaths(root=tmp_path, model="m2m100_418m", run_id="20300102T030405Z-0a1b2c3d")
+    paths = RunPaths.at(tmp_path, "m2m100_418m", "20300102T030405Z-0a1b2c3d")
     paths.folder.mkdir(parents=True)
     log = tmp_path / "termination-log"
     write_termination_message(Outcome(0, "finished", paths), log)
@@ -90,9 +90,9 @@ def test_the_termination_message_has_the_scores_and_fits(tmp_path: Path) -> None
     log.touch()
     for extra, kept in (("", True), ("x" * 5000, False)):
         paths.finished.write_text(json.dumps({"status": "finished", "scores": {"chrf": 61.5}, "extra": extra}))
-        write_termination_message(Outcome(0, "finished", paths), log)
+        write_termination_message(Outcome(0, "finished", paths, attempt=2), log)
         told = json.loads(log.read_text())
-        assert told["run_id"] == paths.run_id and told["finished"]["scores"] == {"chrf": 61.5}
+        assert (told["run_id"], told["attempt"]) == (paths.run_id, 2) and told["finished"]["scores"] == {"chrf": 61.5}
         assert ("extra" in told["finished"]) == kept
     write_termination_message(Outcome(1, "é" * 9000, paths), log)
     assert len(log.read_bytes()) <= 4096 and json.loads(log.read_text())["exit_code"] == 1

@@ -109,7 +109,7 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 @pytest.fixture
 def paths(tmp_path: Path) -> RunPaths:
     """The paths of a run of which nothing is written yet."""
-    found = RunPaths(tmp_path, "opus_mt_en_fr", "20300102T030405Z-0a1b2c3d")
+    found = RunPaths.at(tmp_path, "opus_mt_en_fr", "20300102T030405Z-0a1b2c3d")
     found.folder.mkdir(parents=True)
     return found
 

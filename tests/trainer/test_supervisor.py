@@ -41,7 +41,7 @@ class Bench:
 
     @property
     def folder(self) -> Path:
-        return runs.RunPaths(self.root, MODEL, self.record["run_id"]).folder
+        return runs.RunPaths.at(self.root, MODEL, self.record["run_id"]).folder
 
     def reason(self, rank: int, attempt: int = 1) -> dict[str, Any]:
         text = (self.folder / "logs" / f"attempt-{attempt}" / f"rank-{rank}.json").read_text()
@@ -113,6 +113,33 @@ def test_unwritable_storage_is_2(bench: Bench) -> None:
     (bench.root / "outputs").write_text("a file in the way")
     code, output = bench.run({})
     assert code == 2 and "outputs" in output and "Traceback" not in output
+
+
+def test_a_preparation_that_is_killed_is_named(bench: Bench) -> None:
+    code, output = bench.run({"preparation": "signal 9"})
+    assert code == 143 and "preparing the data: killed by SIGKILL" in output
+
+
+def test_a_record_that_cannot_be_written_changes_no_verdict(bench: Bench) -> None:
+    """A preempted attempt on a volume that is full by now is still retried."""
+    code, output = bench.run({"preparation": "fill-jobs 15"})
+    assert code == 143 and "could not be recorded" in output
+
+
+@pytest.mark.parametrize("job", ["../escape", "Upper", "a" * 51, ""])
+def test_a_job_name_that_is_none_is_refused(bench: Bench, job: str) -> None:
+    command = [sys.executable, "-m", "trainer", "--config", "job.yaml", "--model", MODEL, "--job", job]
+    done = subprocess.run(
+        command,
+        cwd=bench.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert done.returncode == 2 and "lower-case letters" in done.stderr and "Traceback" not in done.stderr
+    assert not (bench.root / "outputs").exists()
 
 
 def test_spent_budget_and_passed_deadline_are_permanent(bench: Bench) -> None:

@@ -19,7 +19,7 @@ from mtft.provenance import base_identity
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve, to_yaml
 from tests.trainer.helpers import build
-from trainer import translate
+from trainer import translate, translating
 from trainer.generation import Decoding, Hypothesis, Segment
 
 KEY = "opus_mt_en_fr"
@@ -31,7 +31,7 @@ def finished(
     standins: Callable[[str], Path], short_text: list[Pair], tmp_path_factory: pytest.TempPathFactory
 ) -> RunPaths:
     """Give a finished run with an untrained adapter, made with a precision that no CPU has."""
-    paths = RunPaths(root=tmp_path_factory.mktemp("root"), model=KEY, run_id="one")
+    paths = RunPaths.at(tmp_path_factory.mktemp("root"), KEY, "one")
     setup = build(KEY, standins("marian"), short_text[:2])
     setup.model.save_pretrained(str(paths.lora))  # type: ignore[operator]
     train = {"precision": "fp16", "device": "cuda", "max_source_length": LENGTH}
@@ -51,7 +51,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> list[Decoding]:
         asked.append(decoding)
         return [Hypothesis(segment.source, False) for segment in segments]
 
-    monkeypatch.setattr(translate, "translate", answer)
+    monkeypatch.setattr(translating, "translate", answer)
     return asked
 
 
@@ -152,7 +152,7 @@ def test_the_adapter_goes_on_the_base_it_was_trained_on(
     config = resolve(load_document(finished.config)).config
     base = tmp_path / "base"
     shutil.copytree(str(config.model.path), base)
-    moved = RunPaths(root=tmp_path / "root", model=KEY, run_id="one")
+    moved = RunPaths.at(tmp_path / "root", KEY, "one")
     shutil.copytree(finished.folder, moved.folder)
     model = config.model.model_copy(update={"path": str(base)})
     moved.config.write_text(to_yaml(config.model_copy(update={"model": model})), encoding="utf-8")

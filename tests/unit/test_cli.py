@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,64 @@ class TestErrors:
         shell = ["bash", "-c", f"set -o pipefail; {command}"]
         done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=Path(cli.__file__).parents[1])
         assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+class TestStreams:
+    """Standard output that is closed, full, or of another encoding."""
+
+    def shell(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command.replace("mtft-launch", f"{sys.executable} -m launcher")],
+            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "PYTHONUNBUFFERED": "", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @pytest.fixture
+    def flawed(self, empty_folder: Path) -> Path:
+        path = empty_folder / "rows.jsonl"
+        path.write_text('{"source": "' + "déjà 🐟 " * 100, encoding="utf-8")
+        return path
+
+    @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+    @pytest.mark.parametrize("form", ["table", "json", "yaml"])
+    def test_another_encoding(self, encoding: str, form: str, flawed: Path) -> None:
+        done = self.shell(
+            f"mtft-launch data check {flawed} -o {form} | iconv -f {encoding} -t utf-8", PYTHONIOENCODING=encoding
+        )
+        assert (done.stderr, "bad_json" in done.stdout) == ("", True)
+        if form != "table":
+            shown = yaml.safe_load(done.stdout) if form == "yaml" else json.loads(done.stdout)
+            assert shown["rejected"][0]["excerpt"].startswith('{"source": "déjà 🐟 déjà')
+
+    def test_the_c_locale(self, flawed: Path) -> None:
+        plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = self.shell(f"mtft-launch data check {flawed}", **plain)
+        assert (done.returncode, done.stderr) == (2, "")
+        assert "bad_json" in done.stdout
+
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    def test_a_full_disk(self, unbuffered: str) -> None:
+        done = self.shell("mtft-launch models > /dev/full", PYTHONUNBUFFERED=unbuffered)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "mtft-launch: the output cannot be written: No space left on device\n",
+        )
+
+    def test_help_on_a_full_disk(self) -> None:
+        done = self.shell("mtft-launch models --help > /dev/full")
+        assert (done.returncode, done.stderr) == (
+            2,
+            "mtft-launch: the output cannot be written: No space left on device\n",
+        )
+
+    def test_closed(self) -> None:
+        done = self.shell("mtft-launch models >&-")
+        assert done.returncode == 2
+        assert done.stderr.startswith("mtft-launch: standard output is closed")
+        assert done.stderr.count("\n") == 1
+        assert self.shell("mtft-launch models pin nonsense 2>&-").stdout == ""
 
 
 class TestModels:

@@ -106,6 +106,23 @@ class TestSplit:
         assert "train.jsonl exists already" in capsys.readouterr().err
         assert {path.name for path in tmp_path.iterdir()} == {"good.jsonl.gz", "train.jsonl"}
 
+    @pytest.mark.parametrize("seed", ["-3", "9007199254740993"])
+    def test_a_seed_out_of_range(self, good: Path, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["data", "split", str(good), "--seed", seed, "--out", str(good.parent / "out")]) == 2
+        assert f"--seed is {seed}; allowed: a whole number from 0" in capsys.readouterr().err
+        assert not (good.parent / "out").exists()
+
+    def test_a_name_that_is_not_utf8(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        strange = tmp_path / "caf\udce9.jsonl"
+        strange.write_text("\n".join([*(line(number, number) for number in range(40)), "{"]))
+        out = tmp_path / "out"
+        assert main(["data", "split", str(strange), "--out", str(out)]) == 0
+        (rejected,) = (out / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+        assert json.loads(rejected)["file"] == str(strange)
+        capsys.readouterr()
+        assert main(["data", "check", str(strange), "-o", "json"]) == 2
+        assert json.loads(capsys.readouterr().out)["rejected"][0]["file"] == str(strange)
+
     @pytest.mark.parametrize("fraction", ["0", "1", "-0.1", "nan"])
     def test_a_fraction_out_of_range(self, good: Path, tmp_path: Path, fraction: str) -> None:
         assert main(["data", "split", str(good), f"--dev-fraction={fraction}", "--out", str(tmp_path / "out")]) == 2

@@ -14,6 +14,7 @@ from mtft.config import Config
 from mtft.fields import fields
 from mtft.models import MODELS, card
 from mtft.settings import load_document, resolve
+from tests.goldens import CONFIGS, cases
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,11 @@ def test_the_json_schema_accepts(validator: Draft202012Validator, document: dict
     assert list(validator.iter_errors(document)) == []
 
 
+@pytest.mark.parametrize("case", cases())
+def test_the_json_schema_accepts_every_document_that_is_rendered(validator: Draft202012Validator, case: str) -> None:
+    assert list(validator.iter_errors(dict(load_document(CONFIGS / f"{case}.yaml")))) == []
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -69,6 +75,9 @@ def test_the_json_schema_accepts(validator: Draft202012Validator, document: dict
         {"train": {"epochs": "1"}},
         {"train": {"max_steps": 0}},
         {"cluster": {"secrets": {"HF_TOKEN": "value"}}},
+        {"cluster": {"secrets": {"NOT A NAME": {"name": "hub", "key": "token"}}}},
+        {"cluster": {"node_selector": {"a b": "c"}}},
+        {"cluster": {"image": "Not An Image"}},
     ],
 )
 def test_the_json_schema_refuses(validator: Draft202012Validator, document: dict[str, Any]) -> None:

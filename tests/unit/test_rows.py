@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import gzip
 import io
 import json
+import re
+import sys
+import tomllib
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -18,7 +20,8 @@ from hypothesis import strategies as st
 
 from mtft.errors import InputError
 from mtft.rows import Rejected, Row, Tally, parse_row, read_rows
-from mtft.sources import MAX_LINE_BYTES, content_sha256
+from mtft.sources import MAX_LINE_BYTES, REMOTE_SCHEMES, content_sha256
+from tests.conftest import CHECKOUT
 
 GOOD = '{"source": "The cod.", "target": "La morue.", "source_lang": "en", "pub_number": "F-1"}'
 
@@ -232,6 +235,9 @@ class TestPaths:
             (["none.jsonl"], "none.jsonl: no such file or folder"),
             (["empty"], "empty: no *.jsonl"),
             (["a.jsonl", "a.jsonl"], "a.jsonl: named twice"),
+            (["a.jsonl", "./empty/../a.jsonl"], "a.jsonl: the same file as a.jsonl; each data file may be given once"),
+            (["link.jsonl", "a.jsonl"], "^a.jsonl: the same file as link.jsonl"),
+            (["linked", "a.jsonl"], "^a.jsonl: the same file as linked/a.jsonl"),
             ([], "no data file given"),
             (["/dev/null"], "/dev/null: not a regular file"),
             (["a\0b"], "no such file"),
@@ -243,20 +249,29 @@ class TestPaths:
         monkeypatch.chdir(tmp_path)
         write(tmp_path, GOOD, "a.jsonl")
         (tmp_path / "empty").mkdir()
+        (tmp_path / "link.jsonl").symlink_to("a.jsonl")
+        (tmp_path / "folder").mkdir()
+        write(tmp_path / "folder", GOOD, "b.jsonl")
+        (tmp_path / "folder" / "a.jsonl").symlink_to(tmp_path / "a.jsonl")
+        (tmp_path / "linked").symlink_to("folder")
         with pytest.raises(InputError, match=message.replace("*", r"\*")):
             read_rows(paths)
 
-    def test_object_stores_need_fsspec(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = builtins.__import__
-
-        def without(name: str, *rest: Any, **named: Any) -> Any:
-            if name == "fsspec":
-                raise ImportError(name)
-            return real(name, *rest, **named)
-
-        monkeypatch.setattr(builtins, "__import__", without)
-        with pytest.raises(InputError, match=r"s3://bucket/a.jsonl: .* needs fsspec; install it with"):
+    @pytest.mark.parametrize("part", ["fsspec", "s3fs"])
+    def test_object_stores_need_their_client(self, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if part != "fsspec":
+            pytest.importorskip("fsspec")
+        monkeypatch.setitem(sys.modules, part, None)
+        with pytest.raises(InputError, match=r"s3://bucket/a.jsonl: .* needs fsspec and s3fs; .* 'mtft\[train\]'"):
             read_rows(["s3://bucket/a.jsonl"])
+
+    def test_object_stores_and_their_client_are_installed_together(self) -> None:
+        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        train = {re.split(r"[<>=~! ]", each)[0] for each in project["optional-dependencies"]["train"]}
+        assert {"fsspec", "s3fs", "gcsfs"} <= train
+        fsspec = pytest.importorskip("fsspec")
+        for scheme in REMOTE_SCHEMES:
+            assert fsspec.get_filesystem_class(scheme.removesuffix("://"))
 
     def test_object_stores_are_read_through_fsspec(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fsspec = pytest.importorskip("fsspec")

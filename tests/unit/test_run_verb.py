@@ -61,10 +61,35 @@ def test_options_reach_the_document(here: Path, capsys: pytest.CaptureFixture[st
     assert document["model"] == {"key": "opus_mt_en_fr", "path": f"{here}/base"}
 
 
+def test_the_home_folder_is_spelled_out(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = here / "home"
+    home.mkdir()
+    (home / "rows.jsonl").write_text(ROW)
+    monkeypatch.setenv("HOME", str(home))
+    Path("mtft.yaml").write_text("storage: {root: ~/runs}\n")
+    for arguments in (["--config", "~/../mtft.yaml"], ["--output=~/runs"]):
+        shown = dry_run(capsys, "--data", "~/rows.jsonl", *arguments)
+        assert shown["command"][shown["command"].index("--root") + 1] == f"{home}/runs"
+        assert shown["command"][shown["command"].index("--config") + 1].startswith(f"{home}/runs/outputs/")
+        assert shown["document"]["data"]["train"] == f"{home}/rows.jsonl"
+
+
+def test_the_only_enabled_model_of_a_batch_is_tuned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("batch.yaml").write_text("models: {opus_mt_en_fr: {enabled: false}, m2m100_418m: {lora: {r: 8}}}\n")
+    line = ["run", "--config", "batch.yaml", "--data", "train.jsonl", "--backend", "local", "--dry-run", "-o", "json"]
+    assert main(line) == 0
+    command = json.loads(capsys.readouterr().out)["command"]
+    assert command[command.index("--model") + 1] == "m2m100_418m"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "train.jsonl"], "not built yet; use --backend local"),
+        (["--backend", "local", "--data", "caf\udce9.jsonl"], "is not UTF-8 text"),
+        (["--backend", "local", "--data", "train.jsonl", "--output", "~nobody-here/x"], "no user 'nobody-here'"),
+        (["--data", "train.jsonl"], "is a path of this machine, but the pods see only /mnt/mtft"),
         (["--backend", "local"], "data"),
         (["--backend", "local", "--data", "gone.jsonl"], "gone.jsonl: no such file"),
         (["--backend", "local", "--data", "train.jsonl", "--output", "train.jsonl"], "choose another folder"),

@@ -23,7 +23,7 @@ JOB = Job(
 
 
 def test_paths_are_found_again_from_the_folder(tmp_path: Path) -> None:
-    paths = RunPaths(root=tmp_path, model="m2m100_418m", run_id="20300102T030405Z-0a1b2c3d")
+    paths = RunPaths.at(tmp_path, "m2m100_418m", "20300102T030405Z-0a1b2c3d")
     assert RunPaths.of(paths.folder) == paths
     assert paths.finished == tmp_path / "outputs/m2m100_418m/runs/20300102T030405Z-0a1b2c3d/finished.json"
 

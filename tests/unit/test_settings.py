@@ -36,9 +36,10 @@ class TestReading:
             ("~", None),
             ("'no'", "no"),
             ("2024-01-01", "2024-01-01"),
+            ("yard", "yard"),
+            ("a_1", "a_1"),
             ("[1, a]", [1, "a"]),
             ("{a: 1e-5}", {"a": 1e-5}),
-            ("y", "y"),
         ],
     )
     def test_yaml_values(self, tmp_path: Path, text: str, value: object) -> None:
@@ -46,7 +47,9 @@ class TestReading:
         assert read == value
         assert type(read) is type(value)
 
-    @pytest.mark.parametrize("text", ["no", "Yes", "ON", "off", "010", "1_000", "12:30"])
+    @pytest.mark.parametrize(
+        "text", ["no", "Yes", "ON", "off", "y", "N", "010", "0b1", "1_000", "1__0", "1_0.5", "12:30"]
+    )
     def test_plain_texts_yaml_readers_disagree_about(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(ConfigError, match=r"mtft.yaml:2: b: means different things") as refused:
             load_document(written(tmp_path, f"a: 1\nb: {text}\n"))
@@ -70,6 +73,10 @@ class TestReading:
             ("a.json", '{"a": NaN}', "NaN is not a JSON number"),
             ("a.json", "[]", "holds a list"),
             ("a.toml", "a = 1\na = 2\n", "is not TOML"),
+            ("a.json", '{"a": ' + "9" * 5000 + "}", "a.json: document: holds a number of more than 4,300 digits"),
+            ("a.toml", "a = " + "9" * 5000, "a.toml: document: holds a number of more than 4,300 digits"),
+            ("a.yaml", "b: 1\na: " + "9" * 5000, "a.yaml:2: a: holds a number of more than 4,300 digits; got 99999"),
+            ("a.toml", "a = " + "[" * 5000, "a.toml: document: is nested too deeply"),
         ],
     )
     def test_refused_with_the_place(self, tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -190,6 +197,14 @@ class TestBatch:
     def test_set_goes_over_a_models_own_part(self) -> None:
         assert resolve(self.BATCH, model="opus_mt_en_fr", sets=["train.epochs=4"]).config.train.epochs == 4
 
+    def test_the_only_enabled_model_is_taken(self) -> None:
+        models = {"m2m100_418m": {"enabled": False}, "mbart50_mmt_fr": None}
+        resolved = resolve({"data": {"train": "rows.jsonl"}, "models": models})
+        assert resolved.config.model.key == "mbart50_mmt_fr"
+        assert resolve({"data": {"train": "a"}, "models": models}, model="m2m100_418m").card.key == "m2m100_418m"
+        with pytest.raises(ConfigError, match="chooses one model of a batch"):
+            resolve({"data": {"train": "a"}, "models": {"m2m100_418m": {"enabled": False}}})
+
     def test_the_model_has_to_be_chosen(self) -> None:
         with pytest.raises(ConfigError, match=r"chooses one model of a batch.*--model KEY"):
             resolve(self.BATCH)
@@ -237,7 +252,7 @@ class TestProblems:
             "method",
             "oops",
         }
-        assert "did you mean opus_mt_en_fr" in problems["model.key"].message
+        assert problems["model.key"].hint == "did you mean opus_mt_en_fr?"
         assert problems["learning_rate"].hint == "did you mean train.learning_rate?"
         assert problems["data.trian"].hint == "did you mean data.train?"
         assert (problems["train.epochs"].value, problems["train.epochs"].where) == ("-1", f"{path}:5")
@@ -245,6 +260,50 @@ class TestProblems:
         assert problems["method"].allowed == "lora | qlora | full"
         assert problems["method"].where == "--set"
         assert problems["train.batch_size"].where == "--batch-size"
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("train.max_steps=" + "9" * 400, "train.max_steps: is too large, more than 9007199254740992; got 999"),
+            ("train.max_steps=1e300", "is too large, more than 9007199254740992"),
+            ("data.split_seed=9007199254740993", "is too large, more than 9007199254740992"),
+            ("train.epochs=1e308", "train.epochs: is too large; got 1e+308; allowed: number > 0, <= 1000000"),
+            ("cluster.deadline_minutes=9e9", "allowed: whole number >= 1, <= 5270400"),
+            ("gate.min_delta=" + "9" * 400, "gate.min_delta: has the wrong type"),
+        ],
+    )
+    def test_huge_numbers_are_refused(self, setting: str, message: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve(GIVEN, sets=[setting])
+        assert message in str(refused.value)
+        assert len(str(refused.value)) < 400
+
+    def test_the_largest_number_is_as_written(self) -> None:
+        assert resolve(GIVEN, sets=["data.split_seed=9007199254740992"]).config.data.split_seed == 2**53
+
+    def test_a_name_that_is_not_utf8(self) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve(GIVEN, flags={"data.train": "caf\udce9.jsonl"})
+        assert "data.train: is not UTF-8 text; give the file or folder a name that is" in str(refused.value)
+        assert "pydantic" not in str(refused.value)
+        assert "surrogate" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("given", "hint"),
+        [
+            ("opus", "did you mean opus_mt_en_fr or opus_mt_fr_en?"),
+            ("M2M100", "did you mean m2m100_418m?"),
+            ("opus-mt-en-de", "did you mean opus_mt_en_fr?"),
+            ("", None),
+            ("llama", None),
+        ],
+    )
+    def test_which_model_was_meant(self, given: str, hint: str | None) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve(GIVEN, model=given)
+        (problem,) = refused.value.problems
+        assert (problem.message, problem.hint) == ("there is no such model", hint)
+        assert f'there is no such model; got "{given}"; allowed: m2m100_418m | ' in str(problem)
 
     def test_what_is_missing_says_how_to_give_it(self) -> None:
         with pytest.raises(ConfigError) as refused:
@@ -330,21 +389,21 @@ class TestMerge:
 
 class TestEffectiveConfig:
     @settings(deadline=None, max_examples=50)
-    @example(train="a\x85b", rate=1e-5, selector={})
+    @example(train="a\x85b", rate=1e-5, notes={})
     @given(
         train=st.text(min_size=1).filter(lambda text: "://" not in text and "_" not in text),
         rate=st.floats(1e-12, 1),
-        selector=st.dictionaries(
-            st.sampled_from(["no", "1e5", "0x1f", "a: b"]), st.sampled_from(["on", "1e3", "~", ""])
+        notes=st.dictionaries(
+            st.sampled_from(["no", "1e5", "0x1f", "a.b/c"]), st.sampled_from(["on", "1e3", "~", "", "a: b"])
         ),
     )
     def test_reading_it_back_gives_an_equal_one(
-        self, tmp_path_factory: pytest.TempPathFactory, train: str, rate: float, selector: dict[str, str]
+        self, tmp_path_factory: pytest.TempPathFactory, train: str, rate: float, notes: dict[str, str]
     ) -> None:
         document = GIVEN | {
             "data": {"train": train},
             "train": {"learning_rate": rate},
-            "cluster": {"node_selector": selector},
+            "cluster": {"annotations": notes},
         }
         config = resolve(document).config
         path = written(tmp_path_factory.getbasetemp(), to_yaml(config), "effective.yaml")

@@ -1,0 +1,221 @@
+"""What can be done to a job that was sent: hold it back, let it go on, cancel, retry and delete it.
+
+The volume is never touched: the run and its checkpoints stay, so whatever starts again continues.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from launcher import labels
+from launcher.job_objects import parse_time, rank_of
+from launcher.resources import CONFIG_MAPS, JOBS, PODS
+from launcher.states import JobState, job_state
+from launcher.submit import own
+from launcher.watching import progress_of
+from mtft.errors import InputError, MtftError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+Manifest = dict[str, Any]
+_GONE_SECONDS = 60.0  # beyond what the pods may take to end
+_DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own, for pods whose template says nothing
+_SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
+
+
+class StillThere(MtftError):
+    """A job that was deleted has not gone in time."""
+
+
+def suspend(cluster: Cluster, job: Manifest) -> str:
+    """Hold a job back: its pods stop with a checkpoint and give back their GPUs; return what was done.
+
+    Raises:
+        InputError: a queue decides when it runs.
+    """
+    return _hold_back(cluster, job, "suspended", {})
+
+
+def cancel(cluster: Cluster, job: Manifest) -> str:
+    """Stop a job for good: as ``suspend``, and marked, so that everyone sees it was meant; return what was done.
+
+    Raises:
+        InputError: a queue decides when it runs.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _hold_back(cluster, job, "cancelled", {labels.CANCELLED: now})
+
+
+def resume(cluster: Cluster, job: Manifest) -> str:
+    """Let a job that was held back or cancelled go on from its last checkpoint; return what was done.
+
+    Raises:
+        InputError: a queue decides when it runs.
+    """
+    if ended := _ended(job):
+        return ended
+    _refuse_queued(job, "resume")
+    if not _held_back(job):
+        return "is not suspended"
+    changes = {"metadata": {"annotations": {labels.CANCELLED: None}}, "spec": {"runPolicy": {"suspend": False}}}
+    _patch(cluster, job, changes)
+    return "resumed; it goes on from its last checkpoint"
+
+
+def delete(cluster: Cluster, job: Manifest) -> str:
+    """Delete a job, its pods and its ConfigMap; return what was done."""
+    meta = job["metadata"]
+    there = cluster.delete(JOBS, meta["name"], namespace=meta["namespace"])
+    cluster.delete(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
+    return "deleted; its run stays on the volume" if there else "was gone already"
+
+
+def retry(cluster: Cluster, job: Manifest) -> str:
+    """Make a failed job anew under its name, with a fresh budget; return what was done.
+
+    The supervisor counts attempts and time on the volume, so the limits in the job's configuration are raised by what
+    is spent. They are placement: neither the job's name nor what is trained changes.
+
+    Raises:
+        StillThere: the old one does not go.
+        ClusterError: the cluster refuses.
+    """
+    if _held_back(job) and labels.CANCELLED in _annotations(job):
+        return resume(cluster, job)
+    meta = job["metadata"]
+    name, namespace = meta["name"], meta["namespace"]
+    pods = cluster.list(PODS, selector=labels.selector(job=name), namespace=namespace).items
+    state = job_state(job, pods, now=datetime.now(UTC))
+    if state.state != "Failed":
+        return f"is {state.state}: only a failed or cancelled job can be retried"
+    if state.restarts is None and pods:
+        progress = progress_of(cluster, min(pods, key=rank_of))  # its log says which attempt it was
+        state = job_state(job, pods, now=datetime.now(UTC), progress=progress)
+    config = cluster.get(CONFIG_MAPS, name, namespace=namespace)
+    data, budget, said = _fresh_budget(config, job, state)
+    # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
+    detached = {"metadata": {"ownerReferences": None}, "data": data}
+    cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)
+    _delete_wholly(cluster, job)
+    made = cluster.create(_anew(job, budget))
+    return "; ".join([f"made anew; it goes on from its last checkpoint; {said}", *own(cluster, made)])
+
+
+def _hold_back(cluster: Cluster, job: Manifest, word: str, annotations: Mapping[str, str]) -> str:
+    if ended := _ended(job):
+        return ended
+    _refuse_queued(job, "suspend")
+    if _held_back(job) and annotations.keys() <= _annotations(job).keys():
+        return f"is {word} already"
+    changes = {"metadata": {"annotations": dict(annotations)}, "spec": {"runPolicy": {"suspend": True}}}
+    _patch(cluster, job, changes)
+    return f"{word}; `mtft-launch resume {job['metadata']['name']}` continues it"
+
+
+def _patch(cluster: Cluster, job: Manifest, changes: Manifest) -> None:
+    cluster.patch(JOBS, job["metadata"]["name"], changes, namespace=job["metadata"]["namespace"])
+
+
+def _held_back(job: Manifest) -> bool:
+    return bool((job["spec"].get("runPolicy") or {}).get("suspend"))
+
+
+def _annotations(job: Manifest) -> Mapping[str, str]:
+    return job["metadata"].get("annotations") or {}
+
+
+def _ended(job: Manifest) -> str | None:
+    state = job_state(job, None, now=datetime.now(UTC))
+    if state.state == "Failed":
+        return f"has failed; `mtft-launch retry {state.name}` continues it"
+    return f"has ended already: {state.state}" if state.ended else None
+
+
+def _refuse_queued(job: Manifest, what: str) -> None:
+    """Kueue owns ``suspend`` of the jobs in its queues and would undo ours."""
+    meta = job["metadata"]
+    queue = (meta.get("labels") or {}).get(labels.QUEUE)
+    if queue is None:
+        return
+    active = "true" if what == "resume" else "false"
+    raise InputError(
+        f"{meta['name']}: the Kueue queue {queue} decides when it runs; {what} it there:\n"
+        f"  kubectl -n {meta['namespace']} get workloads -l kueue.x-k8s.io/job-uid={meta['uid']} -o name | "
+        f'xargs kubectl -n {meta["namespace"]} patch --type merge -p \'{{"spec":{{"active":{active}}}}}\''
+    )
+
+
+def _fresh_budget(config: Manifest, job: Manifest, state: JobState) -> tuple[dict[str, str], Manifest, str]:
+    """Return the ConfigMap's data with limits raised by what is spent, what they were at first, and that in words."""
+    from launcher.pod import CONFIG_FILE
+    from mtft.naming import document_text
+    from mtft.settings import merge, resolve
+
+    document = json.loads(config["data"][CONFIG_FILE])
+    cluster = resolve(document, model=state.model).config.cluster
+    meta = job["metadata"]
+    first = {
+        "since": meta["creationTimestamp"],
+        "max_restarts": cluster.max_restarts,
+        "deadline_minutes": cluster.deadline_minutes,
+    }
+    first = json.loads(_annotations(job).get(labels.BUDGET) or "null") or first
+    raised: dict[str, Any] = {}
+    said = []
+    if state.restarts is None:
+        said.append("how often it started is not known any more, so its restarts still count")
+    else:
+        raised["max_restarts"] = state.restarts + 1 + first["max_restarts"]
+        said.append(f"{first['max_restarts']} restarts are allowed from now on")
+    if first["deadline_minutes"] is not None:
+        since = parse_time(first["since"])
+        spent = (datetime.now(UTC) - since).total_seconds() / 60 if since else 0
+        raised["deadline_minutes"] = int(spent) + 1 + first["deadline_minutes"]
+        said.append(f"the deadline is {first['deadline_minutes']} minutes from now")
+    # Into the model's own part where there is one: the limits of the others in a batch stay theirs.
+    top = f"models.{state.model}." if state.model in (document.get("models") or {}) else ""
+    text = document_text(merge(document, flags={f"{top}cluster.{key}": value for key, value in raised.items()}))
+    return {**config["data"], CONFIG_FILE: text}, first, "; ".join(said)
+
+
+def _anew(job: Manifest, budget: Manifest) -> Manifest:
+    """Return a job as it was sent, without what the server and the operator wrote."""
+    metadata = {key: value for key, value in job["metadata"].items() if key not in _SET_BY_SERVER}
+    annotations = {key: value for key, value in _annotations(job).items() if key != labels.CANCELLED}
+    metadata["annotations"] = annotations | {labels.BUDGET: json.dumps(budget, sort_keys=True)}
+    spec = dict(job["spec"])
+    spec["runPolicy"] = {key: value for key, value in (spec.get("runPolicy") or {}).items() if key != "suspend"}
+    return {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "metadata": metadata, "spec": spec}
+
+
+def _delete_wholly(cluster: Cluster, job: Manifest) -> None:
+    """Delete a job and return when it and its pods are gone: pods of both would have the same names.
+
+    Raises:
+        StillThere: they are not gone in time.
+    """
+    import time
+
+    meta = job["metadata"]
+    grace = max(
+        int((role.get("template", {}).get("spec") or {}).get("terminationGracePeriodSeconds") or _DEFAULT_GRACE_SECONDS)
+        for role in job["spec"]["pytorchReplicaSpecs"].values()
+    )
+    listed = cluster.list(JOBS, fields=f"metadata.name={meta['name']}", namespace=meta["namespace"])
+    if not cluster.delete(JOBS, meta["name"], namespace=meta["namespace"], propagation="Foreground"):
+        return
+    until = time.monotonic() + grace + _GONE_SECONDS
+    for kind, thing in cluster.watch(
+        JOBS, fields=f"metadata.name={meta['name']}", namespace=meta["namespace"], after=listed, until=until
+    ):
+        if kind == "DELETED" and thing["metadata"]["uid"] == meta["uid"]:
+            return
+    raise StillThere(
+        f"{meta['name']} has not gone after {grace + _GONE_SECONDS:.0f} s; a pod of it hangs: "
+        f"kubectl -n {meta['namespace']} get pods -l {labels.OPERATOR_JOB}={meta['name']}; "
+        "when it is gone, run the same configuration again: it continues"
+    )

@@ -1,0 +1,204 @@
+"""The kubernetes backend: from the arguments of a verb to the objects that are sent, and what is said about it."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from launcher.cluster_errors import NoConnection
+from launcher.differences import placement_hint
+from launcher.pytorchjob import render
+from launcher.seen_data import with_data_facts
+from launcher.submit import Submission
+from mtft import exit_codes
+from mtft.errors import InputError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+    from launcher.states import JobState
+    from mtft.settings import Resolved
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job, ready to be sent.
+
+    Attributes:
+        model: key of its model.
+        objects: ConfigMap and PyTorchJob, with the namespace they go to.
+    """
+
+    model: str
+    objects: Sequence[Manifest]
+
+    @property
+    def name(self) -> str:
+        """Return the job's name."""
+        return str(self.objects[-1]["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """Return the namespace it goes to."""
+        return str(self.objects[-1]["metadata"]["namespace"])
+
+
+def prepare(
+    document: Mapping[str, Any],
+    resolved: Resolved,
+    namespace: str | None,
+    *,
+    name: str | None = None,
+    batch: str | None = None,
+    nonce: str | None = None,
+) -> Job:
+    """Return the job of one model.
+
+    Args:
+        document: what is sent, unresolved.
+        resolved: the effective configuration of the model.
+        namespace: where it goes; None leaves that to whoever applies the objects.
+        name: of the job; None: made from batch, model and configuration.
+        batch: name of the batch it belongs to.
+        nonce: makes a rerun another job.
+
+    Raises:
+        ConfigError: with every problem of the configuration.
+        InputError: the name cannot be one.
+    """
+    objects = render(document, resolved.card.key, name=name, batch=batch, nonce=nonce, namespace=namespace)
+    return Job(model=resolved.card.key, objects=objects)
+
+
+def refuse_too_large(resolved: Sequence[Resolved]) -> None:
+    """Refuse trainings that cannot fit the GPUs they are sent to.
+
+    Raises:
+        InputError: with every one of them.
+    """
+    from mtft.memory import refusal
+
+    if reasons := [reason for one in resolved if (reason := refusal(one.card, one.config))]:
+        raise InputError("\n".join([*reasons, "--force sends it all the same"]))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send one job, or say what is there already; follow it or wait for its end where asked to."""
+    from launcher.arguments import resolve_arguments
+    from launcher.cluster import connect
+    from launcher.submit import submit
+
+    document, resolved = resolve_arguments(args)
+    for note in resolved.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if not args.force:
+        refuse_too_large([resolved])
+    document = with_data_facts(document, [resolved])
+    given = args.namespace or resolved.config.cluster.namespace
+    nonce = secrets.token_hex(4) if args.rerun else None
+    if args.dry_run:
+        job = prepare(document, resolved, given or context_namespace(args.context), name=args.job, nonce=nonce)
+        show(job.objects, args.output_format)
+        return exit_codes.DONE
+    cluster = connect(args.context, given)
+    job = prepare(document, resolved, cluster.namespace, name=args.job, nonce=nonce)
+    submission = submit(cluster, job.objects)
+    _tell(cluster, job, submission, args.output_format)
+    return _see_through(cluster, job.name, args)
+
+
+def context_namespace(context: str | None) -> str | None:
+    """Return the namespace a kubeconfig context names; None where there is no kubeconfig.
+
+    Raises:
+        NoConnection: a context was asked for that is not there.
+    """
+    from launcher.connection import open_connection
+
+    try:
+        return open_connection(context).namespace
+    except NoConnection:
+        if context is not None:
+            raise
+        return None
+
+
+def show(objects: Sequence[Manifest], output_format: str) -> None:
+    """Print objects exactly as they would be sent."""
+    from launcher.manifests import as_json, as_yaml
+
+    print(as_json(objects) if output_format == "json" else as_yaml(objects).rstrip("\n"))
+
+
+def state_of(job: Manifest) -> JobState:
+    """Return the state of a job as its own object tells it."""
+    from launcher.states import job_state
+
+    return job_state(job, None, now=datetime.now(UTC))
+
+
+def standing(job: Manifest) -> str:
+    """Say in a few words how a job that is there stands: its state and its age."""
+    from launcher.job_tables import duration
+
+    state = state_of(job)
+    return f"{state.state}, made {duration(state.age_s)} ago"
+
+
+def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str) -> None:
+    from launcher.output import print_document
+
+    made = submission.outcome == "created"
+    notes = list(submission.notes)
+    if not made:
+        notes += [
+            hint for hint in (placement_hint(cluster, job.objects, submission.job), _next_step(submission)) if hint
+        ]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    name, namespace = job.name, job.namespace
+    if output_format != "table":
+        state = state_of(submission.job)
+        document = {"name": name, "namespace": namespace, "model": job.model, "outcome": submission.outcome}
+        print_document({**document, "state": state.state, "age_s": state.age_s}, output_format)
+        return
+    print(
+        f"{name} submitted to namespace {namespace}" if made else f"{name} is there already: {standing(submission.job)}"
+    )
+    place = f" -n {namespace}"
+    print(f"  follow  mtft-launch logs {name} --follow{place}")
+    print(f"  wait    mtft-launch wait {name}{place}")
+    print(f"  look    kubectl get pytorchjob {name}{place}")
+
+
+def _next_step(submission: Submission) -> str | None:
+    state, name = state_of(submission.job).state, submission.name
+    if state == "Succeeded":
+        return "it is finished; --rerun starts another run of the same configuration and data"
+    if state == "Failed":
+        return f"it has failed: `mtft-launch describe {name}` tells why, `mtft-launch retry {name}` continues it"
+    if state == "Suspended":
+        return f"it is held back: `mtft-launch resume {name}` continues it"
+    return None
+
+
+def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
+    if not (args.follow or args.wait):
+        return exit_codes.DONE
+    from launcher.verbs.logs import follow
+    from launcher.verbs.wait import report
+    from launcher.watching import wait_for
+
+    try:
+        if args.follow:
+            follow(cluster, name)
+        return exit_codes.worst(list(wait_for(cluster, [name], args.timeout, report=report).values()))
+    except KeyboardInterrupt:
+        print(f"\n{name} goes on; `mtft-launch cancel {name} -n {cluster.namespace}` stops it", file=sys.stderr)
+        raise

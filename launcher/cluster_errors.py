@@ -1,0 +1,195 @@
+"""What a cluster can answer instead of doing the work, each in words a person can act on; all leave with exit code 3.
+
+ClusterError
+ +-- NoConnection      no kubeconfig, unknown context, unreachable host, TLS
+ +-- Unauthorized      401: no, wrong or expired credentials
+ +-- Forbidden         403: by RBAC, or by admission (quota, Pod Security, a webhook)
+ +-- NotFound          404: no such object or namespace
+ |    +-- NoSuchKind   404: the cluster does not know the kind; the operator is not installed
+ +-- Conflict          409: it exists already, or was changed meanwhile
+ +-- Gone              410: the server has forgotten where a watch or list wanted to go on
+ +-- Invalid           400, 422: the object is not right
+ +-- Busy              429 and 5xx, after all retries
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.resources import Resource
+from mtft import exit_codes
+from mtft.errors import MtftError
+
+OPERATOR_INSTALL = (
+    'kubectl apply --server-side -k "github.com/kubeflow/trainer.git/manifests/overlays/standalone?ref=v1.9.4"'
+)
+
+_RBAC = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
+    r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+_ANONYMOUS = "system:anonymous"
+
+
+class ClusterError(MtftError):
+    """The cluster refused, or could not be reached."""
+
+    exit_code = exit_codes.CLUSTER_REFUSED
+
+
+class NoConnection(ClusterError):
+    """There is no way to the API server: no kubeconfig, an unknown context, an unreachable host, a TLS failure."""
+
+
+class Unauthorized(ClusterError):
+    """401: the server does not know who asks."""
+
+
+class Forbidden(ClusterError):
+    """403: by RBAC, or by an admission check such as a quota."""
+
+
+class NotFound(ClusterError):
+    """404: the object, or its namespace, is not there."""
+
+
+class NoSuchKind(NotFound):
+    """404: the cluster does not know this kind of object."""
+
+
+class Conflict(ClusterError):
+    """409: the object exists already, or was changed meanwhile."""
+
+
+class Gone(ClusterError):
+    """410: the server no longer has the place where a watch or a list wanted to go on."""
+
+
+class Invalid(ClusterError):
+    """400 or 422: the object is not right."""
+
+
+class Busy(ClusterError):
+    """429 or 5xx: the server could not do it now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked of the API server, for messages.
+
+    Attributes:
+        verb: as RBAC names it: get, list, watch, create, update, patch, delete.
+        resource: the kind of object.
+        namespace: None for all of them.
+        name: of the object, where there is one.
+        part: subresource, such as ``log``.
+        server: address of the API server.
+    """
+
+    verb: str
+    resource: Resource
+    namespace: str | None
+    name: str | None = None
+    part: str | None = None
+    server: str = ""
+
+    def __str__(self) -> str:
+        what = " ".join(filter(None, (self.resource.rbac_name + (f"/{self.part}" if self.part else ""), self.name)))
+        return f"{self.verb} {what}" + (f" in namespace {self.namespace}" if self.namespace else "")
+
+
+def from_status(code: int, status: Mapping[str, Any] | None, text: str, request: Request) -> ClusterError:
+    """Return the error for an answer of the API server.
+
+    Args:
+        code: HTTP status.
+        status: the answer as a Kubernetes Status; None when it was something else.
+        text: the answer's body.
+        request: what was asked.
+    """
+    said = str((status or {}).get("message") or text.strip()[:500] or f"HTTP {code}")
+    match code:
+        case 401:
+            return Unauthorized(_unauthorized(request))
+        case 403:
+            return Forbidden(_forbidden(said, request))
+        case 404:
+            return _not_found(status, said, request)
+        case 409:
+            return Conflict(f"{request}: {said}")
+        case 410:
+            return Gone(f"{request}: {said}")
+        case 400 | 413 | 415 | 422:
+            return Invalid(f"{request}: the API server refuses the object\n{_causes(status, said)}")
+        case 429 | 500 | 502 | 503 | 504:
+            return Busy(_busy(code, said, request))
+        case _:
+            return ClusterError(f"{request}: the API server answered {code}: {said}")
+
+
+def _unauthorized(request: Request) -> str:
+    return (
+        f"{request}: {request.server} does not accept the credentials of the kubeconfig (401): "
+        "they are missing, wrong or expired; log in to the cluster again, then check with `kubectl auth whoami`"
+    )
+
+
+def _forbidden(said: str, request: Request) -> str:
+    found = _RBAC.search(said)
+    if not found:
+        # Admission, not RBAC: the server's own words name the quota, the policy or the webhook.
+        return f"{request}: refused by the cluster's rules: {said}"
+    if found["user"] == _ANONYMOUS:
+        return (
+            f"{request}: the kubeconfig sends no credentials, so {request.server} takes you for {_ANONYMOUS}; "
+            "log in to the cluster, or choose another context with --context"
+        )
+    where = f"namespace {found['namespace']}" if found["namespace"] else "the whole cluster"
+    kind = "Role" if found["namespace"] else "ClusterRole"
+    return (
+        f"{found['user']} may not {found['verb']} {found['resource']} in {where}\n"
+        f"a rule of a {kind} that allows it:\n"
+        f"  - apiGroups: [{_quoted(found['group'])}]\n"
+        f"    resources: [{_quoted(found['resource'])}]\n"
+        f"    verbs: [{_quoted(found['verb'])}]\n"
+        f"all rules mtft-launch needs are in manifests/base; `mtft-launch doctor` shows which are missing"
+    )
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _not_found(status: Mapping[str, Any] | None, said: str, request: Request) -> ClusterError:
+    details = (status or {}).get("details") or {}
+    if not details.get("name") or (status or {}).get("kind") != "Status":
+        resource = request.resource
+        fix = f"; install the training operator: {OPERATOR_INSTALL}" if resource.group == "kubeflow.org" else ""
+        return NoSuchKind(f"{request.server} does not know {resource.kind} ({resource.api_version}): {said}{fix}")
+    if details.get("kind") == "namespaces" and request.resource.plural != "namespaces":
+        name = details["name"]
+        return NotFound(
+            f"there is no namespace {name}; choose one with -n, or make it: kubectl create namespace {name}"
+        )
+    where = f" in namespace {request.namespace}" if request.namespace else ""
+    return NotFound(f"there is no {request.resource.kind} {details['name']}{where}")
+
+
+def _causes(status: Mapping[str, Any] | None, said: str) -> str:
+    causes = ((status or {}).get("details") or {}).get("causes") or []
+    lines = [f"  {cause.get('field') or 'object'}: {cause.get('message')}" for cause in causes]
+    return "\n".join(dict.fromkeys(lines)) or f"  {said}"
+
+
+def _busy(code: int, said: str, request: Request) -> str:
+    if "failed calling webhook" in said:
+        return (
+            f"{request}: a webhook that must agree does not answer: {said}\n"
+            "if it is the training operator's, see whether it runs: kubectl get pods -A -l "
+            "app.kubernetes.io/component=controller,app.kubernetes.io/name=training-operator"
+        )
+    why = "has too many requests" if code == 429 else "has a fault of its own"
+    return f"{request}: {request.server} {why} ({code}), also after retries: {said}; try again in a few minutes"

@@ -1,0 +1,170 @@
+"""From a kubeconfig, or the service account of a pod, to a client of the API server."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.cluster_errors import NoConnection
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient, Configuration
+
+DEFAULT_KUBECONFIG = "~/.kube/config"
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client of one API server.
+
+    Attributes:
+        client: the official client; it renews credentials that the kubeconfig can renew.
+        namespace: the one the context names, else ``default``.
+        context: name of the kubeconfig's context; ``in-cluster`` in a pod.
+    """
+
+    client: ApiClient
+    namespace: str
+    context: str
+
+
+def open_connection(context: str | None = None) -> Connection:
+    """Read the kubeconfig, or in a pod without one its service account; nothing is sent yet.
+
+    Raises:
+        NoConnection: there is neither, the context is unknown, or its credentials cannot be read.
+    """
+    if _kubeconfig_exists():
+        return _from_kubeconfig(context)
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and _POD_NAMESPACE.exists():
+        if context is not None:
+            raise NoConnection(f"--context {context}: this pod has no kubeconfig, only its service account")
+        return _from_service_account()
+    given = os.environ.get("KUBECONFIG")
+    looked = f"KUBECONFIG names {given}, which is not there" if given else f"{DEFAULT_KUBECONFIG} is not there"
+    raise NoConnection(
+        f"there is no kubeconfig: {looked}; get one from your cluster's administrator and "
+        "`export KUBECONFIG=FILE`, or train on this machine with --backend local"
+    )
+
+
+def _kubeconfig() -> str:
+    return os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+
+
+def _kubeconfig_exists() -> bool:
+    return any(Path(path).expanduser().is_file() for path in _kubeconfig().split(os.pathsep) if path)
+
+
+def _from_kubeconfig(context: str | None) -> Connection:
+    from kubernetes import config
+
+    name, entry, proxy = _choose(context)
+    configuration = _configuration()
+    if proxy:
+        configuration.proxy = proxy  # which the official loader leaves out
+    try:
+        with _complaints() as complaints:
+            config.load_kube_config(_kubeconfig(), context=name, client_configuration=configuration)
+    except Exception as error:  # the loader lets KeyError, ValueError, binascii.Error and more through
+        raise NoConnection(f"{_kubeconfig()}: context {name} cannot be used: {error}") from error
+    if complaints and not configuration.api_key and not configuration.cert_file:
+        raise NoConnection(f"{_kubeconfig()}: the login program of context {name} failed: {'; '.join(complaints)}")
+    return Connection(_client(configuration), entry.get("namespace") or "default", name)
+
+
+def _from_service_account() -> Connection:
+    from kubernetes import config
+
+    configuration = _configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise NoConnection(f"the service account of this pod cannot be used: {error}") from error
+    return Connection(_client(configuration), _POD_NAMESPACE.read_text().strip() or "default", "in-cluster")
+
+
+def _configuration() -> Configuration:
+    import urllib3
+    from kubernetes.client import Configuration
+
+    configuration = Configuration()
+    # Retries are ours (launcher/transport.py): urllib3's would hide how often and how long.
+    configuration.retries = urllib3.Retry(total=0, respect_retry_after_header=False)
+    return configuration
+
+
+def _client(configuration: Configuration) -> ApiClient:
+    from kubernetes.client import ApiClient
+
+    client = ApiClient(configuration)
+    client.user_agent = f"mtft-launch/{version('mtft')}"  # as audit logs name us
+    return client
+
+
+def _choose(context: str | None) -> tuple[str, dict[str, Any], str | None]:
+    """Return name, content and proxy of the context asked for, or of the current one."""
+    value = _read()
+    contexts, current = _named(value, "contexts", "context"), value.get("current-context")
+    name = context or current
+    if not name:
+        raise NoConnection(
+            f"{_kubeconfig()} has no current context; choose one with --context: {', '.join(contexts) or 'it has none'}"
+        )
+    if name not in contexts:
+        near = difflib.get_close_matches(name, contexts, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"contexts: {', '.join(sorted(contexts)) or 'none'}"
+        raise NoConnection(f"{_kubeconfig()} has no context {name}; {hint}")
+    cluster = _named(value, "clusters", "cluster").get(contexts[name].get("cluster") or "") or {}
+    return name, contexts[name], cluster.get("proxy-url")
+
+
+def _read() -> dict[str, Any]:
+    """Return what the files of KUBECONFIG say together."""
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    try:
+        value = _plain(KubeConfigMerger(_kubeconfig()).config) or {}
+        if isinstance(value, dict) and _named(value, "contexts", "context") is not None:
+            return value
+    except Exception as error:  # whatever a file that is no kubeconfig leads to
+        raise NoConnection(f"{_kubeconfig()} is not a kubeconfig: {str(error).splitlines()[0]}") from error
+    raise NoConnection(f"{_kubeconfig()} is not a kubeconfig: it holds no mapping")
+
+
+def _named(value: dict[str, Any], part: str, entry: str) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each.get(entry) or {} for each in value.get(part) or []}
+
+
+def _plain(node: Any) -> Any:
+    """Return what the merger keeps in nodes, each with the file it came from."""
+    value = getattr(node, "value", node)
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def _complaints() -> Iterator[Sequence[str]]:
+    """Collect what the loader logs: it does not raise when a login program fails."""
+    said: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    handler = Collect(logging.ERROR)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield said
+    finally:
+        root.removeHandler(handler)

@@ -1,0 +1,198 @@
+"""Looks at every layer between a configuration and a running job, and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from launcher import doctor_access as access
+from launcher import doctor_namespace as namespace
+from launcher import labels
+from launcher.cluster_errors import Forbidden, NoSuchKind
+from launcher.doctor_nodes import check_nodes
+from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.job_objects import replicas, roles
+from launcher.pod_reasons import CONTAINER
+from launcher.resources import (
+    CLAIMS,
+    EVENTS,
+    LIMIT_RANGES,
+    LOCAL_QUEUES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    QUOTAS,
+    SECRETS,
+    SERVICES,
+    WORKLOADS,
+    Resource,
+)
+from launcher.states import JobState
+from mtft import exit_codes
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+Object = Mapping[str, Any]
+PLACEHOLDER_IMAGE = "mtft:not-given"
+_PULL_FAILED = re.compile(r"Failed to pull image|ErrImagePull|ImagePullBackOff|Back-off pulling image")
+
+
+def examine(cluster: Cluster, job: Object, *, live: bool) -> list[Finding]:
+    """Return one finding a layer.
+
+    Args:
+        cluster: where the job is, or would be sent.
+        job: the PyTorchJob.
+        live: whether it is in the cluster; else it is what would be sent.
+
+    Raises:
+        ClusterError: the cluster cannot be reached.
+    """
+    template, count = _template(job), sum(replicas(role) for role in roles(job))
+    connection = access.check_connection(cluster)
+    operator, deployment = access.check_operator(cluster)
+    looks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("permissions", lambda: access.check_rights(cluster)),
+        ("operator", lambda: operator),
+        ("webhook", lambda: [] if live or operator[0].verdict == "fail" else [access.check_webhook(cluster, job)]),
+        ("pod security", lambda: [_pod_security(cluster, count, deployment)]),
+        ("quota", lambda: [namespace.check_quota(_all(cluster, QUOTAS), template, count)]),
+        ("limit range", lambda: [namespace.check_limits(_all(cluster, LIMIT_RANGES), template)]),
+        ("queue", lambda: [_queue(cluster, job)]),
+        ("volume claim", lambda: _claims(cluster, template, count)),
+        ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name))),
+        ("image", lambda: [_image(cluster, template)]),
+        ("nodes", lambda: check_nodes(_all(cluster, NODES), _pods_everywhere(cluster), template, count)),
+        ("DNS", lambda: [_dns(cluster, count)]),
+    ]
+    return [connection, *(finding for layer, look in looks for finding in _careful(layer, look))]
+
+
+def diagnose(state: JobState, workload: Object | None = None) -> Finding:
+    """Say of one job, in words, why it waits, restarts or failed.
+
+    Args:
+        state: the job's.
+        workload: Kueue's view of it, where it has one.
+    """
+    layer, reason = "job", _queue_reason(workload) or state.reason
+    said = f"{state.name} is {state.state} ({state.phase})" + (f": {reason}" if reason else "")
+    if state.state == "Failed":
+        return fail(layer, said, _remedy(state))
+    if state.state in ("Pending", "Restarting", "Queued"):
+        return warn(layer, said, "see the layers above; mtft-launch describe shows the cluster's events")
+    if state.state in ("Suspended", "Cancelled"):
+        return warn(layer, said, f"mtft-launch resume {state.name}")
+    if state.quiet_s is not None and state.quiet_s > 1800:
+        return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", f"mtft-launch logs {state.name}")
+    return ok(layer, said)
+
+
+def workload_of(cluster: Cluster, job: Object) -> Object | None:
+    """Return Kueue's Workload of a job; None where there is none or it may not be seen."""
+    try:
+        for each in cluster.list(WORKLOADS, namespace=job["metadata"]["namespace"]).items:
+            owners = each["metadata"].get("ownerReferences") or []
+            if any(owner["uid"] == job["metadata"]["uid"] for owner in owners):
+                return each
+    except (NoSuchKind, Forbidden):
+        pass
+    return None
+
+
+def _remedy(state: JobState) -> str:
+    if state.exit_code == exit_codes.BAD_INPUT:
+        return "correct the configuration or the data, then run it again; that makes a new job"
+    if state.exit_code == exit_codes.DIVERGED:
+        return "lower train.learning_rate or raise train.warmup_ratio, then run it again; that makes a new job"
+    return f"mtft-launch logs {state.name}; mtft-launch retry {state.name} starts it again from its last checkpoint"
+
+
+def _queue_reason(workload: Object | None) -> str | None:
+    conditions = ((workload or {}).get("status") or {}).get("conditions") or []
+    for kind in ("Evicted", "QuotaReserved", "Admitted"):
+        for each in conditions:
+            if each["type"] == kind and (each["status"] == "True") == (kind == "Evicted"):
+                return f"its queue says {each.get('reason')}: {each.get('message')}"
+    return None
+
+
+def _careful(layer: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    try:
+        return list(look())
+    except Forbidden as error:
+        return [skip(layer, f"may not be looked at: {str(error).splitlines()[0]}")]
+
+
+def _template(job: Object) -> Object:
+    found: Object = (roles(job) or [{}])[0].get("template") or {}
+    return found
+
+
+def _all(cluster: Cluster, resource: Resource) -> Sequence[Object]:
+    return cluster.list(resource).items
+
+
+def _pods_everywhere(cluster: Cluster) -> Sequence[Object] | None:
+    try:
+        return cluster.list(PODS, everywhere=True).items
+    except Forbidden:
+        return None
+
+
+def _pod_security(cluster: Cluster, count: int, deployment: Object | None) -> Finding:
+    found = cluster.get(NAMESPACES, cluster.namespace)
+    return namespace.check_pod_security(found, count, namespace.check_operator_template(deployment))
+
+
+def _queue(cluster: Cluster, job: Object) -> Finding:
+    name = (job["metadata"].get("labels") or {}).get(labels.QUEUE)
+    if name is None:
+        return namespace.check_queue(None, None, installed=False)
+    try:
+        return namespace.check_queue(name, cluster.find(LOCAL_QUEUES, name), installed=True)
+    except NoSuchKind:
+        return namespace.check_queue(name, None, installed=False)
+
+
+def _claims(cluster: Cluster, template: Object, count: int) -> list[Finding]:
+    volumes = (template.get("spec") or {}).get("volumes") or []
+    names = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+    return [namespace.check_claim(name, cluster.find(CLAIMS, name), count) for name in names]
+
+
+def _secret(cluster: Cluster, name: str) -> Object | None:
+    try:
+        return cluster.find(SECRETS, name)
+    except Forbidden as error:
+        raise PermissionError(str(error)) from error
+
+
+def _image(cluster: Cluster, template: Object) -> Finding:
+    layer = "image"
+    images = [each["image"] for each in template["spec"]["containers"] if each["name"] == CONTAINER]
+    if PLACEHOLDER_IMAGE in images:
+        return skip(layer, "cluster.image is not set")
+    image = images[0]
+    events = [each for each in cluster.list(EVENTS).items if image in (each.get("message") or "")]
+    pulled = any(each.get("reason") == "Pulled" for each in events)
+    failed = [each for each in events if _PULL_FAILED.search(each["message"])]
+    if failed and not pulled:
+        fix = "check cluster.image, cluster.image_pull_secrets and that the nodes reach the registry"
+        return fail(layer, f"{image}: {failed[-1]['message'].strip().splitlines()[0]}", fix)
+    if pulled:
+        return ok(layer, f"{image} was pulled within the last hour")
+    return skip(layer, f"{image}: no pod has pulled it within the last hour, so nobody knows")
+
+
+def _dns(cluster: Cluster, count: int) -> Finding:
+    layer = "DNS"
+    if count == 1:
+        return ok(layer, "one pod needs no other")
+    services = cluster.list(SERVICES, selector="k8s-app=kube-dns", namespace="kube-system").items
+    if services:
+        return ok(layer, f"service {services[0]['metadata']['name']} is there: pods find each other by name")
+    message = f"{count} pods find each other by name, and no DNS service is seen in kube-system"
+    return warn(layer, message, "unless DNS runs elsewhere, ask the cluster's administrator")

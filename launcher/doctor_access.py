@@ -1,0 +1,113 @@
+"""Whether the cluster can be used at all: the way there, rights, the training operator and its webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from launcher import resources
+from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden, NotFound
+from launcher.findings import Finding, fail, ok, skip, warn
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+Object = Mapping[str, Any]
+
+_WRITE = ("get", "list", "watch", "create", "patch", "delete")
+# What the verbs use: (resource, subresource, verbs, what fails without).
+_RIGHTS: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...] = (
+    (resources.JOBS, None, _WRITE, "run, status, wait, suspend, delete"),
+    (resources.CONFIG_MAPS, None, ("get", "create", "patch", "delete"), "run"),
+    (resources.PODS, None, ("get", "list", "watch"), "status, logs, describe"),
+    (resources.PODS, "log", ("get",), "logs, the progress in status"),
+)
+_WISHED: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...] = (
+    (resources.PODS, None, ("create", "delete"), "data push, fetch"),
+    # Kubernetes asked for get until 1.34, and asks for create since.
+    (resources.PODS, "exec", ("get", "create"), "data push, fetch"),
+    (resources.EVENTS, None, ("list",), "describe"),
+    (resources.CLAIMS, None, ("get",), "the check of the volume claim"),
+)
+_OPERATOR_LABELS = "control-plane=kubeflow-training-operator"
+_OPERATOR = "training-operator"
+
+
+def check_connection(cluster: Cluster) -> Finding:
+    """Say where the kubeconfig leads.
+
+    Raises:
+        ClusterError: nowhere.
+    """
+    version = cluster.version()
+    return ok("cluster", f"{cluster.server} answers, Kubernetes {version}, context {cluster.context}")
+
+
+def check_rights(cluster: Cluster) -> list[Finding]:
+    """Say which rights in the namespace are missing; the API server is asked about each."""
+    return [_rights(cluster, "permissions", _RIGHTS, fail), _rights(cluster, "more permissions", _WISHED, warn)]
+
+
+def check_operator(cluster: Cluster) -> tuple[list[Finding], Object | None]:
+    """Say whether PyTorchJobs are known and somebody works on them; also return the operator's Deployment if seen."""
+    layer = "operator"
+    try:
+        cluster.list(resources.JOBS, fields="metadata.name=mtft-doctor")
+    except Forbidden:
+        pass  # the kind is known; the rights are another layer
+    except NotFound:
+        return [fail(layer, "the cluster does not know PyTorchJob (kubeflow.org/v1)", OPERATOR_INSTALL)], None
+    try:
+        found = [
+            each
+            for each in cluster.list(resources.DEPLOYMENTS, everywhere=True).items
+            if each["metadata"]["name"] == _OPERATOR
+        ]
+    except Forbidden:
+        return [ok(layer, "PyTorchJob is known; the operator itself may not be looked at with these rights")], None
+    if not found:
+        message = "PyTorchJob is known, but no Deployment training-operator is seen in the cluster"
+        return [warn(layer, message, f"unless it runs elsewhere: {OPERATOR_INSTALL}")], None
+    deployment = found[0]
+    images = [each["image"] for each in deployment["spec"]["template"]["spec"]["containers"]]
+    where = f"{images[0].rpartition('/')[2]} in namespace {deployment['metadata']['namespace']}"
+    if not (deployment.get("status") or {}).get("availableReplicas"):
+        fix = f"kubectl -n {deployment['metadata']['namespace']} describe deployment {_OPERATOR}"
+        return [fail(layer, f"{where} has no pod that is ready: jobs stay as they are", fix)], deployment
+    return [ok(layer, f"{where} is running")], deployment
+
+
+def check_webhook(cluster: Cluster, job: Object) -> Finding:
+    """Send a job as a dry run: the API server asks the operator's webhook as for a real one, and makes nothing."""
+    layer = "webhook"
+    # A name of its own, so that a job that is there already is no conflict.
+    probe = {**job, "metadata": {**job["metadata"], "name": "mtft-doctor", "namespace": cluster.namespace}}
+    try:
+        cluster.create(probe, dry_run=True)
+    except Conflict:
+        return ok(layer, "a job is accepted (dry run)")
+    except Forbidden as error:
+        return skip(layer, f"no job may be sent: {str(error).splitlines()[0]}")
+    except ClusterError as error:
+        fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"
+        return fail(layer, f"a job is refused (dry run): {error}", fix)
+    return ok(layer, "a job is accepted (dry run)")
+
+
+def _rights(
+    cluster: Cluster,
+    layer: str,
+    wanted: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...],
+    verdict: Any,
+) -> Finding:
+    missing: list[str] = []
+    for resource, part, verbs, use in wanted:
+        lacking = [verb for verb in verbs if not cluster.allowed(verb, resource, part=part)]
+        if lacking:
+            missing.append(f"{', '.join(lacking)} {resource.rbac_name}{'/' + part if part else ''} (for {use})")
+    if not missing:
+        return ok(layer, f"all that is needed in namespace {cluster.namespace}")
+    found: Finding = verdict(
+        layer, f"not allowed: {'; '.join(missing)}", "bind the Role of manifests/base to this user"
+    )
+    return found

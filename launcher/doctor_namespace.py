@@ -1,0 +1,202 @@
+"""Whether a namespace lets the pods of a job in: quota, limits, Pod Security, the claim, secrets, the queue. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from launcher.doctor_nodes import requests_of
+from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.quantities import parse_quantity, show_quantity
+
+Object = Mapping[str, Any]
+ENFORCE = "pod-security.kubernetes.io/enforce"
+_OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
+
+
+def check_quota(quotas: Sequence[Object], template: Object, count: int) -> Finding:
+    """Say whether ``count`` pods fit into the namespace's quotas beside what is there."""
+    layer = "quota"
+    if not quotas:
+        return ok(layer, "the namespace has none")
+    asked = _quota_terms(template, count)
+    for quota in quotas:
+        status = quota.get("status") or {}
+        for name, amount in asked.items():
+            if name not in (status.get("hard") or {}):
+                continue
+            hard = parse_quantity(status["hard"][name])
+            used = parse_quantity((status.get("used") or {}).get(name, "0"))
+            figures = f"{quota['metadata']['name']}: {name} {show_quantity(used)} of {show_quantity(hard)} used"
+            if amount > hard:
+                return fail(
+                    layer, f"{figures}; the job alone asks for {show_quantity(amount)}", "ask for a larger quota"
+                )
+            if used + amount > hard:
+                return warn(
+                    layer, f"{figures}; the job asks for {show_quantity(amount)} more and waits until they are free"
+                )
+    return ok(layer, f"the job fits into {len(quotas)} quotas")
+
+
+def check_limits(ranges: Sequence[Object], template: Object) -> Finding:
+    """Say whether a pod is within the namespace's LimitRanges."""
+    layer = "limit range"
+    if not ranges:
+        return ok(layer, "the namespace has none")
+    asked = requests_of(template.get("spec") or {})
+    rules = [
+        (each["metadata"]["name"], rule)
+        for each in ranges
+        for rule in (each.get("spec") or {}).get("limits") or []
+        if rule.get("type") in ("Pod", "Container")
+    ]
+    for where, rule in rules:
+        for name, amount in asked.items():
+            most, least = (rule.get("max") or {}).get(name), (rule.get("min") or {}).get(name)
+            if most and amount > parse_quantity(most):
+                message = f"{where}: at most {most} {name}; a pod asks for {show_quantity(amount)}"
+                return fail(layer, message, "lower cluster.cpus, cluster.memory_gib or cluster.gpus_per_node")
+            if least and amount < parse_quantity(least):
+                message = f"{where}: at least {least} {name}; a pod asks for {show_quantity(amount)}"
+                return fail(layer, message, "raise cluster.cpus or cluster.memory_gib")
+    return ok(layer, f"a pod is within {len(ranges)} ranges")
+
+
+def check_pod_security(namespace: Object, pods: int, operator_template: bool | None) -> Finding:
+    """Say whether the namespace's Pod Security level lets the job's pods in.
+
+    Args:
+        namespace: the namespace.
+        pods: pods of the job; the operator puts an init container of its own into all but the first.
+        operator_template: whether the operator was given a template for that container; None when nobody can tell.
+    """
+    layer = "pod security"
+    level = (namespace["metadata"].get("labels") or {}).get(ENFORCE)
+    if level != "restricted":
+        return ok(layer, f"the namespace enforces {level or 'no level'}; mtft's pods meet restricted")
+    if pods == 1:
+        return ok(layer, "the namespace enforces restricted, which mtft's pods meet")
+    what = "the training operator's init container (init-pytorch) must meet restricted too"
+    if operator_template:
+        return ok(layer, f"{what}; the operator has a template of its own for it")
+    if operator_template is None:
+        return warn(layer, f"{what}; the operator cannot be seen from here", _OPERATOR_FIX)
+    return fail(layer, f"{what} and does not: worker pods will be refused", _OPERATOR_FIX)
+
+
+def check_claim(name: str, claim: Object | None, pods: int) -> Finding:
+    """Say whether the volume is there and can be mounted by every pod."""
+    layer = "volume claim"
+    if claim is None:
+        return fail(
+            layer,
+            f"there is no claim {name}",
+            "make it: mtft-launch render --create-claim 100Gi --storage-class CLASS | kubectl apply -f -; "
+            "or name another with cluster.claim",
+        )
+    status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or []
+    phase = status.get("phase")
+    if phase == "Lost":
+        return fail(layer, f"claim {name} has lost its volume", "restore the volume, or make another claim")
+    if phase != "Bound":
+        return warn(
+            layer,
+            f"claim {name} is not bound yet: {phase or 'nobody has seen it'}; it may wait for its first pod",
+            f"kubectl describe pvc {name}",
+        )
+    if "ReadWriteMany" not in modes:
+        message = f"claim {name} is bound, but {', '.join(modes)}: only one node can write to it"
+        remedy = "make a ReadWriteMany claim (NFS, CephFS, a cloud file share)"
+        return fail(layer, message, remedy) if pods > 1 else warn(layer, f"{message}, so models run one by one", remedy)
+    size = (status.get("capacity") or {}).get("storage", "unknown")
+    return ok(layer, f"claim {name} is bound and ReadWriteMany, capacity {size}")
+
+
+def check_secrets(template: Object, read: Callable[[str], Object | None]) -> list[Finding]:
+    """Say for each Secret the pods need whether it and its keys are there; values are never looked at.
+
+    Args:
+        template: pod template of the job.
+        read: gives a Secret by name, None where there is none; raises PermissionError where it may not be read.
+    """
+    spec = template.get("spec") or {}
+    needed: dict[str, dict[str, bool]] = {}
+    for container in spec.get("containers") or []:
+        for entry in container.get("env") or []:
+            if ref := (entry.get("valueFrom") or {}).get("secretKeyRef"):
+                needed.setdefault(ref["name"], {})[ref["key"]] = bool(ref.get("optional"))
+    for ref in spec.get("imagePullSecrets") or []:
+        needed.setdefault(ref["name"], {})
+    if not needed:
+        return [ok("secrets", "none is needed")]
+    return [_secret(name, keys, read) for name, keys in needed.items()]
+
+
+def check_queue(queue: str | None, local_queue: Object | None, *, installed: bool) -> Finding:
+    """Say whether the queue the job names is there and takes jobs."""
+    layer = "queue"
+    if queue is None:
+        return ok(layer, "none is asked for: pods go straight to the scheduler")
+    if not installed:
+        return fail(
+            layer, f"cluster.queue is {queue}, but Kueue is not installed", "set cluster.queue: null, or install Kueue"
+        )
+    if local_queue is None:
+        return fail(
+            layer, f"there is no LocalQueue {queue} in the namespace", "kubectl get localqueues; set cluster.queue"
+        )
+    for condition in (local_queue.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "Active" and condition["status"] != "True":
+            return fail(
+                layer,
+                f"LocalQueue {queue} takes no jobs: {condition.get('message', condition.get('reason'))}",
+                "ask the cluster's administrator",
+            )
+    status = local_queue.get("status") or {}
+    admitted, waiting = status.get("admittedWorkloads", 0), status.get("pendingWorkloads", 0)
+    return ok(layer, f"LocalQueue {queue}: {admitted} admitted, {waiting} waiting")
+
+
+def check_operator_template(deployment: Object | None) -> bool | None:
+    """Whether the operator has a template for its init container; None where the operator is not seen."""
+    if deployment is None:
+        return None
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    given = [argument for each in containers for argument in [*(each.get("command") or []), *(each.get("args") or [])]]
+    mounts = [mount["mountPath"] for each in containers for mount in each.get("volumeMounts") or []]
+    return any("init-container-template-file" in it for it in given) or any("/etc/config" in it for it in mounts)
+
+
+def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | None]) -> Finding:
+    layer = f"secret {name}"
+    try:
+        secret = read(name)
+    except PermissionError:
+        return skip(layer, "may not be read with these rights")
+    missing = [key for key in keys if secret is None or key not in (secret.get("data") or {})]
+    required = [key for key in missing if not keys[key]]
+    if secret is None and (required or not keys):
+        literals = "".join(f" --from-literal={key}=..." for key in keys)
+        return fail(layer, "is missing", f"kubectl create secret generic {name}{literals}")
+    if required:
+        return fail(
+            layer, f"has no key {', '.join(required)}", f"kubectl edit secret {name}, or change cluster.secrets"
+        )
+    if missing:
+        what = "is missing" if secret is None else f"has no key {', '.join(missing)}"
+        return warn(layer, f"{what}; the job can do without")
+    return ok(layer, f"is there{' with ' + ', '.join(keys) if keys else ''}")
+
+
+def _quota_terms(template: Object, count: int) -> dict[str, Decimal]:
+    """Return what ``count`` pods ask for under every name a quota may use for it."""
+    asked: dict[str, Decimal] = {"pods": Decimal(count), "count/pods": Decimal(count)}
+    asked["count/pytorchjobs.kubeflow.org"] = Decimal(1)
+    for name, amount in requests_of(template.get("spec") or {}).items():
+        total = amount * count
+        asked |= {f"requests.{name}": total, f"limits.{name}": total}
+        if "/" not in name:
+            asked[name] = total
+    return asked

@@ -1,0 +1,106 @@
+"""A program run in a pod: bytes in, bytes out, over the API server's websocket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlencode
+
+from launcher.cluster_errors import ClusterError, NoConnection, Request, from_status
+from launcher.resources import PODS
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+STDIN, STDOUT, STDERR, STATUS = range(4)
+CHUNK = 1 << 18  # bytes of one websocket message
+_SILENCE = 120.0  # seconds after which a connection that says nothing counts as cut
+
+
+class Cut(ClusterError):
+    """The connection ended before the program did."""
+
+
+class ExecStream:
+    """One program in one container; stdin cannot be closed before the end, so the program must know how much comes.
+
+    Raises:
+        ClusterError: the API server refuses.
+    """
+
+    def __init__(self, cluster: Cluster, pod: str, namespace: str, container: str, command: Sequence[str]) -> None:
+        from kubernetes.stream.ws_client import create_websocket
+        from websocket import WebSocketBadStatusException, WebSocketException
+
+        wanted = [("container", container), *(("command", word) for word in command)]
+        wanted += [(channel, "true") for channel in ("stdin", "stdout", "stderr")]
+        client = cluster.client
+        headers: dict[str, str] = {}
+        client.update_params_for_auth(headers, [], ["BearerToken"])
+        address = f"ws{cluster.server.removeprefix('http')}{PODS.path(namespace, pod, 'exec')}?{urlencode(wanted)}"
+        request = Request(
+            verb="create", resource=PODS, namespace=namespace, name=pod, part="exec", server=cluster.server
+        )
+        try:
+            self._socket = create_websocket(client.configuration, address, headers)
+        except WebSocketBadStatusException as error:
+            body = (error.resp_body or b"").decode("utf-8", "replace")
+            raise from_status(error.status_code, None, body, request) from error
+        except (OSError, WebSocketException) as error:
+            raise NoConnection(f"{request}: {cluster.server} cannot be reached: {error}") from error
+        self._socket.settimeout(_SILENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close(timeout=1)
+
+    def send(self, data: bytes) -> None:
+        """Write to the program's stdin.
+
+        Raises:
+            Cut: the connection is gone.
+        """
+        from websocket import WebSocketException
+
+        try:
+            self._socket.send_binary(bytes([STDIN]) + data)
+        except (OSError, WebSocketException) as error:
+            raise Cut(f"the connection to the pod was cut: {error}") from error
+
+    def receive(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (channel, data) until the program has ended.
+
+        Raises:
+            Cut: the connection is gone before that.
+            ClusterError: the program could not be started, or failed.
+        """
+        from websocket import ABNF, WebSocketException
+
+        ended = False
+        try:
+            while True:
+                code, frame = self._socket.recv_data_frame(control_frame=True)
+                if code == ABNF.OPCODE_CLOSE:
+                    break
+                if code not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
+                    continue
+                channel, data = frame.data[0], bytes(frame.data[1:])
+                if channel == STATUS:
+                    ended = True
+                    _check_status(data)
+                else:
+                    yield channel, data
+        except (OSError, WebSocketException) as error:
+            if not ended:
+                raise Cut(f"the connection to the pod was cut: {error}") from error
+        if not ended:
+            raise Cut("the connection to the pod was cut")
+
+
+def _check_status(data: bytes) -> None:
+    status = json.loads(data)
+    if status.get("status") != "Success":
+        raise ClusterError(f"the program in the pod failed: {status.get('message', status)}")

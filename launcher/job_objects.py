@@ -1,0 +1,60 @@
+"""Reading PyTorchJobs and pods as the API server gives them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from launcher import labels
+
+
+def by_job(pods: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Return (namespace, job) -> its pods."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for pod in pods:
+        job = (pod["metadata"].get("labels") or {}).get(labels.OPERATOR_JOB)
+        if job:
+            found[pod["metadata"]["namespace"], job].append(pod)
+    return found
+
+
+def rank_of(pod: Mapping[str, Any]) -> int:
+    """Return the number of a pod within its job: the master is 0, worker i is i + 1."""
+    given = pod["metadata"].get("labels") or {}
+    return (given.get(labels.OPERATOR_REPLICA) != "master") + int(given.get(labels.OPERATOR_INDEX, "0"))
+
+
+def condition(job: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """Return a condition of the job that holds now."""
+    for each in (job.get("status") or {}).get("conditions") or []:
+        if each["type"] == kind and each["status"] == "True":
+            found: Mapping[str, Any] = each
+            return found
+    return None
+
+
+def gpus_of(template: Mapping[str, Any]) -> int:
+    """Return the GPUs one pod of a template asks for, whoever made them: nvidia.com/gpu, nvidia.com/mig-1g.10gb, ..."""
+    return sum(
+        int(amount)
+        for container in (template.get("spec") or {}).get("containers") or []
+        for name, amount in ((container.get("resources") or {}).get("limits") or {}).items()
+        if "/" in name and ("gpu" in name or "/mig-" in name)
+    )
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Read a time of the API server."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+
+
+def roles(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the replica specs of a job: Master, and Worker where it has several pods."""
+    return list(((job.get("spec") or {}).get("pytorchReplicaSpecs") or {}).values())
+
+
+def replicas(role: Mapping[str, Any]) -> int:
+    """Return how many pods a replica spec asks for."""
+    return int(role.get("replicas", 1))

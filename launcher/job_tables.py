@@ -1,0 +1,86 @@
+"""Job states as rows of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.states import JobState
+
+_NOTHING = "-"
+
+
+def list_row(state: JobState, *, with_namespace: bool) -> dict[str, Any]:
+    """Return what `list` shows: what the job is and how it stands."""
+    return {
+        **({"namespace": state.namespace} if with_namespace else {}),
+        "name": state.name,
+        "model": state.model or _NOTHING,
+        "batch": state.batch or _NOTHING,
+        "state": state.state,
+        "gpus": state.gpus,
+        "age": duration(state.age_s),
+        "took": duration(state.took_s),
+    }
+
+
+def list_document(state: JobState) -> dict[str, Any]:
+    """Return the same for programs: seconds instead of words, null where nothing is known."""
+    names = ("namespace", "name", "model", "batch", "state", "gpus", "age_s", "took_s")
+    return {name: getattr(state, name) for name in names}
+
+
+def status_row(state: JobState, *, with_namespace: bool) -> dict[str, Any]:
+    """Return what `status` shows: how far the job is and what a person should know."""
+    return {
+        **({"namespace": state.namespace} if with_namespace else {}),
+        "name": state.name,
+        "state": state.state,
+        "phase": state.phase,
+        "done": _NOTHING if state.percent is None else f"{state.percent:.0f}%",
+        "eta": duration(state.eta_s),
+        "loss": _NOTHING if state.loss is None else f"{state.loss:.3f}",
+        "tok/s": _NOTHING if state.tokens_per_second is None else f"{state.tokens_per_second:.0f}",
+        "restarts": restarts_text(state),
+        "gpus": state.gpus,
+        "node": ",".join(state.nodes) or _NOTHING,
+        "note": note(state),
+    }
+
+
+def note(state: JobState) -> str:
+    """Return the scores and verdict of a finished job, the first line of the reason of any other."""
+    if state.state == "Succeeded":
+        parts = [f"{direction} {scores_text(values)}" for direction, values in state.scores.items()]
+        return "; ".join([*([state.verdict] if state.verdict else []), *parts]) or _NOTHING
+    return (state.reason or _NOTHING).partition("\n")[0]
+
+
+def scores_text(scores: Any) -> str:
+    """Return ``BLEU 33.46 (+3.46) chrF 57.25 (+2.25)``; in parentheses the difference from the base."""
+    parts = []
+    for metric, name in (("bleu", "BLEU"), ("chrf", "chrF")):
+        if metric in scores:
+            delta = f" ({scores[f'{metric}_delta']:+.2f})" if f"{metric}_delta" in scores else ""
+            parts.append(f"{name} {scores[metric]:.2f}{delta}")
+    return " ".join(parts)
+
+
+def restarts_text(state: JobState) -> str:
+    """Return the number of restarts and where the last one went on."""
+    if state.restarts is None:
+        return _NOTHING
+    return str(state.restarts) + (f" (from step {state.resumed_at})" if state.resumed_at is not None else "")
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as a person reads them: 45s, 12m, 3h05m, 2d04h."""
+    if seconds is None:
+        return _NOTHING
+    minutes, whole = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m" if minutes >= 10 else f"{minutes}m{whole:02}s" if minutes else f"{whole}s"

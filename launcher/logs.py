@@ -1,0 +1,222 @@
+"""The log of every pod of a job: as it is now, or followed over restarts, late pods and cut connections."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from launcher import labels
+from launcher.cluster_errors import ClusterError
+from launcher.job_objects import rank_of
+from launcher.log_lines import Line, Printer, merged, parse_line
+from launcher.pod_reasons import CONTAINER, waiting_reason
+from launcher.resources import JOBS, PODS, Resource
+from launcher.states import job_state
+
+if TYPE_CHECKING:
+    from launcher.changes import Manifest
+    from launcher.cluster import Cluster
+
+Object = Mapping[str, Any]
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0  # seconds between two tries to go on reading
+_MOST_IN_VAIN = 6  # tries on a pod that has ended; a node may lose logs before it loses pods
+_POLL = 0.5  # seconds; how soon Ctrl-C and the end of the job are noticed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which lines are wanted.
+
+    Attributes:
+        rank: number of one pod, 0 for the master; None: of all.
+        since_s: only those of the last so many seconds; None: from the start.
+        tail: only the last so many of each pod; None: all.
+    """
+
+    rank: int | None = None
+    since_s: float | None = None
+    tail: int | None = None
+
+    def has(self, pod: Object) -> bool:
+        """Whether a pod's lines are wanted."""
+        return self.rank is None or rank_of(pod) == self.rank
+
+
+def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int:
+    """Print what the job's pods have written so far, in the order of time; return the number of pods."""
+    pods = [pod for pod in _pods(cluster, job) if wanted.has(pod) and has_started(pod)]
+    printer.prefixed = len(pods) > 1
+    for line in merged([_lines(cluster, pod, wanted) for pod in pods]):
+        printer.show(line)
+    return len(pods)
+
+
+def follow(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted | None = None) -> None:
+    """Print every line of the job's pods as it is written, until the job has ended.
+
+    Pods that come late, or in place of one that was lost, are read too. A cut connection is taken up where it ended.
+
+    Raises:
+        ClusterError: the cluster refuses, or cannot be reached any more.
+    """
+    follower = _Follower(cluster, job, printer, wanted or Wanted())
+    try:
+        follower.run()
+    finally:
+        follower.stopped.set()
+
+
+def has_started(pod: Object) -> bool:
+    """Whether the pod's trainer runs or has run, so that there is a log."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        if status["name"] == CONTAINER:
+            return bool(status.keys() & {"state"}) and bool(status["state"].keys() & {"running", "terminated"})
+    return False
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether the pod's trainer writes no more."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or any(
+        status["name"] == CONTAINER and "terminated" in (status.get("state") or {}) for status in statuses
+    )
+
+
+class _Follower:
+    """Threads read pods and watch changes; one queue brings everything to the thread that prints."""
+
+    def __init__(self, cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> None:
+        self.cluster, self.job, self.printer, self.wanted = cluster, job, printer, wanted
+        self.events: queue.SimpleQueue[Line | Exception | tuple[str, Object]] = queue.SimpleQueue()
+        self.stopped = threading.Event()
+        self.readers: dict[str, threading.Thread] = {}
+        self.remarks: dict[str, str] = {}
+        self.over = False
+
+    def run(self) -> None:
+        roles = self.job["spec"]["pytorchReplicaSpecs"]
+        self.printer.prefixed = self.wanted.rank is None and sum(role.get("replicas", 1) for role in roles.values()) > 1
+        self._take_job("ADDED", self.job)
+        self._watch(PODS, labels.selector(job=self.job["metadata"]["name"]))
+        self._watch(JOBS, labels.SELECTOR)
+        while not (self.over and not any(thread.is_alive() for thread in self.readers.values())):
+            self._take(block=True)
+        while self._take(block=False):
+            pass
+
+    def _take(self, *, block: bool) -> bool:
+        try:
+            event = self.events.get(timeout=_POLL) if block else self.events.get_nowait()
+        except queue.Empty:
+            return False
+        if isinstance(event, Line):
+            self.printer.show(event)
+        elif isinstance(event, Exception):
+            raise event
+        elif event[1]["kind"] == "PyTorchJob":
+            self._take_job(*event)
+        else:
+            self._take_pod(*event)
+        return True
+
+    def _take_job(self, change: str, job: Object) -> None:
+        if job["metadata"]["uid"] != self.job["metadata"]["uid"] or self.over:
+            return
+        if change == "DELETED":
+            self.printer.remark(f"job {job['metadata']['name']} was deleted")
+            self.over = True
+        elif (state := job_state(job, None, now=datetime.now(UTC))).ended:
+            # Its last pods may have come and gone faster than they were noticed.
+            for pod in _pods(self.cluster, self.job):
+                self._take_pod("ADDED", pod)
+            self.printer.remark(f"job {state.name}: {state.state}")
+            self.over = True
+
+    def _take_pod(self, change: str, pod: Object) -> None:
+        meta = pod["metadata"]
+        if change == "DELETED" or not self.wanted.has(pod) or meta["uid"] in self.readers:
+            return
+        if not has_started(pod):
+            self._remark(meta["name"], waiting_reason(pod))
+            return
+        again = any(name == meta["name"] for name in self.remarks)
+        self._remark(meta["name"], "started again" if again and self.remarks[meta["name"]] == "started" else "started")
+        thread = threading.Thread(target=self._read, args=(pod,), daemon=True)
+        self.readers[meta["uid"]] = thread
+        thread.start()
+
+    def _remark(self, pod: str, text: str | None) -> None:
+        if text and self.remarks.get(pod) != text:
+            self.remarks[pod] = text
+            self.printer.remark(f"{pod}: {text}")
+
+    def _watch(self, resource: Resource, selector: str) -> None:
+        namespace = self.job["metadata"]["namespace"]
+
+        def watch() -> None:
+            try:
+                for change in self.cluster.watch(resource, selector=selector, namespace=namespace):
+                    if self.stopped.is_set():
+                        return
+                    self.events.put(change)
+            except Exception as error:
+                self.events.put(error)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def _read(self, pod: Object) -> None:
+        """Read one pod's log to its end, however often the connection is cut."""
+        meta, last, vain = pod["metadata"], "", 0
+        while not self.stopped.is_set() and vain < _MOST_IN_VAIN:
+            before, ended = last, False
+            with contextlib.suppress(ClusterError):
+                now = self.cluster.find(PODS, meta["name"], namespace=meta["namespace"])
+                if now is None or now["metadata"]["uid"] != meta["uid"]:
+                    return
+                ended = has_ended(now)
+                for line in _lines(self.cluster, pod, self.wanted, last, follow=not ended):
+                    self.events.put(line)
+                    last = line.at
+                if ended and self._is_last(pod, last):
+                    return
+            vain = 0 if last > before else vain + ended
+            self.stopped.wait(min(_FIRST_WAIT * 2.0**vain, _LONGEST_WAIT))
+        if vain:
+            self.printer.remark(f"{meta['name']}: the end of its log cannot be read")
+
+    def _is_last(self, pod: Object, at: str) -> bool:
+        """Whether a pod that has ended wrote nothing after that time; a cut looks like the end of a log."""
+        newest = list(_lines(self.cluster, pod, Wanted(tail=1, since_s=self.wanted.since_s)))
+        return all(line.at <= at for line in newest) and (bool(newest) or not at)
+
+
+def _pods(cluster: Cluster, job: Object) -> list[Manifest]:
+    meta = job["metadata"]
+    found = cluster.list(PODS, selector=labels.selector(job=meta["name"]), namespace=meta["namespace"])
+    return sorted(found.items, key=rank_of)
+
+
+def _lines(cluster: Cluster, pod: Object, wanted: Wanted, after: str = "", *, follow: bool = False) -> Iterator[Line]:
+    """Yield a pod's lines later than ``after``, the time of the last one that was read."""
+    meta, rank = pod["metadata"], rank_of(pod)
+    raw = cluster.log(
+        meta["name"],
+        container=CONTAINER,
+        namespace=meta["namespace"],
+        follow=follow,
+        timestamps=True,
+        tail_lines=None if after else wanted.tail,
+        since_s=None if after else wanted.since_s,
+        # The server goes by whole seconds: what comes twice is left out below.
+        since_time=f"{after[:19]}{after[29:]}" if after else None,
+    )
+    for text in raw:
+        line = parse_line(text.decode("utf-8", "replace"), rank, meta["name"])
+        if line.at > after or not after:
+            yield line

@@ -1,0 +1,154 @@
+"""Why a pod waits or ended, in words: what the scheduler, the kubelet and the trainer say of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CONTAINER = "pytorch"
+# What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
+_NO_FIT = (
+    (re.compile(r"(\d+) Insufficient ([^,. ]+(?:\.[^,. ]+)*)"), "too little free {1} on {0} nodes"),
+    (re.compile(r"(\d+) node\(s\) had untolerated taint \{([^}]*)\}"), "taint {{{1}}} of {0} nodes is not tolerated"),
+    (re.compile(r"(\d+) node\(s\) had untolerated taint\(s\)"), "taints of {0} nodes are not tolerated"),
+    (re.compile(r"(\d+) node\(s\) didn't match Pod's node affinity"), "{0} nodes do not have the labels asked for"),
+    (re.compile(r"unbound immediate PersistentVolumeClaims"), "the volume claim is not bound"),
+    (re.compile(r"persistentvolumeclaim \S+ not found"), "the volume claim is missing"),
+)
+
+
+# Waiting reason of a container -> what it means. The kubelet's own message follows in parentheses.
+_WAITING = {
+    "ImagePullBackOff": "the image cannot be pulled",
+    "ErrImagePull": "the image cannot be pulled",
+    "ErrImageNeverPull": "the image is not on the node and cluster.image_pull_policy is Never",
+    "InvalidImageName": "the image name is not valid",
+    "CreateContainerConfigError": "a Secret or ConfigMap the container needs is missing",
+    "CreateContainerError": "the container cannot be created",
+    "RunContainerError": "the container cannot be started",
+    "CrashLoopBackOff": "the container keeps ending; the cluster waits before the next start",
+}
+_BROKEN = frozenset(_WAITING)
+_SIGKILL = 137
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a container of the trainer ended.
+
+    Attributes:
+        exit_code: exit status; None when the kubelet does not say.
+        reason: in words.
+        message: the trainer's termination message; empty when it left none.
+    """
+
+    exit_code: int | None
+    reason: str
+    message: Mapping[str, Any]
+
+
+def waiting_reason(pod: Mapping[str, Any]) -> str | None:
+    """Say why a pod that should run does not, or None when it runs or has ended."""
+    status = pod.get("status") or {}
+    if status.get("phase") not in (None, "Pending", "Running"):
+        return None
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            if condition.get("reason") == "SchedulingGated":
+                return "held back until its queue admits it"
+            return unschedulable(condition.get("message", ""))
+    for each in status.get("initContainerStatuses") or []:
+        if found := _container_reason(each):
+            return f"init container {each['name']}: {found}"
+        if "running" in (each.get("state") or {}):
+            waits = "for the master pod" if each["name"] == "init-pytorch" else f"for init container {each['name']}"
+            return f"waiting {waits}"
+    for each in status.get("containerStatuses") or []:
+        if found := _container_reason(each):
+            return found
+    if status.get("phase") == "Running":
+        return None
+    if not (pod.get("spec") or {}).get("nodeName"):
+        return "waiting for a node"
+    return "its node is pulling the image or mounting the volume"
+
+
+def is_broken(pod: Mapping[str, Any]) -> bool:
+    """Whether a person has to do something before the pod can start."""
+    status = pod.get("status") or {}
+    each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return any(((it.get("state") or {}).get("waiting") or {}).get("reason") in _BROKEN for it in each)
+
+
+def unschedulable(message: str) -> str:
+    """Say the scheduler's verdict in words; its own text follows."""
+    parts = [words.format(*found.groups()) for pattern, words in _NO_FIT for found in pattern.finditer(message)]
+    said = message.split(" preemption:")[0].split(" no new claims to deallocate")[0].strip()
+    return f"no node fits: {'; '.join(parts)} ({said})" if parts else f"no node fits ({said})"
+
+
+def ending(pod: Mapping[str, Any]) -> Ending | None:
+    """Return how the pod's trainer ended, or None while it has not."""
+    status = pod.get("status") or {}
+    for each in status.get("containerStatuses") or []:
+        if each["name"] == CONTAINER and (terminated := (each.get("state") or {}).get("terminated")):
+            return _ending(status, terminated)
+    if status.get("phase") == "Failed":
+        return Ending(exit_code=None, reason=_pod_reason(status) or "the pod failed and nobody says why", message={})
+    return None
+
+
+def _ending(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> Ending:
+    text, code = terminated.get("message") or "", terminated["exitCode"]
+    message = _parsed(text)
+    if outside := _pod_reason(status):
+        reason = outside
+    elif terminated.get("reason") == "OOMKilled":
+        reason = "out of host memory: the pod used more than its limit; raise cluster.memory_gib"
+    elif message.get("reason"):
+        reason = str(message["reason"])
+    elif terminated.get("reason") in ("StartError", "ContainerCannotRun"):
+        reason = f"the container could not be started: {text}"
+    elif last := text.strip().rpartition("\n")[2]:
+        reason = f"exit {code}: {last}"  # FallbackToLogsOnError: the end of the log
+    else:
+        reason = f"exit {code}" + (", killed" if code == _SIGKILL else "")
+    return Ending(exit_code=code, reason=reason, message=message)
+
+
+def _pod_reason(status: Mapping[str, Any]) -> str | None:
+    """Say what was done to the pod from outside."""
+    name, message = status.get("reason"), status.get("message", "")
+    if not name:
+        return None
+    meaning = {
+        "Evicted": "evicted from its node",
+        "Preempted": "preempted by a pod of higher priority",
+        "NodeLost": "its node was lost",
+        "Shutdown": "its node was shut down",
+        "Terminated": "its node was shut down",
+        "DeadlineExceeded": "the pod ran longer than its deadline",
+        "UnexpectedAdmissionError": "refused by its node",
+        "OutOfcpu": "refused by its node",
+        "OutOfmemory": "refused by its node",
+    }.get(name, str(name))
+    return f"{meaning}: {message}" if message else meaning
+
+
+def _container_reason(status: Mapping[str, Any]) -> str | None:
+    waiting = (status.get("state") or {}).get("waiting") or {}
+    if waiting.get("reason") not in _BROKEN:
+        return None
+    message = waiting.get("message", "")
+    return _WAITING[waiting["reason"]] + (f" ({message})" if message else "")
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    try:
+        message = json.loads(text.strip().rpartition("\n")[2])
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) and "exit_code" in message else {}

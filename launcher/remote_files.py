@@ -1,0 +1,126 @@
+"""The far end of `data push` and `fetch`: this file's text is run in a pod with ``python3 -c``, so it stands alone.
+
+    receive PATH SIZE SHA256    write the bytes of stdin to PATH; says how many it has, so a cut one goes on
+    list FOLDER NAME...         name every regular file of these files and folders, with its size; no links
+    send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
+    run ROOT MODEL [JOB]        name the run of a job, or without one the run a model's users get
+
+Everything it says is one JSON object a line, of ``send`` on stderr, else on stdout: ``{"error": ...}`` when a person
+has to do something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+CHUNK = 1 << 20  # bytes
+GROUP_WRITES = 0o002  # as the trainer's files
+
+
+def main(arguments: list[str]) -> None:
+    """Do one command; what goes wrong is said, not raised."""
+    os.umask(GROUP_WRITES)
+    verbs: dict[str, Callable[..., None]] = {"receive": receive, "list": list_files, "send": send, "run": run_of}
+    stream = sys.stderr if arguments[0] == "send" else sys.stdout
+    try:
+        verbs[arguments[0]](*arguments[1:])
+    except (OSError, ValueError, KeyError) as error:
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        say(stream, error=f"{where}{getattr(error, 'strerror', None) or error}")
+
+
+def receive(name: str, size: str, sha256: str) -> None:
+    """Continue a file from stdin; it gets its name only when the digest is right."""
+    path, wanted = Path(name), int(size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size == wanted and digest(path) == sha256:
+        say(sys.stdout, have=wanted, done=True, same=True)
+        return
+    # The name holds the digest: what is left of another version is never continued.
+    part = path.with_name(f".{path.name[:150]}.{sha256[:16]}.part")
+    with part.open("ab", buffering=0) as out:
+        have = out.seek(0, os.SEEK_END)
+        say(sys.stdout, have=have)
+        while have < wanted:
+            block = os.read(sys.stdin.fileno(), min(CHUNK, wanted - have))
+            if not block:
+                return  # the connection was cut; the next call goes on from here
+            rest = memoryview(block)
+            while rest:
+                rest = rest[out.write(rest) :]
+            have += len(block)
+            say(sys.stdout, have=have)
+        os.fsync(out.fileno())
+    found = digest(part)
+    if found != sha256:
+        part.unlink()
+        raise ValueError(f"{path}: the SHA-256 of what arrived is {found}, not {sha256}")
+    part.replace(path)
+    say(sys.stdout, have=wanted, done=True, same=False)
+
+
+def list_files(folder: str, *names: str) -> None:
+    """Say every regular file at or below the names."""
+    for name in names:
+        top = Path(folder, name)
+        below = [top] if top.is_file() else sorted(top.rglob("*"))
+        for path in below:
+            # A checkpoint that is being written is no file yet; a link could lead anywhere.
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                say(sys.stdout, path=str(path.relative_to(folder)), size=path.stat().st_size)
+
+
+def send(name: str, offset: str) -> None:
+    """Write a file from an offset to stdout; the digest is of the whole file."""
+    skip, seen = int(offset), hashlib.sha256()
+    with Path(name).open("rb") as source:
+        while block := source.read(min(CHUNK, skip) if skip else CHUNK):
+            seen.update(block)
+            if skip:
+                skip -= len(block)
+            else:
+                sys.stdout.buffer.write(block)
+    sys.stdout.buffer.flush()
+    say(sys.stderr, sha256=seen.hexdigest())
+
+
+def run_of(root: str, model: str, job: str = "") -> None:
+    """Say the folder of a job's run; of a model's current run, or of the newest finished one where none is current."""
+    outputs = Path(root, "outputs", model)
+    if job:
+        record = outputs / "jobs" / f"{job}.json"
+        folder = outputs / "runs" / str(json.loads(record.read_text(encoding="utf-8"))["run_id"])
+    elif (outputs / "current.json").is_file():
+        folder = outputs / str(json.loads((outputs / "current.json").read_text(encoding="utf-8"))["run"])
+    elif (outputs / "current").exists():
+        folder = (outputs / "current").resolve()
+    else:
+        finished = sorted(each.parent for each in outputs.glob("runs/*/finished.json"))
+        if not finished:
+            raise ValueError(f"{outputs}: no run of {model} is finished yet")
+        folder = finished[-1]
+    about = folder / "finished.json"
+    finished = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    say(sys.stdout, folder=str(folder), deliverable=finished.get("deliverable"))
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def say(stream: TextIO, **values: object) -> None:
+    """Write one JSON object as a line, at once."""
+    stream.write(json.dumps(values) + "\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

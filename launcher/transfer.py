@@ -1,0 +1,231 @@
+"""Files to and from the shared volume, in pieces that survive a cut connection, checked by SHA-256."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from launcher.cluster_errors import ClusterError, NoConnection
+from launcher.exec_stream import CHUNK, STDERR, STDOUT, Cut, ExecStream
+from launcher.pod_reasons import CONTAINER
+from mtft.errors import InputError
+from mtft.files import sha256_file, sync_folder
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+T = TypeVar("T")
+
+_TRIES = 8  # in a row that brought nothing
+_PAUSE = 1.0  # seconds, doubled each time
+PROGRAM = Path(__file__).with_name("remote_files.py")
+
+Progress = Callable[[int], None]
+"""Told how many bytes of a file are at their destination."""
+
+
+class Remote:
+    """The shared volume, seen through a pod that mounts it."""
+
+    def __init__(self, cluster: Cluster, pod: str, namespace: str) -> None:
+        self.cluster, self.pod, self.namespace = cluster, pod, namespace
+        self.program = PROGRAM.read_text(encoding="utf-8")
+
+    def ask(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return what a command of the far end says.
+
+        Raises:
+            InputError: it says what is wrong.
+            ClusterError: the pod cannot be reached.
+        """
+
+        def attempt() -> list[dict[str, Any]]:
+            with self._run(*arguments) as stream:
+                return list(_answers(data for channel, data in stream.receive() if channel == STDOUT))
+
+        return _persist(attempt, lambda: 0)
+
+    def push(self, local: Path, remote: str, progress: Progress = lambda _: None) -> bool:
+        """Copy a file to the volume; return False when it was there already, byte for byte.
+
+        Raises:
+            InputError: the volume is full or may not be written, or the file changed meanwhile.
+            ClusterError: the pod cannot be reached any more.
+        """
+        size, sha256, have = local.stat().st_size, sha256_file(local), 0
+
+        def seen(value: int) -> None:
+            nonlocal have
+            have = value
+            progress(value)
+
+        def attempt() -> bool:
+            with self._run("receive", remote, str(size), sha256) as stream, local.open("rb") as source:
+                answers = _answers(data for channel, data in stream.receive() if channel == STDOUT)
+                first = next(answers, None)
+                if first is None:
+                    raise Cut("the connection to the pod was cut before anything came")
+                seen(first["have"])
+                if first.get("done"):
+                    return not first["same"]
+                source.seek(first["have"])
+                last = _send_while_reading(stream, source, answers, seen)
+                if not last.get("done"):
+                    raise Cut(f"the connection to the pod was cut after {have} of {size} bytes")
+                return True
+
+        return _persist(attempt, lambda: have)
+
+    def fetch(self, remote: str, local: Path, progress: Progress = lambda _: None) -> None:
+        """Copy a file of the volume here; it gets its name when it is complete.
+
+        Raises:
+            InputError: it cannot be read, or changed while it was copied.
+            ClusterError: the pod cannot be reached any more.
+        """
+        part = local.with_name(f".{local.name}.part")
+        local.parent.mkdir(parents=True, exist_ok=True)
+
+        def attempt() -> str:
+            said = bytearray()
+            offset = part.stat().st_size if part.exists() else 0
+            with self._run("send", remote, str(offset)) as stream, part.open("ab") as out:
+                for channel, data in stream.receive():
+                    if channel == STDOUT:
+                        out.write(data)
+                        progress(out.tell())
+                    elif channel == STDERR:
+                        said += data
+            answer = list(_answers([bytes(said)]))
+            if not answer:
+                raise Cut("the connection to the pod was cut before the end of the file")
+            return str(answer[-1]["sha256"])
+
+        def received() -> int:
+            return part.stat().st_size if part.exists() else 0
+
+        expected = _persist(attempt, received)
+        if sha256_file(part) != expected:
+            part.unlink()
+            raise InputError(f"{remote}: changed while it was copied, or was damaged on the way; fetch it again")
+        part.replace(local)
+        sync_folder(local.parent)
+
+    def _run(self, *arguments: str) -> ExecStream:
+        command = ("python3", "-c", self.program, *arguments)
+        return ExecStream(self.cluster, self.pod, self.namespace, CONTAINER, command)
+
+
+def safe_path(folder: Path, name: str) -> Path:
+    """Return where a file of the volume goes below a folder of this machine.
+
+    Raises:
+        InputError: its name leads elsewhere, or a link stands in the way.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise InputError(f"the volume names a file {name!r}, which is no path below {folder}; it is not fetched")
+    path = folder.joinpath(*parts)
+    for each in (path, *path.parents):
+        if each == folder:
+            break
+        if each.is_symlink():
+            raise InputError(f"{each} is a link; remove it or choose another --to folder")
+    return path
+
+
+def local_files(path: Path) -> list[tuple[Path, str]]:
+    """Return (file, name below data/) of what a person wants to push: a file, or every file of a folder.
+
+    Raises:
+        InputError: there is nothing, or a link or a special file among it.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder")
+    top = path.resolve()
+    if top.is_file():
+        return [(top, path.name)]
+    found = []
+    for each in sorted(top.rglob("*")):
+        name = each.relative_to(top)
+        if any(part.startswith(".") for part in name.parts) or (each.is_dir() and not each.is_symlink()):
+            continue
+        if each.is_symlink() or not each.is_file():
+            raise InputError(f"{each}: is a link or no regular file; push what it stands for by itself")
+        found.append((each, str(PurePosixPath(top.name, *name.parts))))
+    if not found:
+        raise InputError(f"{path}: the folder holds no file")
+    return found
+
+
+def _send_while_reading(
+    stream: ExecStream, source: Any, answers: Iterator[dict[str, Any]], seen: Callable[[int], None]
+) -> dict[str, Any]:
+    """Send the rest of a file while the far end tells how far it is; return the last it said."""
+    last: dict[str, Any] = {}
+    failure: list[ClusterError | InputError] = []
+
+    def read() -> None:
+        nonlocal last
+        try:
+            for last in answers:
+                if "have" in last:
+                    seen(last["have"])
+        except (ClusterError, InputError) as error:
+            failure.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive() and (block := source.read(CHUNK)):
+            stream.send(block)
+    except Cut as error:
+        failure.append(error)
+    reader.join()
+    if failure:
+        # What the far end said of itself explains why it hung up.
+        raise next((each for each in failure if isinstance(each, InputError)), failure[0])
+    return last
+
+
+def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a stream of lines.
+
+    Raises:
+        InputError: the far end says what is wrong.
+    """
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                raise InputError(f"the pod says {line.decode('utf-8', 'replace')!r}; is its image mtft's?") from None
+            if "error" in answer:
+                raise InputError(answer["error"])
+            yield answer
+
+
+def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
+    """Try again after a cut, as long as tries bring the file further."""
+    tries, before = 0, received()
+    while True:
+        try:
+            return attempt()
+        except (Cut, NoConnection):
+            tries, before = (0, received()) if received() > before else (tries + 1, before)
+            if tries >= _TRIES:
+                raise
+            time.sleep(_PAUSE * 2.0 ** min(tries, 4))
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """Return ``data.sha256`` of pushed files: of one file its digest, of several that of their digests."""
+    from mtft.sources import combined_sha256
+
+    return combined_sha256([sha256_file(path) for path in paths])

@@ -1,0 +1,104 @@
+"""A pod that lives for one transfer: the volume mounted as in a job, and a program that waits."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from launcher import labels
+from launcher.cluster_errors import ClusterError
+from launcher.pod_reasons import CONTAINER, ending, is_broken, waiting_reason
+from launcher.resources import PODS
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+LIFETIME = 6 * 3600  # seconds; the cluster ends a pod that nobody deleted
+_READY_SECONDS = 300.0
+_KEPT = (
+    *("securityContext", "imagePullSecrets", "nodeSelector", "affinity", "tolerations"),
+    *("automountServiceAccountToken", "enableServiceLinks", "serviceAccountName", "priorityClassName"),
+)
+_WAIT = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
+
+
+def transfer_pod(spec: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
+    """Return the pod, made from the pod specification of a job: same image, user, volume and nodes; no GPU.
+
+    Args:
+        spec: the job's.
+        read_only: mount the volume so that nothing can be changed.
+    """
+    trainer = next(each for each in spec["containers"] if each["name"] == CONTAINER)
+    volume = next(each for each in spec["volumes"] if "persistentVolumeClaim" in each)
+    mount = next(each for each in trainer["volumeMounts"] if each["name"] == volume["name"])
+    name = f"mtft-transfer-{secrets.token_hex(4)}"
+    resources = {"cpu": "500m", "memory": "256Mi"}
+    container = {
+        "name": CONTAINER,
+        "image": trainer["image"],
+        "imagePullPolicy": trainer.get("imagePullPolicy", "IfNotPresent"),
+        "command": ["python3", "-c", _WAIT],
+        "securityContext": trainer["securityContext"],
+        "resources": {"requests": resources, "limits": resources},
+        "volumeMounts": [{**mount, "readOnly": read_only}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {**labels.common(name, "transfer"), labels.ISTIO: "false"},
+            "annotations": {labels.ISTIO: "false"},
+        },
+        "spec": {
+            **{key: spec[key] for key in _KEPT if key in spec},
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": LIFETIME,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container],
+            "volumes": [volume],
+        },
+    }
+
+
+def root_of(spec: Mapping[str, Any]) -> str:
+    """Return where a job's pods see the shared volume: ``storage.root``."""
+    volume = next(each["name"] for each in spec["volumes"] if "persistentVolumeClaim" in each)
+    trainer = next(each for each in spec["containers"] if each["name"] == CONTAINER)
+    return str(next(each["mountPath"] for each in trainer["volumeMounts"] if each["name"] == volume))
+
+
+@contextmanager
+def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SECONDS) -> Iterator[str]:
+    """Start a pod, give its name when it runs, and delete it whatever happens.
+
+    Raises:
+        ClusterError: it cannot be made or does not start.
+    """
+    name = pod["metadata"]["name"]
+    try:
+        made = cluster.create(dict(pod))
+        _await(cluster, made, seconds)
+        yield name
+    finally:
+        cluster.delete(PODS, name, grace_seconds=0)
+
+
+def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
+    name, reason = pod["metadata"]["name"], "nobody has taken it up"
+    fields = f"metadata.name={name}"
+    for change, now in cluster.watch(PODS, fields=fields, until=time.monotonic() + seconds):
+        if change == "DELETED":
+            raise ClusterError(f"pod {name} was deleted by somebody else")
+        if ended := ending(now):
+            raise ClusterError(f"pod {name} ended at once: {ended.reason}")
+        if (now.get("status") or {}).get("phase") == "Running":
+            return
+        reason = waiting_reason(now) or reason
+        if is_broken(now):
+            raise ClusterError(f"pod {name} cannot start: {reason}")
+    raise ClusterError(f"pod {name} did not start within {seconds:.0f} s: {reason}")

@@ -1,0 +1,206 @@
+"""Requests to the API server: retried where that is safe, and every failure in words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from launcher.cluster_errors import Busy, ClusterError, NoConnection, Request, Unauthorized, from_status
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+    from urllib3 import BaseHTTPResponse
+    from urllib3.exceptions import HTTPError
+
+ATTEMPTS = 5
+_FIRST_PAUSE = 0.5  # seconds, doubled each time
+_LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+
+Query = Sequence[tuple[str, Any]]
+
+
+class Transport:
+    """Sends requests over one client.
+
+    Attributes:
+        client: the official client.
+        calls: requests sent so far, retries included.
+    """
+
+    def __init__(self, renew: Callable[[], ApiClient], *, pause: Callable[[float], None] = time.sleep) -> None:
+        self._renew, self._pause = renew, pause
+        self.client = renew()
+        self.calls = 0
+        self._reached = False
+
+    @property
+    def server(self) -> str:
+        """Return the address of the API server."""
+        return str(self.client.configuration.host)
+
+    def json(self, request: Request, path: str, **options: Any) -> dict[str, Any]:
+        """Send a request as ``open`` does and return the object it is answered with."""
+        response = self.open(request, path, **options)
+        try:
+            answer: dict[str, Any] = json.loads(response.data)
+            return answer
+        except ValueError as error:
+            raise ClusterError(f"{request}: {self.server} did not answer with JSON; is it an API server?") from error
+
+    def open(
+        self,
+        request: Request,
+        path: str,
+        *,
+        method: str = "GET",
+        query: Query = (),
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        content_type: str = "application/json",
+        answer_seconds: float = ANSWER_SECONDS,
+        stream: bool = False,
+        attempts: int = ATTEMPTS,
+    ) -> BaseHTTPResponse:
+        """Send a request and return the answer; of a stream only the head has been read.
+
+        429 and 5xx are retried, as is a lost connection to a server that answered before; ``attempts`` bounds it.
+
+        Raises:
+            ClusterError: whatever the server, or the way to it, has against it.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                response = self._send(path, method, query, body, content_type, answer_seconds, request)
+                if not stream:
+                    self._read(response)
+                self._reached = True
+                return response
+            except Unauthorized:
+                # Once: the login may have ended during a long watch, and the kubeconfig can renew it.
+                if not self._reached or attempt > 1:
+                    raise
+                self.client = self._renew()
+            except _Later as later:
+                if attempt == attempts or not later.retry:
+                    raise later.error from later.__cause__
+                self._pause(min(_LONGEST_PAUSE, later.after or _backoff(attempt)))
+        raise AssertionError("every attempt returns or raises")
+
+    def _send(
+        self,
+        path: str,
+        method: str,
+        query: Query,
+        body: Mapping[str, Any] | Sequence[Any] | None,
+        content_type: str,
+        answer_seconds: float,
+        request: Request,
+    ) -> BaseHTTPResponse:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        self.calls += 1
+        try:
+            response: BaseHTTPResponse = self.client.call_api(
+                path,
+                method,
+                query_params=list(query),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=(CONNECT_SECONDS, answer_seconds),
+            )
+            return response
+        except ApiException as error:
+            if not error.status:  # how the client hands on a TLS failure
+                raise NoConnection(_unreachable(self.server, str(error.reason))) from error
+            raise self._refusal(error, request) from error
+        except HTTPError as error:
+            lost = NoConnection(_unreachable(self.server, _reason(error)))
+            raise _Later(lost, retry=self._reached and not _is_tls(error)) from error
+
+    def _read(self, response: BaseHTTPResponse) -> None:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            _ = response.data
+        except HTTPError as error:
+            raise _Later(NoConnection(_unreachable(self.server, f"the answer was cut off: {error}"))) from error
+
+    def _refusal(self, error: Any, request: Request) -> Exception:
+        text = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+        try:
+            status = json.loads(text)
+        except ValueError:
+            status = None
+        found = from_status(error.status, status if isinstance(status, dict) else None, text, request)
+        if isinstance(found, Unauthorized) and (ended := _token_end(self.client.configuration)):
+            return Unauthorized(f"{found}\nthe token ended at {ended}")
+        if not isinstance(found, Busy):
+            return found
+        return _Later(found, after=_seconds((error.headers or {}).get("Retry-After")))
+
+
+class _Later(Exception):
+    """The request may succeed when it is sent again.
+
+    Attributes:
+        error: what to raise when it is not.
+        retry: False where sending it again is of no use.
+        after: seconds the server asked to wait; None: it did not say.
+    """
+
+    def __init__(self, error: ClusterError, *, retry: bool = True, after: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error, self.retry, self.after = error, retry, after
+
+
+def _backoff(attempt: int) -> float:
+    # Jitter keeps many launchers that were refused together from coming back together.
+    return _FIRST_PAUSE * 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isdecimal() else None
+
+
+def _token_end(configuration: Any) -> str | None:
+    """Return when the token that was sent ended; None where it has not, or does not say."""
+    token = str(configuration.api_key.get("authorization") or "").rpartition(" ")[2]
+    try:
+        _, body, _ = token.split(".")
+        end = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["exp"]
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(end)) if end < time.time() else None
+    except (ValueError, KeyError, TypeError):
+        return None  # not every token is a JWT
+
+
+def _is_tls(error: HTTPError) -> bool:
+    from urllib3.exceptions import MaxRetryError, SSLError
+
+    return isinstance(error.reason if isinstance(error, MaxRetryError) else error, SSLError)
+
+
+def _reason(error: HTTPError) -> str:
+    from urllib3.exceptions import MaxRetryError
+
+    return str(error.reason if isinstance(error, MaxRetryError) and error.reason else error)
+
+
+def _unreachable(server: str, reason: str) -> str:
+    if "CERTIFICATE" in reason or "certificate" in reason or "SSL" in reason:
+        return (
+            f"{server}: the secure connection failed: {reason}; the kubeconfig's certificate-authority does not fit "
+            "this server (a new cluster under an old name?), or something between you and it answers in its place"
+        )
+    return (
+        f"{server} cannot be reached: {reason}; is the address in the kubeconfig right, the cluster up, "
+        "and a VPN or proxy needed?"
+    )

@@ -1,0 +1,219 @@
+"""``mtft-launch batch``: tune several models side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import add_cluster_arguments, add_config_arguments, load_arguments
+from mtft import exit_codes
+from mtft.errors import ConfigError, InputError, MtftError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from launcher.backends.kubernetes import Job
+    from launcher.cluster import Cluster
+    from mtft.settings import Resolved
+
+EXAMPLE = "mtft-launch batch --config mtft.yaml --all --name nightly --wait"
+_ROUNDS = 3  # of sending what could not be sent
+
+
+@dataclass
+class _Row:
+    """What came of one job of the batch."""
+
+    job: Job
+    result: str = "not sent"
+    note: str = "-"
+    code: int = exit_codes.DONE
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"model": self.job.model, "name": self.job.name, "result": self.result, "note": self.note}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    from launcher.verbs.wait import seconds
+
+    add_config_arguments(parser)
+    add_cluster_arguments(parser)
+    group = parser.add_argument_group("batch")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--models", type=_keys, metavar="A,B", help="these models")
+    which.add_argument(
+        "--all", action="store_true", help="every model there is, but those the file disables (default: those it names)"
+    )
+    group.add_argument("--skip", type=_keys, default=[], metavar="A,B", help="but not these")
+    group.add_argument("--name", default="mtft", help="name of the batch, the first part of its jobs' names (mtft)")
+    group.add_argument("--dry-run", action="store_true", help="print what would be sent, and do nothing")
+    group.add_argument("--force", action="store_true", help="send it even if the GPU's memory seems too small")
+    group.add_argument("--wait", action="store_true", help="return when all have ended, with the worst exit code")
+    group.add_argument("--timeout", type=seconds, metavar="TIME", help="longest wait, such as 90s, 30m or 2h")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every job, then send every job; print one table and exit with the worst code."""
+    from launcher.backends.kubernetes import context_namespace, prepare, refuse_too_large, show
+    from launcher.cluster import connect
+    from launcher.seen_data import with_data_facts
+
+    document, resolved = _resolve(args)
+    for note in dict.fromkeys(note for one in resolved for note in one.notes):
+        print(f"note: {note}", file=sys.stderr)
+    if not args.force:
+        refuse_too_large(resolved)
+    document = with_data_facts(document, resolved)
+    given = args.namespace or _namespace(resolved)
+    if args.dry_run:
+        place = given or context_namespace(args.context)
+        jobs = [prepare(document, one, place, batch=args.name) for one in resolved]
+        show([each for job in jobs for each in job.objects], args.output_format)
+        return exit_codes.DONE
+    cluster = connect(args.context, given)
+    rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
+    _send_all(cluster, rows)
+    if args.wait and any(row.code == exit_codes.DONE for row in rows):
+        _wait(cluster, rows, args.timeout)
+    _print(rows, args.output_format)
+    return exit_codes.worst([row.code for row in rows])
+
+
+def _resolve(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resolved]]:
+    """Return the document of the batch, and the effective configuration of every chosen model.
+
+    Raises:
+        ConfigError: with every problem of every model.
+        InputError: nothing is chosen.
+    """
+    from launcher.arguments import flags_of
+    from mtft.settings import merge, resolve
+
+    document, flags = load_arguments(args), flags_of(args)
+    keys = [key for key in _chosen(args, document) if key not in args.skip]
+    if not keys:
+        raise InputError("no model is chosen; name some with --models, or take --all")
+    resolved: list[Resolved] = []
+    problems: list[Problem] = []
+    _name_models(document, keys)
+    for key in keys:
+        try:
+            resolved.append(resolve(document, model=key, sets=args.sets, flags=flags))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return merge(document, args.sets, flags), resolved
+
+
+def _name_models(document: dict[str, Any], keys: Sequence[str]) -> None:
+    """Make the document one of a batch in place: a model it does not name yet takes the shared part alone."""
+    models = dict(document.get("models") or {})
+    if "models" not in document and (single := document.pop("model", None)) is not None:
+        # Where its checkpoint is belongs to that model alone.
+        own = {name: value for name, value in single.items() if name != "key"} if isinstance(single, dict) else {}
+        if own and single.get("key") in keys:
+            models[single["key"]] = {"model": own}
+    document["models"] = models | {key: {} for key in keys if key not in models}
+
+
+def _chosen(args: argparse.Namespace, document: dict[str, Any]) -> list[str]:
+    from mtft.models import MODELS, card
+    from mtft.settings import models_of
+
+    for key in [*(args.models or []), *args.skip]:
+        card(key)  # refuses an unknown one, with a suggestion
+    if args.model is not None:
+        raise InputError(f"--model {args.model} is for one job; a batch takes --models {args.model},...")
+    if args.models is not None:
+        return list(dict.fromkeys(args.models))
+    named = models_of(document)
+    if not args.all:
+        return named
+    disabled = set(document.get("models") or {}) - set(named) if "models" in document else set()
+    return [key for key in MODELS if key not in disabled]
+
+
+def _namespace(resolved: Sequence[Resolved]) -> str | None:
+    places = {one.config.cluster.namespace for one in resolved}
+    if len(places) > 1:
+        raise InputError(f"a batch goes to one namespace, not to {', '.join(sorted(map(str, places)))}; give -n")
+    return places.pop()
+
+
+def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
+    """Check all before sending any; what the cluster could not take for the moment is sent again."""
+    from launcher.backends.kubernetes import standing
+    from launcher.submit import dry_run, existing
+
+    for row in rows:
+        try:
+            found = existing(cluster, row.job.objects)
+            if found is None:
+                dry_run(cluster, row.job.objects)
+            else:
+                row.result, row.note = "already there", "; ".join([standing(found.job), *found.notes])
+        except MtftError as error:
+            row.result, row.note, row.code = "refused", str(error), error.exit_code
+    if any(row.code for row in rows):
+        return
+    for _ in range(_ROUNDS):
+        for row in rows:
+            if row.result in ("not sent", "failed"):
+                _send(cluster, row)
+        if all(row.code == exit_codes.DONE for row in rows):
+            return
+
+
+def _send(cluster: Cluster, row: _Row) -> None:
+    from launcher.backends.kubernetes import standing
+    from launcher.cluster_errors import Busy, Conflict, NoConnection
+    from launcher.submit import send
+
+    try:
+        sent = send(cluster, row.job.objects)
+    except MtftError as error:
+        again = isinstance(error, Busy | Conflict | NoConnection)
+        row.result, row.note, row.code = "failed" if again else "refused", str(error), error.exit_code
+        return
+    row.result, row.code = ("submitted" if sent.outcome == "created" else sent.outcome), exit_codes.DONE
+    row.note = "; ".join(sent.notes or ["-" if sent.outcome == "created" else standing(sent.job)])
+
+
+def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
+    from launcher.verbs.wait import report
+    from launcher.watching import jobs_now, wait_for
+
+    sent = {row.job.name: row for row in rows if row.code == exit_codes.DONE}
+    codes = wait_for(cluster, list(sent), timeout, report=report)
+    for name, code in codes.items():
+        sent[name].code = code
+    from launcher.job_tables import note
+
+    gone = set(sent)
+    for state in jobs_now(cluster):
+        if state.name in sent:
+            sent[state.name].result, sent[state.name].note = state.state, note(state)
+            gone.discard(state.name)
+    for name in gone:
+        sent[name].result, sent[name].note = "deleted", "somebody deleted it"
+
+
+def _print(rows: list[_Row], output_format: str) -> None:
+    from launcher.output import print_rows
+
+    if output_format != "table":
+        print_rows([{**row.as_dict(), "exit_code": row.code} for row in rows], output_format)
+        return
+    # The table holds first lines; what is longer follows it.
+    print_rows([{**row.as_dict(), "note": row.note.partition("\n")[0]} for row in rows], output_format)
+    for row in rows:
+        if "\n" in row.note:
+            print(f"\n{row.job.name}:\n{row.note}")
+
+
+def _keys(text: str) -> list[str]:
+    return [key for key in (part.strip() for part in text.split(",")) if key]

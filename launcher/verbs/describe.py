@@ -1,0 +1,41 @@
+"""``mtft-launch describe``: one job, its pods and what the cluster says of them."""
+
+from __future__ import annotations
+
+import argparse
+
+from launcher.arguments import add_cluster_arguments, add_output_argument
+from mtft import exit_codes
+
+EXAMPLE = "mtft-launch describe m2m100_418m"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("name", metavar="NAME", help="job, or a model with one job")
+    add_cluster_arguments(parser)
+    add_output_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print state, scores or reason, conditions, pods and events, in words."""
+    from datetime import UTC, datetime
+
+    from launcher import labels
+    from launcher.cluster import connect
+    from launcher.description import describe, page
+    from launcher.output import print_document
+    from launcher.resources import EVENTS, JOBS
+    from launcher.selection import choose_one
+    from launcher.watching import pods_of, state_with_log
+
+    cluster = connect(args.context, args.namespace)
+    job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
+    pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
+    now = datetime.now(UTC)
+    document = describe(job, state_with_log(cluster, job, pods, now), pods, cluster.list(EVENTS).items, now)
+    if args.output_format == "table":
+        print(page(document))
+    else:
+        print_document(document, args.output_format)
+    return exit_codes.DONE

@@ -1,0 +1,90 @@
+"""``mtft-launch doctor``: what stands between a configuration and a running job, or why a job does not run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import add_cluster_arguments, add_config_arguments
+from mtft import exit_codes
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+    from launcher.findings import Finding
+
+EXAMPLE = "mtft-launch doctor --config mtft.yaml -n team-mt"
+_LAYER = 18  # characters
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="job, or a model with one job: why it does not run")
+    add_config_arguments(parser)
+    add_cluster_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line a layer; exit 0 when nothing failed, 1 otherwise, 3 when the cluster cannot be reached."""
+    from dataclasses import asdict
+
+    from launcher.cluster import connect
+    from launcher.doctor import examine
+    from launcher.output import print_document
+
+    cluster = connect(args.context, args.namespace)
+    if args.name:
+        findings = _of_job(cluster, args.name)
+    else:
+        job = _planned(args)
+        if args.namespace is None and "namespace" in job["metadata"]:
+            cluster.namespace = job["metadata"]["namespace"]
+        findings = examine(cluster, job, live=False)
+    if args.output_format == "table":
+        print("\n".join(_lines(findings)))
+    else:
+        print_document([asdict(finding) for finding in findings], args.output_format)
+    return exit_codes.FAILED if any(finding.verdict == "fail" for finding in findings) else exit_codes.DONE
+
+
+def _of_job(cluster: Cluster, name: str) -> list[Finding]:
+    from datetime import UTC, datetime
+
+    from launcher import labels
+    from launcher.doctor import diagnose, examine, workload_of
+    from launcher.resources import JOBS
+    from launcher.selection import choose_one
+    from launcher.watching import pods_of, state_with_log
+
+    job = choose_one(name, cluster.list(JOBS, selector=labels.SELECTOR).items)
+    pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
+    state = state_with_log(cluster, job, pods, datetime.now(UTC))
+    return [*examine(cluster, job, live=True), diagnose(state, workload_of(cluster, job))]
+
+
+def _planned(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the job that would be sent; without a configuration the one mtft's defaults make."""
+    from launcher.arguments import flags_of, load_arguments
+    from launcher.doctor import PLACEHOLDER_IMAGE
+    from launcher.pytorchjob import render
+    from mtft.models import MODELS
+    from mtft.paths import look_up
+    from mtft.settings import merge
+
+    document = merge(load_arguments(args), args.sets, flags_of(args))
+    models = [key for key, one in (document.get("models") or {}).items() if (one or {}).get("enabled", True)]
+    model = args.model or look_up(document, "model.key") or next(iter(models or MODELS))
+    gaps = {"cluster.image": PLACEHOLDER_IMAGE, "data.train": "data"}
+    missing = {path: value for path, value in gaps.items() if look_up(document, path) is None}
+    alone = {} if "models" in document else {"model.key": model}
+    return render(merge(document, (), missing | alone), model, namespace=args.namespace)[-1]
+
+
+def _lines(findings: list[Finding]) -> list[str]:
+    lines = []
+    for each in findings:
+        first, *more = each.message.splitlines() or [""]
+        lines.append(f"{each.verdict:<5} {each.layer:<{_LAYER}} {first}")
+        lines += [f"{'':<{_LAYER + 7}}{line}" for line in more]
+        if each.fix:
+            lines += [f"{'':<{_LAYER + 7}}-> {line}" for line in each.fix.splitlines()]
+    return lines

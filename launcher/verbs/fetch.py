@@ -1,0 +1,115 @@
+"""``mtft-launch fetch``: what a run left on the shared volume, to this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument
+from mtft import exit_codes
+from mtft.errors import InputError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+    from launcher.transfer import Remote
+
+EXAMPLE = "mtft-launch fetch opus_mt_en_fr --what adapter --to adapter"
+_REPORT = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("name", metavar="JOB|MODEL", help="job: its run; model: its current run, else the newest one")
+    parser.add_argument(
+        "--what",
+        choices=("adapter", "report", "run"),
+        default="adapter",
+        help="the tuned weights, the page, or everything but the checkpoints (default: adapter)",
+    )
+    parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: ./JOB|MODEL)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"needed when the job is gone (default: ./{DEFAULT_FILE})"
+    )
+    add_cluster_arguments(parser)
+    add_output_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Copy the files and check every SHA-256."""
+    from launcher.cluster import connect
+    from launcher.output import print_document
+    from launcher.transfer import Remote
+    from launcher.transfer_pod import root_of, running, transfer_pod
+
+    folder = args.to or Path(args.name)
+    cluster = connect(args.context, args.namespace)
+    job, model, spec = _find(cluster, args)
+    with running(cluster, transfer_pod(spec, read_only=True)) as pod:
+        remote = Remote(cluster, pod, cluster.namespace)
+        [found] = remote.ask("run", root_of(spec), model, *([job] if job else []))
+        files = _wanted(remote, args.what, found)
+        _copy(remote, found["folder"], files, folder)
+    answer = {
+        "run": found["folder"],
+        "to": str(folder),
+        "files": len(files),
+        "bytes": sum(size for _, _, size in files),
+    }
+    if args.output_format != "table":
+        print_document(answer, args.output_format)
+    else:
+        print(f"{len(files)} files of {found['folder']}; every SHA-256 is right", file=sys.stderr)
+        print(folder)
+    return exit_codes.DONE
+
+
+def _find(cluster: Cluster, args: argparse.Namespace) -> tuple[str, str, dict[str, Any]]:
+    """Return job (empty for a model), model and the pod specification to reach the volume with."""
+    from launcher import labels
+    from launcher.job_objects import roles
+    from launcher.pod import pod_template
+    from launcher.resources import JOBS
+    from launcher.verbs.push import cluster_config
+    from mtft.models import MODELS
+
+    jobs = cluster.list(JOBS, selector=labels.SELECTOR).items
+    named = [job for job in jobs if job["metadata"]["name"] == args.name]
+    of_model = [job for job in jobs if job["metadata"]["labels"].get(labels.MODEL) == args.name]
+    for job in named or sorted(of_model, key=lambda each: each["metadata"]["creationTimestamp"], reverse=True):
+        template = roles(job)[0]["template"]["spec"]
+        return (args.name if named else ""), job["metadata"]["labels"][labels.MODEL], template
+    if args.name not in MODELS:
+        from launcher.selection import choose
+
+        choose([args.name], jobs)  # raises, with what was probably meant
+        raise InputError(f"{args.name} is a batch; fetch its jobs or models one by one")
+    config = cluster_config(args.config)
+    return "", args.name, pod_template(config, args.name, "transfer", {})["spec"]
+
+
+def _wanted(remote: Remote, what: str, found: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """Return (path below the run, name below the folder here, size) of every file that is asked for."""
+    top = {"adapter": found["deliverable"], "report": _REPORT, "run": "."}[what]
+    if top is None:
+        raise InputError(
+            f"{found['folder']}: the run is not finished, so there is no {what} yet; --what run fetches all"
+        )
+    listed = remote.ask("list", found["folder"], top)
+    inside = f"{top}/" if what == "adapter" else ""
+    files = [(each["path"], each["path"].removeprefix(inside), each["size"]) for each in listed]
+    files = [file for file in files if not file[0].startswith("checkpoints/")]
+    if not files:
+        raise InputError(f"{found['folder']}: there is no {top} yet")
+    return files
+
+
+def _copy(remote: Remote, run_folder: str, files: list[tuple[str, str, int]], folder: Path) -> None:
+    from launcher.transfer import safe_path
+    from launcher.transfer_bar import Bar
+
+    targets = [(source, safe_path(folder, name), size) for source, name, size in files]
+    with Bar("fetching", sum(size for _, _, size in files)) as bar:
+        for source, target, size in targets:
+            remote.fetch(f"{run_folder}/{source}", target, bar.file(target.name, size))

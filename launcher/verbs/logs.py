@@ -1,0 +1,70 @@
+"""``mtft-launch logs``: what every pod of a job prints."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from launcher.arguments import add_cluster_arguments, add_output_argument
+from mtft import exit_codes
+from mtft.errors import InputError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+EXAMPLE = "mtft-launch logs m2m100_418m --follow --grep 'BLEU|loss'"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    from launcher.verbs.wait import seconds
+
+    parser.add_argument("name", metavar="NAME", help="job, or a model with one job")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on until the job has ended, over restarts and cut connections"
+    )
+    parser.add_argument("--rank", type=int, metavar="N", help="only one pod: 0 is the master, 1 the first worker")
+    parser.add_argument("--since", type=seconds, metavar="TIME", help="only the last 90s, 30m, 2h ...")
+    parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each pod")
+    parser.add_argument("--grep", type=_pattern, metavar="REGEX", help="only lines with this in them")
+    add_cluster_arguments(parser)
+    add_output_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the lines; those of earlier starts are in console_output.txt of the run."""
+    from launcher import labels, logs
+    from launcher.cluster import connect
+    from launcher.log_lines import Printer
+    from launcher.resources import JOBS
+    from launcher.selection import choose_one
+
+    if args.output_format == "yaml":
+        raise InputError("logs -o yaml is not offered: a log has no end; use -o json, one object a line")
+    cluster = connect(args.context, args.namespace)
+    job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
+    wanted = logs.Wanted(rank=args.rank, since_s=args.since, tail=args.tail)
+    printer = Printer(prefixed=False, pattern=args.grep, as_json=args.output_format == "json")
+    if args.follow:
+        logs.follow(cluster, job, printer, wanted)
+    elif not logs.show(cluster, job, printer, wanted):
+        print("no pod has started yet; --follow waits for it, `mtft-launch status` tells why", file=sys.stderr)
+    return exit_codes.DONE
+
+
+def follow(cluster: Cluster, name: str) -> None:
+    """Print what a job's pods write until it has ended, as ``logs NAME --follow`` does."""
+    from launcher import logs
+    from launcher.log_lines import Printer
+    from launcher.resources import JOBS
+
+    logs.follow(cluster, cluster.get(JOBS, name), Printer(prefixed=False))
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error

@@ -1,0 +1,97 @@
+"""``mtft-launch data push``: a file or folder to the shared volume of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument
+from mtft import exit_codes
+
+if TYPE_CHECKING:
+    from mtft.config import Config
+
+EXAMPLE = "mtft-launch data push train.jsonl.gz -n team-mt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``push``."""
+    parser.add_argument("path", type=Path, metavar="PATH", help="file, or folder with files")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
+    )
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="PATH=VALUE", help="any setting")
+    add_cluster_arguments(parser)
+    add_output_argument(parser)
+
+
+def push(args: argparse.Namespace) -> int:
+    """Copy below ``<storage.root>/data``, check every SHA-256, and say what to write into the configuration."""
+    from launcher.cluster import connect
+    from launcher.output import print_document
+    from launcher.transfer import Remote, local_files, sha256_of
+    from launcher.transfer_bar import Bar
+    from launcher.transfer_pod import running, transfer_pod
+
+    files = local_files(args.path)
+    config = cluster_config(args.config, args.sets)
+    cluster = connect(args.context, args.namespace or config.cluster.namespace)
+    root = config.storage.root.rstrip("/")
+    sent = 0
+    with running(cluster, transfer_pod(_pod_spec(config), read_only=False)) as pod:
+        remote = Remote(cluster, pod, cluster.namespace)
+        with Bar("pushing", sum(local.stat().st_size for local, _ in files)) as bar:
+            for local, name in files:
+                sent += remote.push(local, f"{root}/data/{name}", bar.file(name, local.stat().st_size))
+    target = f"{root}/data/{args.path.resolve().name}"
+    answer = {
+        "data.train": target,
+        "data.sha256": sha256_of([local for local, _ in files]),
+        "files": len(files),
+        "sent": sent,
+        "bytes": sum(local.stat().st_size for local, _ in files),
+    }
+    if args.output_format != "table":
+        print_document(answer, args.output_format)
+        return exit_codes.DONE
+    same = len(files) - sent
+    print(f"{sent} files sent{f', {same} were there already' if same else ''}; every SHA-256 is right", file=sys.stderr)
+    print(f"data: {{train: {target}, sha256: {answer['data.sha256']}}}")
+    return exit_codes.DONE
+
+
+def cluster_config(path: Path | None, sets: Sequence[str] = ()) -> Config:
+    """Return a configuration for its cluster and storage alone; the rest may be missing in the file.
+
+    Raises:
+        InputError: the file cannot be read, or has no ``cluster.image``.
+        ConfigError: with every problem of the configuration.
+    """
+    from mtft.errors import InputError
+    from mtft.models import MODELS
+    from mtft.paths import look_up
+    from mtft.settings import Document, load_document, merge, resolve
+
+    given = path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    document = merge(load_document(given) if given else Document({}, source="command line"), sets)
+    models = list(document.get("models") or {})
+    model = look_up(document, "model.key") or (models or list(MODELS))[0]
+    missing: dict[str, Any] = {} if look_up(document, "data.train") else {"data.train": "data"}
+    config = resolve(merge(document, (), missing), model=model).config
+    if config.cluster.image is None:
+        raise InputError(
+            "cluster.image is not set: the pod that takes the files needs mtft's image; "
+            "set it in mtft.yaml or with --set cluster.image=REPOSITORY:TAG"
+        )
+    return config
+
+
+def _pod_spec(config: Config) -> dict[str, Any]:
+    """Return the pod specification a job of this configuration would have."""
+    from launcher.pod import pod_template
+
+    spec: dict[str, Any] = pod_template(config, config.model.key, "transfer", {})["spec"]
+    return spec

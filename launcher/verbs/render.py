@@ -1,0 +1,88 @@
+"""``mtft-launch render``: the objects a cluster would be sent; opens no data, asks no clock and no cluster."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import add_cluster_arguments, add_config_arguments, resolve_models
+from mtft import exit_codes
+
+if TYPE_CHECKING:
+    from mtft.settings import Resolved
+
+EXAMPLE = "mtft-launch render --config mtft.yaml -n team-mt | kubectl apply -f -"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add_config_arguments(parser)
+    add_cluster_arguments(parser)
+    group = parser.add_argument_group("render")
+    group.add_argument("--batch", metavar="NAME", help="name of the batch, the first part of every job's name")
+    group.add_argument("--nonce", metavar="TEXT", help="another text makes another run of the same configuration")
+    group.add_argument(
+        "--create-claim", type=_quantity, metavar="SIZE", help="also the shared ReadWriteMany claim, such as 100Gi"
+    )
+    group.add_argument(
+        "--storage-class", metavar="NAME", help="StorageClass of that claim (default: the cluster's default)"
+    )
+    group.add_argument("--network-policy", action="store_true", help="also a NetworkPolicy for the pods of each job")
+    parser.set_defaults(output_format="yaml")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the objects of one model or of every enabled model of a batch."""
+    manifests = _manifests(args)
+    if args.output_format == "table":
+        from launcher.output import table
+
+        print(table([_row(manifest) for manifest in manifests]))
+        return exit_codes.DONE
+    from launcher.manifests import as_json, as_yaml
+
+    print(as_json(manifests) if args.output_format == "json" else as_yaml(manifests).rstrip("\n"))
+    return exit_codes.DONE
+
+
+def _manifests(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from launcher.pytorchjob import render
+    from launcher.surroundings import claim, network_policy
+
+    document, resolved = resolve_models(args)
+    jobs: list[dict[str, Any]] = []
+    for one in resolved:
+        model, namespace = one.card.key, args.namespace
+        objects = render(document, model, batch=args.batch, nonce=args.nonce, namespace=namespace)
+        jobs += objects + ([network_policy(objects[-1])] if args.network_policy else [])
+        _note(one)
+    if not args.create_claim:
+        return jobs
+    places = dict.fromkeys(
+        (one.config.cluster.claim, args.namespace or one.config.cluster.namespace) for one in resolved
+    )
+    return [claim(name, args.create_claim, args.storage_class, place) for name, place in places] + jobs
+
+
+def _note(resolved: Resolved) -> None:
+    """Tell of old names, and of data that only this folder's reader would find."""
+    for note in resolved.notes:
+        print(f"note: {note}", file=sys.stderr)
+    given = resolved.config.data.train
+    for path in [given] if isinstance(given, str) else given:
+        if not path.startswith("/") and "://" not in path:
+            root = resolved.config.storage.root
+            print(f"note: data.train {path}: a pod reads it there, such as {root}/data/{path}", file=sys.stderr)
+
+
+def _row(manifest: dict[str, Any]) -> dict[str, Any]:
+    metadata = manifest["metadata"]
+    return {"kind": manifest["kind"], "name": metadata["name"], "namespace": metadata.get("namespace") or "(context's)"}
+
+
+def _quantity(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one such as 100Gi")
+    return text

@@ -1,0 +1,57 @@
+"""What Kubernetes lets be a name, a label or a variable; checked here so that the message names our field."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
+
+# What the patterns below mean; their texts are no help to a reader.
+PATTERNS: dict[str, str] = {
+    f"^{_LABEL}$": "name of a to z, 0 to 9 and - (at most 63)",
+    f"^{_SUBDOMAIN}$": "name of a to z, 0 to 9, - and .",
+    f"^({_SUBDOMAIN}/)?{_NAME}$": "label key, such as pool or example.org/pool",
+    f"^({_NAME})?$": "label value of letters, digits, -, _ and . (at most 63)",
+    f"^{_SUBDOMAIN}/{_NAME}$": "resource name, such as nvidia.com/gpu",
+    rf"^([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?{_PATH}(/{_PATH})*"
+    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$": "image name, such as example.org/mtft:1.0",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
+    r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
+}
+_LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY = PATTERNS
+
+# Names in the terms of Kubernetes: DNS-1123 label and subdomain, qualified label key, label value.
+DnsLabel = Annotated[str, Field(pattern=_LABEL_TEXT)]
+DnsName = Annotated[str, Field(pattern=_NAME_TEXT, max_length=253)]
+LabelKey = Annotated[str, Field(pattern=_KEY)]
+LabelValue = Annotated[str, Field(pattern=_VALUE)]
+ImageName = Annotated[str, Field(pattern=_IMAGE, max_length=500)]
+ResourceName = Annotated[str, Field(pattern=_RESOURCE)]
+SecretKey = Annotated[str, Field(pattern=_SECRET_KEY)]
+
+# Set by the training operator, which appends: a second entry of a name is refused by the API server.
+_OTHERS_VARIABLES = re.compile(r"PYTHONUNBUFFERED|MASTER_ADDR|MASTER_PORT|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|PET_.*")
+_OUR_LABELS = re.compile(r"(app\.kubernetes\.io|mtft|training\.kubeflow\.org)/.*|job-role")
+
+
+def _free_variable(name: str) -> str:
+    if _OTHERS_VARIABLES.fullmatch(name):
+        raise ValueError("is set by the training operator")
+    return name
+
+
+def _free_label(key: str) -> str:
+    if _OUR_LABELS.fullmatch(key):
+        raise ValueError("is set by mtft or the training operator")
+    return key
+
+
+Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_free_variable)]
+FreeLabelKey = Annotated[LabelKey, AfterValidator(_free_label)]
+NodeLabels = dict[LabelKey, Annotated[list[LabelValue], Field(min_length=1)]]

@@ -1,0 +1,70 @@
+"""Start and end the test cluster by hand: ``python -m tests.cluster up``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.cluster.levels import FAILED_LOGS, LEVELS, end
+from tests.cluster.parts import CACHE, CONTROL_PLANE, IMAGES, NODE, MissingPart, ensure_packages
+from tests.cluster.processes import ClusterFailed
+from tests.cluster.toolchain import tools
+
+STATE = CACHE / "cluster"
+_HOW_TO = """\
+A Kubernetes with the training operator is up. In this shell:
+  export KUBECONFIG={kubeconfig}
+  export PATH={programs}:$PATH          # kubectl of its version, helm3, helm4
+  kubectl get nodes
+Logs: {state}/logs. End it with `make cluster-down`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("tools", help="build the cluster's programs (15 minutes once) and install Debian packages")
+    up = verbs.add_parser("up", help="start a cluster that lasts until `down`")
+    up.add_argument("--level", choices=sorted(LEVELS), default="full", help="control-plane: pods do not run")
+    verbs.add_parser("down", help="end it and remove its data")
+    verbs.add_parser("reap", help="wait for the end of standard input, then end the cluster of a folder").add_argument(
+        "state", type=Path
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if options.verb == "tools":
+            _tools()
+        elif options.verb == "up":
+            _up(options.level)
+        elif options.verb == "down":
+            end(STATE)
+        else:
+            sys.stdin.buffer.read()
+            end(options.state)
+    except (MissingPart, ClusterFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, ClusterFailed):
+            print(f"all logs: {FAILED_LOGS}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tools() -> None:
+    ensure_packages({**CONTROL_PLANE, **NODE, **IMAGES})
+    print(tools(report=lambda line: print(line, flush=True)).folder / "bin")
+
+
+def _up(level: str) -> None:
+    if STATE.exists():
+        print("there is one already, or what is left of one: `make cluster-down` ends it\n")
+    else:
+        tools(report=lambda line: print(line, flush=True))
+        LEVELS[level](STATE)
+    kubeconfig = STATE / "kubeconfigs" / "admin"
+    print(_HOW_TO.format(kubeconfig=kubeconfig, programs=tools().folder / "bin", state=STATE))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""One cluster for all tests of a session that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.levels import for_tests, start_control_plane, start_full
+from tests.cluster.parts import MissingPart
+from tests.conftest import require
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """Give a cluster whose pods are created and bound to nodes, but do not run; tests work in namespaces of their own.
+
+    It is the one of ``MTFT_TEST_KUBECONFIG`` when that is set.
+    """
+    try:
+        with for_tests(start_control_plane) as cluster:
+            yield cluster
+    except MissingPart as error:
+        require("cluster", str(error))
+
+
+@pytest.fixture(scope="session")
+def full_cluster() -> Iterator[Cluster]:
+    """Give a cluster whose pods run in containers of this machine, or the one of ``MTFT_TEST_KUBECONFIG``."""
+    try:
+        with for_tests(start_full) as cluster:
+            yield cluster
+    except MissingPart as error:
+        require("cluster", str(error))

@@ -1,0 +1,174 @@
+"""The doctor on a real API server: what is right, and each thing that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cli import main
+from mtft import exit_codes
+from tests.cluster.cluster import Cluster
+from tests.cluster.playing import eventually, submit
+
+Doctor = Callable[..., dict[str, dict[str, Any]]]
+CONFIG = {
+    "model": "opus_mt_en_fr",
+    "data": {"train": "/mnt/mtft/data/train.jsonl"},
+    "cluster": {"image": "example.org/mtft:1.0", "gpus_per_node": 0, "cpus": 1, "memory_gib": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def kubeconfig(control_plane: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+
+
+@pytest.fixture(scope="module")
+def namespace(control_plane: Cluster) -> str:
+    return control_plane.namespace("doctor")
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """Run the verb with settings of the cluster over the usual ones; give layer -> finding."""
+
+    def run(namespace: str, *arguments: str, **cluster: Any) -> dict[str, dict[str, Any]]:
+        path = tmp_path / "mtft.json"
+        path.write_text(json.dumps({**CONFIG, "cluster": {**CONFIG["cluster"], **cluster}}))  # type: ignore[dict-item]
+        code = main(["doctor", *arguments, "-n", namespace, "--config", str(path), "-o", "json"])
+        found = {each["layer"]: each for each in json.loads(capsys.readouterr().out)}
+        failed = any(each["verdict"] == "fail" for each in found.values())
+        assert code == (exit_codes.FAILED if failed else exit_codes.DONE)
+        return found
+
+    return run
+
+
+def test_nothing_is_wrong(namespace: str, doctor: Doctor) -> None:
+    found = doctor(namespace)
+    assert not [each for each in found.values() if each["verdict"] in ("fail", "warn") and each["layer"] != "operator"]
+    # The operator of the test cluster runs outside of it.
+    assert found["operator"]["verdict"] == "warn"
+    assert "is accepted" in found["webhook"]["message"]
+    assert {"cluster", "permissions", "quota", "limit range", "queue", "volume claim", "secrets", "GPUs", "DNS"} <= set(
+        found
+    )
+
+
+def test_a_gpu_pool_with_a_taint(namespace: str, doctor: Doctor) -> None:
+    found = doctor(namespace, gpus_per_node=8)
+    assert found["taints"]["verdict"] == "fail"
+    assert found["taints"]["fix"] == (
+        "cluster.tolerations: [{key: pool, operator: Equal, value: gpu, effect: NoSchedule}]"
+    )
+    tolerated = [{"key": "pool", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]
+    assert doctor(namespace, gpus_per_node=8, tolerations=tolerated)["taints"]["verdict"] == "ok"
+    assert doctor(namespace, gpus_per_node=16)["GPUs"]["verdict"] == "fail"
+    assert doctor(namespace, node_selector={"pool": "none"})["node pool"]["verdict"] == "fail"
+
+
+def test_quota_limits_claim_secrets_and_queue(control_plane: Cluster, doctor: Doctor) -> None:
+    namespace = control_plane.namespace("tight")
+    here = {"namespace": namespace}
+    control_plane.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "small", **here},
+            "spec": {"hard": {"limits.memory": "2Gi"}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "narrow", **here},
+            "spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}}]},
+        },
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub", **here}, "stringData": {"user": "x"}},
+    )
+    eventually(lambda: control_plane.get("resourcequota", "small", "-n", namespace).get("status", {}).get("hard"))
+    found = doctor(
+        namespace,
+        memory_gib=4,
+        cpus=3,
+        claim="elsewhere",
+        queue="night",
+        secrets={"HF_TOKEN": {"name": "hub", "key": "token"}, "S3": {"name": "store", "key": "key"}},
+    )
+    for layer, words in {
+        "quota": "alone asks for 4Gi",
+        "limit range": "at most 2 cpu",
+        "volume claim": "there is no claim elsewhere",
+        "queue": "Kueue is not installed",
+        "secret hub": "has no key token",
+        "secret store": "is missing",
+    }.items():
+        assert found[layer]["verdict"] == "fail" and words in found[layer]["message"], found[layer]
+
+
+def test_several_pods_in_a_restricted_namespace(control_plane: Cluster, doctor: Doctor) -> None:
+    namespace = control_plane.namespace("strict", restricted=True)
+    assert doctor(namespace)["pod security"]["verdict"] == "ok"
+    several = doctor(namespace, nodes=2)["pod security"]
+    assert several["verdict"] == "warn" and "init-pytorch" in several["message"]
+
+
+def test_missing_rights_are_named(
+    control_plane: Cluster, namespace: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = [{"apiGroups": ["kubeflow.org"], "resources": ["pytorchjobs"], "verbs": ["get", "list"]}]
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.user(namespace, rules)))
+    found = doctor(namespace)
+    assert found["permissions"]["verdict"] == "fail"
+    assert "watch, create, patch, delete pytorchjobs.kubeflow.org" in found["permissions"]["message"]
+    assert "get pods/log" in found["permissions"]["message"]
+    # What may not be looked at is no fault of the cluster.
+    for layer in ("quota", "nodes", "webhook", "pod security", "volume claim"):
+        assert found[layer]["verdict"] == "skip", found[layer]
+
+
+def test_why_a_job_waits_and_why_it_failed(control_plane: Cluster, namespace: str, doctor: Doctor) -> None:
+    waiting = submit(control_plane, namespace, gpus_per_node=8)
+
+    def diagnosis() -> dict[str, Any]:
+        return doctor(namespace, waiting.name)["job"]
+
+    eventually(lambda: "not tolerated" in diagnosis()["message"])
+    assert diagnosis()["verdict"] == "warn"
+    failed = submit(control_plane, namespace)
+    failed.await_pod()
+    failed.ends(3, {"exit_code": 3, "reason": "training diverged: loss is nan at step 7"})
+    eventually(lambda: failed.has("Failed"))
+    found = doctor(namespace, failed.name)["job"]
+    assert found["verdict"] == "fail" and "loss is nan at step 7" in found["message"]
+    assert "train.learning_rate" in found["fix"]
+
+
+def test_an_image_that_cannot_be_pulled(control_plane: Cluster, namespace: str, doctor: Doctor) -> None:
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "pull", "namespace": namespace},
+        "involvedObject": {"kind": "Pod", "name": "x-master-0", "namespace": namespace},
+        "reason": "Failed",
+        "type": "Warning",
+        "message": 'Failed to pull image "example.org/broken:2": not found',
+    }
+    control_plane.apply(event)
+    found = doctor(namespace, image="example.org/broken:2")["image"]
+    assert found["verdict"] == "fail" and "not found" in found["message"]
+    assert doctor(namespace)["image"]["verdict"] == "skip"
+
+
+def test_without_a_configuration_or_a_cluster(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "-n", namespace]) in (exit_codes.DONE, exit_codes.FAILED)
+    shown = capsys.readouterr().out
+    assert shown.startswith("ok    cluster") and "skip  image" in shown
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    assert main(["doctor"]) == exit_codes.CLUSTER_REFUSED

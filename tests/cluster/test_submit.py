@@ -1,0 +1,374 @@
+"""Sending jobs to a real API server and operator, and what can be done to them there."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launcher import labels, pytorchjob, submit
+from launcher.cluster_errors import ClusterError, Invalid
+from launcher.resources import CONFIG_MAPS, JOBS, PODS
+from mtft.errors import InputError
+from tests.cluster.cluster import Cluster
+from tests.cluster.launching import DOCUMENT, Launcher, end_pod, until_state
+from tests.cluster.test_control_plane import eventually
+
+BATCH = {key: value for key, value in DOCUMENT.items() if key != "model"}
+
+
+@pytest.fixture
+def launcher(
+    control_plane: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Launcher:
+    return Launcher(control_plane.kubeconfig, control_plane.namespace("send"), tmp_path, capsys, monkeypatch)
+
+
+def changed(**cluster: Any) -> dict[str, Any]:
+    return {**DOCUMENT, "cluster": {**DOCUMENT["cluster"], **cluster}}  # type: ignore[dict-item]
+
+
+def names(launcher: Launcher) -> list[str]:
+    return sorted(job["metadata"]["name"] for job in launcher.cluster.list(JOBS).items)
+
+
+def rendered(launcher: Launcher, name: str | None = None) -> list[dict[str, Any]]:
+    from launcher.pytorchjob import render
+
+    return render(DOCUMENT, "m2m100_418m", name=name, namespace=launcher.namespace)
+
+
+def without_defaults(spec: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a job's specification without the one field the CRD fills in."""
+    if spec is not None and spec["runPolicy"].get("suspend") is False:
+        del spec["runPolicy"]["suspend"]
+    return spec
+
+
+def test_a_job_is_sent_once_and_owns_its_config(launcher: Launcher) -> None:
+    first = launcher.json("run", document=DOCUMENT)
+    assert (first["outcome"], first["namespace"]) == ("created", launcher.namespace)
+    job = launcher.cluster.get(JOBS, first["name"])
+    config = launcher.cluster.get(CONFIG_MAPS, first["name"])
+    (owner,) = config["metadata"]["ownerReferences"]
+    assert owner["uid"] == job["metadata"]["uid"]
+    assert json.loads(config["data"]["config.json"]) == DOCUMENT
+
+    again = launcher.json("run", document=DOCUMENT)
+    assert (again["outcome"], again["name"]) == ("already there", first["name"])
+    assert names(launcher) == [first["name"]]
+    assert launcher.cluster.get(JOBS, first["name"])["metadata"]["uid"] == job["metadata"]["uid"]
+
+    other = launcher.json("run", "--rerun", document=DOCUMENT)
+    assert other["outcome"] == "created" and other["name"] != first["name"]
+
+
+def test_what_is_said_tells_how_to_follow(launcher: Launcher) -> None:
+    assert launcher("run", "--job", "mine", document=DOCUMENT) == 0
+    assert f"mine submitted to namespace {launcher.namespace}" in launcher.out
+    for command in ("mtft-launch logs mine --follow", "mtft-launch wait mine", "kubectl get pytorchjob mine"):
+        assert f"{command} -n {launcher.namespace}" in launcher.out
+    assert launcher("run", "--job", "mine", document=DOCUMENT) == 0
+    assert "mine is there already: " in launcher.out
+    assert launcher("run", "--job", "mine", document=changed(image="localhost/none:2")) == 0
+    assert "localhost/none:1, not localhost/none:2" in launcher.err
+    assert launcher("run", "--job", "mine", document={**DOCUMENT, "train": {"epochs": 2}}) == 2
+    assert "another configuration" in launcher.err
+
+
+def test_dry_run_prints_exactly_what_is_sent(launcher: Launcher) -> None:
+    assert launcher("run", "--dry-run", document=DOCUMENT) == 0
+    shown = list(yaml.safe_load_all(launcher.out))
+    assert names(launcher) == []
+    launcher.json("run", document=DOCUMENT)
+    for wanted, resource in zip(shown, (CONFIG_MAPS, JOBS), strict=True):
+        found = launcher.cluster.get(resource, wanted["metadata"]["name"])
+        assert found.get("data") == wanted.get("data")
+        assert without_defaults(found.get("spec")) == wanted.get("spec")
+        assert found["metadata"]["labels"] == wanted["metadata"]["labels"]
+        assert found["metadata"]["namespace"] == wanted["metadata"]["namespace"]
+
+
+def test_config_left_without_a_job_is_adopted(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher)
+    left = cluster.create({**config, "data": {"config.json": "{}"}})
+    assert submit.submit(cluster, [config, job]).outcome == "created"
+    found = cluster.get(CONFIG_MAPS, config["metadata"]["name"])
+    assert found["metadata"]["uid"] == left["metadata"]["uid"]
+    assert found["data"] == config["data"] and found["metadata"]["ownerReferences"]
+
+
+def test_refused_job_leaves_nothing(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher)
+    job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["name"] = "other"
+    with pytest.raises(ClusterError, match="container with name pytorch"):
+        submit.submit(cluster, [config, job])
+    # Also where the check beforehand saw nothing wrong.
+    with pytest.raises(ClusterError, match="container with name pytorch"):
+        submit.send(cluster, [config, job])
+    assert cluster.find(CONFIG_MAPS, config["metadata"]["name"]) is None
+    assert names(launcher) == []
+
+
+def test_interrupted_sending_leaves_nothing(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher)
+    real = cluster.create
+
+    def interrupt(manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        if manifest["kind"] == "PyTorchJob" and not dry_run:
+            raise KeyboardInterrupt
+        return real(manifest, dry_run=dry_run)
+
+    monkeypatch.setattr(cluster, "create", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        submit.submit(cluster, [config, job])
+    assert cluster.find(CONFIG_MAPS, config["metadata"]["name"]) is None
+
+
+def test_job_sent_by_several_at_once_is_one_job(launcher: Launcher) -> None:
+    clusters = [launcher.cluster for _ in range(4)]
+    for name in ("one", "two", "three", "four", "five"):
+        objects = rendered(launcher, name)
+        with ThreadPoolExecutor(len(clusters)) as pool:
+            sent = list(pool.map(lambda cluster: submit.submit(cluster, objects), clusters))  # noqa: B023 - used now
+        assert len({each.job["metadata"]["uid"] for each in sent}) == 1
+        assert [each.outcome for each in sent].count("created") == 1
+        (owner,) = clusters[0].get(CONFIG_MAPS, name)["metadata"]["ownerReferences"]
+        assert owner["uid"] == sent[0].job["metadata"]["uid"]
+
+
+def test_config_of_a_job_that_is_gone_is_made_anew(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher)
+    submit.submit(cluster, [config, job])
+    held = cluster.get(CONFIG_MAPS, config["metadata"]["name"])
+    cluster.delete(JOBS, job["metadata"]["name"])
+    eventually(lambda: cluster.find(CONFIG_MAPS, held["metadata"]["name"]) is None)
+    # As it is before the garbage collector comes by.
+    metadata = {**config["metadata"], "ownerReferences": held["metadata"]["ownerReferences"]}
+    cluster.create({**config, "metadata": metadata})
+    sent = submit.submit(cluster, [config, job])
+    found = cluster.get(CONFIG_MAPS, config["metadata"]["name"])
+    assert sent.outcome == "created"
+    assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [sent.job["metadata"]["uid"]]
+
+
+def test_job_that_is_being_deleted_is_not_there(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher)
+    job["metadata"]["finalizers"] = ["example.org/hold"]
+    submit.submit(cluster, [config, job])
+    cluster.delete(JOBS, job["metadata"]["name"])
+    try:
+        assert launcher("run", document=DOCUMENT) == 3
+        assert "is being deleted; send it again when it is gone" in launcher.err
+    finally:
+        cluster.patch(JOBS, job["metadata"]["name"], {"metadata": {"finalizers": None}})
+    eventually(lambda: cluster.find(JOBS, job["metadata"]["name"]) is None)
+    assert launcher.json("run", document=DOCUMENT)["outcome"] == "created"
+
+
+def test_names_of_others_are_left_alone(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher, "theirs")
+    foreign = {**config, "metadata": {"name": "theirs", "namespace": launcher.namespace}, "data": {"a": "b"}}
+    cluster.create(foreign)
+    with pytest.raises(InputError, match=r"ConfigMap theirs .* is not one of mtft's"):
+        submit.submit(cluster, [config, job])
+    assert cluster.get(CONFIG_MAPS, "theirs")["data"] == {"a": "b"}
+
+
+def test_quota_refuses_with_its_name_and_leaves_nothing(control_plane: Cluster, launcher: Launcher) -> None:
+    quota = {"hard": {"count/pytorchjobs.kubeflow.org": "0"}}
+    metadata = {"name": "none", "namespace": launcher.namespace}
+    control_plane.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": quota})
+    eventually(
+        lambda: control_plane.get("resourcequota", "none", "-n", launcher.namespace).get("status", {}).get("hard")
+    )
+    assert launcher("run", document=DOCUMENT) == 3
+    assert "refused by the cluster's rules" in launcher.err and "none" in launcher.err
+    assert launcher.cluster.list(CONFIG_MAPS, selector=labels.SELECTOR).items == []
+
+
+def test_batch_of_five_is_one_table_and_idempotent(launcher: Launcher) -> None:
+    rows = launcher.json("batch", "--all", "--name", "nightly", document=BATCH)
+    assert len(rows) == 5 and {row["result"] for row in rows} == {"submitted"}
+    jobs = launcher.cluster.list(JOBS, selector=labels.selector(batch="nightly")).items
+    assert sorted(job["metadata"]["name"] for job in jobs) == sorted(row["name"] for row in rows)
+    again = launcher.json("batch", "--all", "--name", "nightly", document=BATCH)
+    assert {row["result"] for row in again} == {"already there"}
+    some = launcher.json("batch", "--all", "--skip", "m2m100_418m", "--name", "weekly", document=BATCH)
+    assert len(some) == 4
+    assert launcher("batch", "--models", "m2m100_418m,opus_mt_en_fr", "--name", "two", document=BATCH) == 0
+    assert [line.split()[2] for line in launcher.out.splitlines()] == ["RESULT", "submitted", "submitted"]
+
+
+def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, launcher: Launcher) -> None:
+    models = {"m2m100_418m": {}, "opus_mt_en_fr": {"cluster": {"claim": "x", "labels": {"a": "b"}}}}
+    document = {**BATCH, "models": models}
+    # A job that is not ours has the name one of them would get.
+    assert launcher("batch", "--dry-run", "--name", "b", document=document) == 0
+    taken = [each for each in yaml.safe_load_all(launcher.out) if each["kind"] == "PyTorchJob"][1]
+    del taken["metadata"]["labels"]
+    launcher.cluster.create(taken)
+    rows = launcher.json("batch", "--name", "b", document=document, code=2)
+    assert [row["result"] for row in rows] == ["not sent", "refused"]
+    assert "is not one of mtft's" in rows[1]["note"]
+    assert names(launcher) == [taken["metadata"]["name"]]
+
+
+def test_batch_sends_again_what_could_not_be_sent(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.cluster_errors import Busy
+
+    real, failures = submit.send, ["once"]
+
+    def fail_once(cluster: Any, objects: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise Busy("not now")
+        return real(cluster, objects)
+
+    monkeypatch.setattr(submit, "send", fail_once)
+    rows = launcher.json("batch", "--models", "m2m100_418m,opus_mt_en_fr", document=BATCH)
+    assert [row["result"] for row in rows] == ["submitted", "submitted"]
+
+
+def test_diff_shows_config_and_placement_and_nothing_else(launcher: Launcher) -> None:
+    assert launcher("diff", document=DOCUMENT) == 2
+    assert "there is no job of m2m100_418m" in launcher.err
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    until_state(launcher.cluster, name, "Created", eventually)
+    assert launcher("diff", document=DOCUMENT) == 0
+    assert f"{name} is what would be sent" in launcher.out
+    assert launcher.json("diff", name, document=DOCUMENT) == []
+
+    found = launcher.json("diff", document={**changed(image="localhost/none:2"), "train": {"epochs": 2}}, code=1)
+    by_path = {row["path"]: (row["live"], row["wanted"]) for row in found}
+    image = "spec.pytorchReplicaSpecs.Master.template.spec.containers[pytorch].image"
+    assert by_path == {
+        "config: cluster.image": ("localhost/none:1", "localhost/none:2"),
+        "config: train": ("(absent)", {"epochs": 2}),
+        image: ("localhost/none:1", "localhost/none:2"),
+    }
+    assert without_defaults(launcher.cluster.get(JOBS, name)["spec"]) == rendered(launcher)[1]["spec"]
+
+
+def test_suspend_resume_and_cancel(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    pod = f"{name}-master-0"
+    eventually(lambda: cluster.find(PODS, pod))
+
+    assert "suspended" in launcher.json("suspend", "m2m100_418m")[0]["result"]
+    until_state(cluster, name, "Suspended", eventually)
+    eventually(lambda: cluster.find(PODS, pod) is None)
+    assert launcher.json("suspend", name)[0]["result"] == "is suspended already"
+    assert launcher("diff", document=DOCUMENT) == 0
+    assert "resumed" in launcher.json("resume", name)[0]["result"]
+    eventually(lambda: cluster.find(PODS, pod))
+    assert launcher.json("resume", name)[0]["result"] == "is not suspended"
+
+    assert "cancelled" in launcher.json("cancel", name)[0]["result"]
+    eventually(lambda: cluster.find(PODS, pod) is None)
+    assert cluster.get(JOBS, name)["metadata"]["annotations"][labels.CANCELLED]
+    launcher.json("retry", name)
+    eventually(lambda: cluster.find(PODS, pod))
+    assert labels.CANCELLED not in (cluster.get(JOBS, name)["metadata"].get("annotations") or {})
+
+
+def test_job_in_a_queue_is_left_to_the_queue(launcher: Launcher) -> None:
+    name = launcher.json("run", document=changed(queue="team"))["name"]
+    assert launcher("suspend", name) == 2
+    assert "the Kueue queue team decides" in launcher.out and "get workloads" in launcher.out
+
+
+def test_waiting_leaves_with_the_code_of_the_job(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    assert launcher("run", "--wait", "--timeout", "1s", document=DOCUMENT) == 124
+    eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
+    end_pod(cluster, f"{name}-master-0", 0)
+    assert launcher("run", "--wait", "--timeout", "60s", document=DOCUMENT) == 0
+    assert launcher("run", document=DOCUMENT) == 0
+    assert "--rerun starts another run" in launcher.err
+    assert "ended already" in launcher.json("cancel", name)[0]["result"]
+    rows = launcher.json("batch", "--models", "opus_mt_en_fr", "--wait", "--timeout", "1s", document=BATCH, code=124)
+    assert rows[0]["exit_code"] == 124
+
+
+def test_names_that_are_not_there(launcher: Launcher) -> None:
+    launcher.json("run", "--job", "mine", document=DOCUMENT)
+    for verb in ("suspend", "resume", "cancel", "retry", "delete"):
+        assert launcher(verb, "mina") == 2
+        assert "did you mean mine?" in launcher.err
+
+
+def test_failed_job_is_retried_under_its_name_with_a_fresh_budget(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    assert "only a failed or cancelled job" in launcher.json("retry", name)[0]["result"]
+    for attempts in (4, 9):
+        eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
+        end_pod(cluster, f"{name}-master-0", 2, json.dumps({"exit_code": 2, "attempt": attempts, "reason": "bad data"}))
+        old = until_state(cluster, name, "Failed", eventually)
+        assert "has failed" in launcher.json("suspend", name)[0]["result"]
+        assert cluster.get(JOBS, name)["spec"]["runPolicy"]["suspend"] is False
+
+        assert "made anew" in launcher.json("retry", name)[0]["result"]
+        new = cluster.get(JOBS, name)
+        assert new["metadata"]["uid"] != old["metadata"]["uid"]
+        assert new["spec"] == old["spec"]
+        config = cluster.get(CONFIG_MAPS, name)
+        assert config["metadata"]["ownerReferences"][0]["uid"] == new["metadata"]["uid"]
+        limits = json.loads(config["data"]["config.json"])["cluster"]
+        assert limits["max_restarts"] == attempts + 3
+        assert 720 < limits["deadline_minutes"] < 730
+        assert json.loads(new["metadata"]["annotations"][labels.BUDGET])["max_restarts"] == 3
+    # Without its pods nobody knows how often it started: then only the deadline is renewed.
+    eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
+    end_pod(cluster, f"{name}-master-0", 2)
+    until_state(cluster, name, "Failed", eventually)
+    cluster.delete(PODS, f"{name}-master-0", grace_seconds=0)
+    eventually(lambda: cluster.find(PODS, f"{name}-master-0") is None)
+    assert "is not known any more" in launcher.json("retry", name)[0]["result"]
+    # The same configuration still means this job.
+    assert launcher.json("run", document=DOCUMENT)["outcome"] == "already there"
+
+
+def test_delete_removes_job_pods_and_config(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    for model in ("m2m100_418m", "opus_mt_en_fr"):
+        launcher.json("run", "--model", model, document=BATCH)
+    launcher.json("batch", "--models", "opus_mt_fr_en", "--name", "b", document=BATCH)
+    assert launcher("delete", "m2m100_418m") == 2
+    assert "add --yes where nobody can ask" in launcher.err
+    assert launcher("delete") == 2
+    assert len(names(launcher)) == 3
+    assert "deleted" in launcher.json("delete", "m2m100_418m", "--yes")[0]["result"]
+    assert len(names(launcher)) == 2
+    launcher.json("delete", "--selector", "mtft/batch=b", "--yes")
+    (left,) = names(launcher)
+    assert left.startswith("opus-mt-en-fr-")
+    launcher.json("delete", left, "--yes")
+    eventually(lambda: not cluster.list(PODS, selector=labels.SELECTOR).items)
+    assert cluster.list(CONFIG_MAPS, selector=labels.SELECTOR).items == []
+    assert cluster.find(CONFIG_MAPS, "kube-root-ca.crt")
+
+
+def test_validate_asks_the_server(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launcher("validate", "--server", document=DOCUMENT) == 0
+    assert "accepted by" in launcher.err
+    assert names(launcher) == []
+    # A field that the operator does not know, as an older one may not know ours.
+    monkeypatch.setattr(pytorchjob, "_run_policy", lambda _: {"cleanPodPolcy": "Running"})
+    assert launcher("validate", "--server", document=DOCUMENT) == 3
+    assert 'unknown field "spec.runPolicy.cleanPodPolcy"' in launcher.err
+    with pytest.raises(Invalid):
+        submit.dry_run(launcher.cluster, rendered(launcher))

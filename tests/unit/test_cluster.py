@@ -1,0 +1,299 @@
+"""The way to a cluster: kubeconfigs, retries, pages, watches. Refusals of a real one: tests/cluster/test_access.py."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher import changes, cluster_errors
+from launcher.cluster import Cluster, connect
+from launcher.resources import CONFIG_MAPS, JOBS
+from launcher.transport import ATTEMPTS, Transport
+from tests.unit.api_server import Answer, Server, events, listing, serving, status, thing, write_kubeconfig
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(tmp_path) as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
+        monkeypatch.setattr(changes, "_PAUSE", 0.0)
+        yield running
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def cluster(server: Server, pauses: list[float]) -> Cluster:
+    made = connect()
+    client = made.client
+    return Cluster(Transport(lambda: client, pause=pauses.append), made.namespace, made.context)
+
+
+def test_namespace_and_context_come_from_the_kubeconfig(server: Server) -> None:
+    assert (connect().namespace, connect().context) == ("team", "work")
+    assert connect("home").namespace == "default"
+    assert connect("home", "other").namespace == "other"
+
+
+def test_unknown_context_is_named_with_the_near_one(server: Server) -> None:
+    with pytest.raises(cluster_errors.NoConnection, match="no context wrok; did you mean work"):
+        connect("wrok")
+
+
+def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(cluster_errors.NoConnection, match=r"there is no kubeconfig: KUBECONFIG names .*none"):
+        connect()
+    for text in ("", "[1, 2]", "a: [", "kind: Config"):
+        (tmp_path / "none").write_text(text)
+        with pytest.raises(cluster_errors.NoConnection):
+            connect()
+
+
+def test_login_program_that_fails_is_told_with_its_words(server: Server, tmp_path: Path) -> None:
+    program = tmp_path / "login"
+    program.write_text("#!/bin/sh\necho 'the session is over, log in again' >&2\nexit 1\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    text = server.kubeconfig.read_text().replace(
+        '{"token": "not-a-secret"}',
+        f'{{"exec": {{"apiVersion": "client.authentication.k8s.io/v1", "command": "{program}"}}}}',
+    )
+    server.kubeconfig.write_text(text)
+    with pytest.raises(cluster_errors.NoConnection, match=r"login program of context work failed.*log in again"):
+        connect()
+
+
+def test_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, "http://cluster.invalid", **{"proxy-url": server.url})
+    server.answers = [Answer(body=thing("a", "1"))]
+    assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
+    assert server.asked[0].headers["host"] == "cluster.invalid"
+
+
+def test_ended_token_is_told_with_the_time(server: Server) -> None:
+    def part(content: dict[str, object]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+    for end, told in ((1_000_000_000, True), (4_000_000_000, False)):
+        token = f"{part({'alg': 'none'})}.{part({'exp': end})}.x"
+        write_kubeconfig(server.kubeconfig, server.url)
+        server.kubeconfig.write_text(server.kubeconfig.read_text().replace("not-a-secret", token))
+        server.answers = [status(401, "Unauthorized", "Unauthorized")]
+        with pytest.raises(cluster_errors.Unauthorized) as caught:
+            connect().get(JOBS, "a")
+        assert ("the token ended at 2001-09-09 01:46:40 UTC" in str(caught.value)) == told
+
+
+def test_busy_server_is_asked_again_after_the_time_it_wants(
+    cluster: Cluster, server: Server, pauses: list[float]
+) -> None:
+    server.answers = [
+        Answer(429, {}, {"Retry-After": "7"}),
+        Answer(429, {}, {"Retry-After": "900"}),
+        Answer(503, {}),
+        Answer(body=thing("a", "1")),
+    ]
+    assert cluster.get(JOBS, "a")["metadata"]["name"] == "a"
+    assert pauses[:2] == [7.0, 30.0]
+    assert len(pauses) == 3 and cluster.calls == 4
+
+
+def test_retries_end_and_say_what_the_server_said(cluster: Cluster, server: Server, pauses: list[float]) -> None:
+    server.answers = [status(500, "InternalError", "etcd is away") for _ in range(ATTEMPTS)]
+    with pytest.raises(cluster_errors.Busy, match=r"fault of its own \(500\), also after retries: etcd is away"):
+        cluster.get(JOBS, "a")
+    assert pauses == sorted(pauses) and len(pauses) == ATTEMPTS - 1
+
+
+def test_webhook_that_does_not_answer_names_the_operator(cluster: Cluster, server: Server) -> None:
+    said = 'failed calling webhook "validator.pytorchjob.training-operator.kubeflow.org": connection refused'
+    server.answers = [status(500, "InternalError", said) for _ in range(ATTEMPTS)]
+    with pytest.raises(cluster_errors.Busy, match="webhook that must agree does not answer"):
+        cluster.create({**thing("a", "1"), "kind": "PyTorchJob"})
+
+
+def test_refusals_are_not_sent_again(cluster: Cluster, server: Server) -> None:
+    for code, kind in ((401, "Unauthorized"), (403, "Forbidden"), (409, "Conflict"), (422, "Invalid")):
+        server.answers = [status(code, kind, "no", name="a"), Answer(body={})]
+        with pytest.raises(getattr(cluster_errors, kind)) as caught:
+            cluster.get(JOBS, "a")
+        assert caught.value.exit_code == 3
+        assert len(server.answers) == 1
+
+
+def test_ended_login_is_renewed_once_within_a_session(server: Server) -> None:
+    renewed: list[str] = []
+    first = connect()
+
+    def renew() -> object:
+        renewed.append("now")
+        return first.client
+
+    cluster = Cluster(Transport(renew), "team", "work")
+    server.answers = [Answer(body=thing("a", "1")), Answer(401, {}), Answer(body=thing("b", "2"))]
+    cluster.get(JOBS, "a")
+    assert cluster.get(JOBS, "b")["metadata"]["name"] == "b"
+    assert len(renewed) == 2  # the first connection, and one renewal
+
+
+def test_missing_operator_is_told_from_a_missing_job(cluster: Cluster, server: Server) -> None:
+    server.answers = [Answer(404, b"404 page not found\n")]
+    with pytest.raises(
+        cluster_errors.NoSuchKind, match=r"does not know PyTorchJob.*install the training operator: kub"
+    ):
+        cluster.find(JOBS, "a")
+    server.answers = [status(404, "NotFound", 'pytorchjobs "a" not found', name="a", kind="pytorchjobs")]
+    assert cluster.find(JOBS, "a") is None
+
+
+def test_unreachable_server_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: whoever connects is refused
+        write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        cluster = connect()
+        with pytest.raises(cluster_errors.NoConnection, match=r"cannot be reached.*is the address in the kubeconfig"):
+            cluster.get(JOBS, "a")
+        assert cluster.calls == 1
+
+
+def test_plain_answer_to_tls_is_told_as_such(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, server.url.replace("http:", "https:"))
+    with pytest.raises(cluster_errors.NoConnection, match="the secure connection failed"):
+        connect().get(JOBS, "a")
+
+
+def test_lost_connection_in_the_middle_is_sent_again(cluster: Cluster, server: Server) -> None:
+    whole = Answer(body=thing("a", "1"))
+    server.answers = [whole, Answer(body=thing("a", "1"), cut=True), whole]
+    cluster.get(JOBS, "a")
+    assert cluster.get(JOBS, "a")["metadata"]["name"] == "a"
+    assert cluster.calls == 3
+
+
+def test_list_reads_all_pages_and_begins_again_when_the_snapshot_is_gone(cluster: Cluster, server: Server) -> None:
+    server.answers = [
+        listing([thing("a", "1")], "5", "more"),
+        status(410, "Expired", "too old"),
+        listing([thing("a", "1"), thing("b", "2")], "9", "more"),
+        listing([thing("c", "3")], "9"),
+    ]
+    found = cluster.list(JOBS, selector="x=y")
+    assert [each["metadata"]["name"] for each in found.items] == ["a", "b", "c"]
+    assert found.version == "9"
+    assert [asked.query.get("continue") for asked in server.asked] == [None, "more", None, "more"]
+    assert all(asked.query["labelSelector"] == "x=y" for asked in server.asked)
+
+
+def test_watch_goes_on_where_it_was_cut(cluster: Cluster, server: Server) -> None:
+    server.answers = [
+        listing([thing("a", "1")], "5"),
+        events(("MODIFIED", thing("a", "6")), cut=True, tail=b'{"type": "MODIF'),
+        events(("BOOKMARK", {"metadata": {"resourceVersion": "8"}})),
+        events(("DELETED", thing("a", "9"))),
+    ]
+    seen = []
+    for kind, each in cluster.watch(JOBS, until=time.monotonic() + 30):
+        seen.append((kind, each["metadata"]["resourceVersion"]))
+        if kind == "DELETED":
+            break
+    assert seen == [("ADDED", "1"), ("MODIFIED", "6"), ("DELETED", "9")]
+    assert [asked.query.get("resourceVersion") for asked in server.asked] == [None, "5", "6", "8"]
+
+
+def test_watch_tells_after_a_gap_what_vanished_and_what_came(cluster: Cluster, server: Server) -> None:
+    gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old", "details": {}}
+    server.answers = [
+        listing([thing("a", "1"), thing("b", "2")], "5"),
+        events(("ERROR", gone)),
+        listing([thing("b", "7"), thing("c", "8")], "8"),
+        events(("MODIFIED", thing("c", "9"))),
+    ]
+    before = cluster.list(JOBS)
+    seen = []
+    for kind, each in cluster.watch(JOBS, after=before, until=time.monotonic() + 30):
+        seen.append((kind, each["metadata"]["name"]))
+        if each["metadata"]["resourceVersion"] == "9":
+            break
+    assert seen == [("DELETED", "a"), ("MODIFIED", "b"), ("ADDED", "c"), ("MODIFIED", "c")]
+
+
+def test_watch_ends_when_its_time_is_over(cluster: Cluster, server: Server) -> None:
+    server.answers = [listing([], "5"), *[events() for _ in range(10_000)]]
+    assert list(cluster.watch(JOBS, until=time.monotonic() + 0.2)) == []
+
+
+def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None:
+    said = 'User "me" cannot watch resource "pytorchjobs" in API group "kubeflow.org" in the namespace "team"'
+    server.answers = [listing([], "5"), status(403, "Forbidden", said)]
+    with pytest.raises(cluster_errors.Forbidden, match=r"me may not watch pytorchjobs in namespace team"):
+        list(cluster.watch(JOBS, until=time.monotonic() + 30))
+
+
+def test_forbidden_gives_the_rule_that_is_missing(cluster: Cluster, server: Server) -> None:
+    said = 'configmaps is forbidden: User "system:serviceaccount:t:u" cannot create resource "configmaps" in API group '
+    server.answers = [status(403, "Forbidden", said + '"" in the namespace "team"')]
+    with pytest.raises(cluster_errors.Forbidden) as caught:
+        cluster.create({**thing("a", "1"), "kind": "ConfigMap"})
+    assert 'apiGroups: [""]\n    resources: ["configmaps"]\n    verbs: ["create"]' in str(caught.value)
+
+
+def test_quota_is_no_matter_of_rights(cluster: Cluster, server: Server) -> None:
+    server.answers = [status(403, "Forbidden", 'configmaps "a" is forbidden: exceeded quota: q, requested: count=1')]
+    with pytest.raises(cluster_errors.Forbidden, match=r"refused by the cluster's rules: .*exceeded quota"):
+        cluster.get(CONFIG_MAPS, "a")
+
+
+def test_nobody_without_credentials_is_told_to_log_in(cluster: Cluster, server: Server) -> None:
+    said = 'User "system:anonymous" cannot get resource "pytorchjobs" in API group "kubeflow.org" in the namespace "t"'
+    server.answers = [status(403, "Forbidden", said)]
+    with pytest.raises(cluster_errors.Forbidden, match="sends no credentials"):
+        cluster.get(JOBS, "a")
+
+
+def test_invalid_lists_every_field(cluster: Cluster, server: Server) -> None:
+    causes = [{"field": "spec.a", "message": "Required value"}, {"field": "spec.b", "message": "Invalid value: 3"}]
+    server.answers = [status(422, "Invalid", "is invalid", name="a", causes=causes)]
+    with pytest.raises(cluster_errors.Invalid, match=r"spec\.a: Required value\n  spec\.b: Invalid value: 3"):
+        cluster.get(JOBS, "a")
+
+
+def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Server) -> None:
+    server.answers = [Answer(200, b"<html>sign in</html>")]
+    with pytest.raises(cluster_errors.ClusterError, match="did not answer with JSON; is it an API server"):
+        cluster.get(JOBS, "a")
+
+
+def test_log_lines_end_with_the_log_and_with_a_cut(cluster: Cluster, server: Server) -> None:
+    server.answers = [Answer(chunks=[b"one\ntw", b"o\nthree"]), Answer(chunks=[b"one\ntw"], cut=True)]
+    assert list(cluster.log("p", tail_lines=3)) == [b"one", b"two", b"three"]
+    assert list(cluster.log("p", follow=True, since_s=0.2)) == [b"one"]
+    assert server.asked[0].query == {"tailLines": "3"}
+    assert server.asked[1].query == {"follow": "true", "sinceSeconds": "1"}
+
+
+def test_writes_are_strict_and_dry_runs_say_so(cluster: Cluster, server: Server) -> None:
+    server.answers = [Answer(201, thing("a", "1")), Answer(200, thing("a", "1")), Answer(200, thing("a", "1"))]
+    cluster.create({**thing("a", "1"), "kind": "PyTorchJob"}, dry_run=True)
+    cluster.patch(JOBS, "a", {"spec": {}})
+    cluster.patch(JOBS, "a", [{"op": "remove", "path": "/spec"}], part="status")
+    assert server.asked[0].query["dryRun"] == "All"
+    assert all(asked.query["fieldValidation"] == "Strict" for asked in server.asked)
+    kinds = [asked.headers["content-type"] for asked in server.asked[1:]]
+    assert kinds == ["application/merge-patch+json", "application/json-patch+json"]
+    assert server.asked[2].path.endswith("/pytorchjobs/a/status")
+    assert all(asked.headers["authorization"] == "Bearer not-a-secret" for asked in server.asked)
+    assert all(asked.headers["user-agent"].startswith("mtft-launch/") for asked in server.asked)

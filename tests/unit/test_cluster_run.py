@@ -1,0 +1,205 @@
+"""What `run`, `batch` and `diff` make of a configuration before a cluster is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launcher.cli import main
+from launcher.differences import _compare
+from tests.conftest import CHECKOUT
+
+CLUSTER = {"image": "localhost/none:1"}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster, and a folder of its own."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """Give a folder that could be the volume's; /tmp could not, because each pod has one of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+def shown(capsys: pytest.CaptureFixture[str], verb: str, document: dict[str, Any], *more: str) -> list[dict[str, Any]]:
+    """Return the objects that `--dry-run` prints for a document."""
+    Path("given.json").write_text(json.dumps(document))
+    assert main([verb, "--config", "given.json", "--dry-run", *more]) == 0
+    return list(yaml.safe_load_all(capsys.readouterr().out))
+
+
+def configs(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [json.loads(each["data"]["config.json"]) for each in objects if each["kind"] == "ConfigMap"]
+
+
+def test_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    objects = shown(capsys, "run", document)
+    assert [each["kind"] for each in objects] == ["ConfigMap", "PyTorchJob"]
+    assert "namespace" not in objects[0]["metadata"]
+    assert shown(capsys, "run", document, "-n", "team")[1]["metadata"]["namespace"] == "team"
+    first, second = (shown(capsys, "run", document, "--rerun")[1]["metadata"]["name"] for _ in range(2))
+    assert len({first, second, objects[1]["metadata"]["name"]}) == 3
+
+
+def test_digest_is_filled_in_where_the_data_are_seen(volume: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = volume / "data" / "train.jsonl"
+    document = {
+        "model": "m2m100_418m",
+        "data": {"train": str(data)},
+        "storage": {"root": str(volume)},
+        "cluster": CLUSTER,
+    }
+    unseen = shown(capsys, "run", document)
+    assert configs(unseen)[0]["data"] == {"train": str(data)}
+    data.parent.mkdir(parents=True)
+    data.write_text("one\n")
+    seen = shown(capsys, "run", document)
+    assert configs(seen)[0]["data"]["sha256"] == hashlib.sha256(b"one\n").hexdigest()
+    assert seen[1]["metadata"]["name"] == shown(capsys, "run", document)[1]["metadata"]["name"]
+    data.write_text("two\n")
+    names = {each[1]["metadata"]["name"] for each in (unseen, seen, shown(capsys, "run", document))}
+    assert len(names) == 3  # new data make a new job
+
+
+def test_data_of_this_machine_are_refused_with_the_way_to_the_volume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.jsonl").write_text("")
+    for path in ("train.jsonl", str(tmp_path / "train.jsonl"), "gone.jsonl"):
+        assert main(["run", "--model", "m2m100_418m", "--data", path, "--set", "cluster.image=a/b:1"]) == 2
+        said = capsys.readouterr().err
+        assert f"data push {path}" in said and f"give /mnt/mtft/data/{Path(path).name}" in said
+    # The image may hold a file that is not here; a digest says the caller knows what is meant.
+    document = {"model": "m2m100_418m", "data": {"train": "/opt/there.jsonl"}, "cluster": CLUSTER}
+    shown(capsys, "run", document)
+    given = {"train": str(tmp_path / "train.jsonl"), "sha256": "0" * 64}
+    assert configs(shown(capsys, "run", {**document, "data": given}))[0]["data"] == given
+
+
+def test_gpu_that_is_too_small_is_refused_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t"}, "cluster": {**CLUSTER, "gpu_memory_gib": 1}}
+    Path("given.json").write_text(json.dumps(document))
+    assert main(["run", "--config", "given.json", "--dry-run"]) == 2
+    assert "--force sends it all the same" in capsys.readouterr().err
+    assert len(shown(capsys, "run", document, "--force")) == 2
+
+
+def test_batch_takes_the_models_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    shared = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+
+    def models(document: dict[str, Any], *more: str) -> list[str]:
+        objects = shown(capsys, "batch", document, *more)
+        return [each["metadata"]["labels"]["mtft/model"] for each in objects if each["kind"] == "PyTorchJob"]
+
+    named = {**shared, "models": {"opus_mt_en_fr": {}, "m2m100_418m": {"enabled": False}}}
+    assert models(named) == ["opus_mt_en_fr"]
+    assert len(models(named, "--all")) == 4
+    assert models(named, "--all", "--skip", "opus_mt_fr_en,mbart50_mmt_fr") == ["mbart50_mmt_en", "opus_mt_en_fr"]
+    assert len(models(shared, "--all")) == 5
+    assert models({**shared, "model": "m2m100_418m"}) == ["m2m100_418m"]
+    assert models(shared, "--models", "opus_mt_fr_en,m2m100_418m") == ["opus_mt_fr_en", "m2m100_418m"]
+
+
+def test_batch_keeps_the_checkpoint_of_a_single_model_to_that_model(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {
+        "model": {"key": "m2m100_418m", "path": "/mnt/mtft/mine"},
+        "data": {"train": "/mnt/mtft/t.jsonl"},
+        "cluster": CLUSTER,
+    }
+    (config, *_) = configs(shown(capsys, "batch", document, "--all"))
+    assert config["models"]["m2m100_418m"] == {"model": {"path": "/mnt/mtft/mine"}}
+    assert config["models"]["opus_mt_en_fr"] == {} and "model" not in config
+
+
+def test_batch_names_each_job_as_it_would_be_named_beside_others(capsys: pytest.CaptureFixture[str]) -> None:
+    shared = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    alone = shown(capsys, "batch", shared, "--models", "m2m100_418m", "--name", "b")
+    together = shown(capsys, "batch", shared, "--all", "--name", "b")
+    assert alone[1]["metadata"]["name"] in {each["metadata"]["name"] for each in together}
+    assert all(each["metadata"]["labels"]["mtft/batch"] == "b" for each in together)
+
+
+def test_batch_gives_each_model_the_digest_of_its_own_data(volume: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (volume / name).write_text(name)
+    document = {
+        "data": {"train": str(volume / "a")},
+        "storage": {"root": str(volume)},
+        "cluster": CLUSTER,
+        "models": {"m2m100_418m": {}, "opus_mt_en_fr": {"data": {"train": str(volume / "b")}}},
+    }
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a", "b")}
+    (config, other) = configs(shown(capsys, "batch", document))
+    assert config == other
+    assert config["models"]["m2m100_418m"]["data"]["sha256"] == digests["a"]
+    assert config["models"]["opus_mt_en_fr"]["data"]["sha256"] == digests["b"]
+    del document["models"]["opus_mt_en_fr"]["data"]  # type: ignore[index]
+    assert configs(shown(capsys, "batch", document))[0]["data"]["sha256"] == digests["a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "m2m100"], "did you mean m2m100_418m?"),
+        (["--all", "--skip", "nothing"], "there is no model 'nothing'"),
+        ([], "no model is chosen"),
+        (["--model", "m2m100_418m"], "a batch takes --models m2m100_418m"),
+    ],
+)
+def test_batch_of_unknown_models_is_bad_usage(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["batch", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_verb_without_a_cluster_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    Path("given.json").write_text(json.dumps(document))
+    config = ["--config", "given.json"]
+    for verb in (["run", *config], ["diff", *config], ["validate", "--server", *config], ["suspend", "a"]):
+        assert main(verb) == 3
+        assert "there is no kubeconfig" in capsys.readouterr().err
+
+
+def test_help_of_every_verb_loads_nothing_heavy() -> None:
+    program = """
+import contextlib, io, sys
+from launcher.cli import main
+for verb in ("run", "batch", "diff", "suspend", "resume", "retry", "cancel", "delete", "validate"):
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        main([verb, "--help"])
+    assert "example:" in said.getvalue(), verb
+    assert "--namespace" in said.getvalue() and "--context" in said.getvalue(), verb
+print(*sorted({"kubernetes", "kubeflow", "urllib3", "pydantic", "yaml", "torch"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert done.stdout.split() == []
+
+
+def test_comparison_goes_by_name_and_place() -> None:
+    live = {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], "args": ["x", "y"], "same": {"a": [1]}}
+    wanted = {"env": [{"name": "B", "value": "3"}], "args": ["x", "z"], "same": {"a": [1]}, "new": None}
+    found = {each.path: (each.live, each.wanted) for each in _compare(live, wanted, "")}
+    assert found == {
+        "args[1]": ("y", "z"),
+        "env[A]": ({"name": "A", "value": "1"}, "(absent)"),
+        "env[B].value": ("2", "3"),
+        "new": ("(absent)", None),
+    }

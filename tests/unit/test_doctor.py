@@ -1,0 +1,139 @@
+"""What the doctor says of nodes, quantities and namespaces, from objects as an API server gives them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from launcher.doctor_nodes import check_nodes, requests_of
+from launcher.findings import Finding
+from launcher.quantities import parse_quantity, show_quantity
+
+POOL = {"key": "pool", "value": "gpu", "effect": "NoSchedule"}
+TOLERATED = {"key": "pool", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}
+
+
+def node(
+    name: str = "gpu-1", *, ready: bool = True, taints: tuple[dict[str, str], ...] = (), **allocatable: str
+) -> Any:
+    return {
+        "metadata": {"name": name, "labels": {"pool": "gpu"}},
+        "spec": {"taints": list(taints)},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "allocatable": {"cpu": "16", "memory": "64Gi", "pods": "110", **allocatable},
+        },
+    }
+
+
+GPUS: dict[str, Any] = {"nvidia.com/gpu": "8"}
+
+
+def template(gpus: int = 4, **spec: Any) -> dict[str, Any]:
+    limits = {"cpu": "4", "memory": "16Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    return {"spec": {"containers": [{"name": "pytorch", "resources": {"limits": limits}}], **spec}}
+
+
+def found(
+    nodes: list[Any], asked: dict[str, Any], *, count: int = 1, pods: list[Any] | None = None
+) -> dict[str, Finding]:
+    return {each.layer: each for each in check_nodes(nodes, pods if pods is not None else [], asked, count)}
+
+
+def test_all_is_well() -> None:
+    findings = found([node(**GPUS)], template())
+    assert {each.verdict for each in findings.values()} == {"ok"}
+    assert findings["free now"].message == "room for 2 such pods, 1 needed"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "layer", "verdict", "words"),
+    [
+        ([], template(), "node pool", "fail", "none of 0 nodes is ready"),
+        ([node(ready=False, **GPUS)], template(), "node pool", "fail", "none of 1 nodes is ready"),
+        ([node(**GPUS)], template(nodeSelector={"pool": "a100"}), "node pool", "fail", "pool=a100"),
+        ([node()], template(), "GPUs", "fail", "none of these nodes offers any"),
+        ([node(**GPUS)], template(16), "GPUs", "fail", "the largest offers 8"),
+        ([node(memory="8Gi", **GPUS)], template(), "GPUs", "fail", "16Gi memory"),
+        ([node(taints=(POOL,), **GPUS)], template(), "taints", "fail", "pool=gpu:NoSchedule"),
+        ([node(taints=(POOL,), **GPUS)], template(tolerations=[TOLERATED]), "taints", "ok", "no node keeps"),
+        (
+            [node(taints=(POOL,), **GPUS)],
+            template(tolerations=[{"operator": "Exists"}]),
+            "taints",
+            "ok",
+            "no node keeps",
+        ),
+        ([node(taints=({**POOL, "effect": "PreferNoSchedule"},), **GPUS)], template(), "taints", "ok", "no node keeps"),
+        ([node(taints=(POOL,), **GPUS), node("b", **GPUS)], template(), "taints", "ok", "1 of 2 nodes keep"),
+        ([node()], template(0), "GPUs", "ok", "no GPU"),
+    ],
+)
+def test_what_keeps_pods_from_nodes(
+    nodes: list[Any], asked: dict[str, Any], layer: str, verdict: str, words: str
+) -> None:
+    finding = found(nodes, asked)[layer]
+    assert finding.verdict == verdict and words in finding.message
+    assert (finding.fix is not None) == (verdict == "fail")
+
+
+def test_the_fix_of_a_taint_is_a_toleration_of_ours() -> None:
+    fix = found([node(taints=(POOL,), **GPUS)], template())["taints"].fix
+    assert fix == "cluster.tolerations: [{key: pool, operator: Equal, value: gpu, effect: NoSchedule}]"
+
+
+def test_what_others_hold_is_not_free() -> None:
+    other = {
+        "metadata": {"name": "x"},
+        "spec": {"nodeName": "gpu-1", **template(6)["spec"]},
+        "status": {"phase": "Running"},
+    }
+    over = {**other, "status": {"phase": "Succeeded"}}
+    assert found([node(**GPUS)], template(), pods=[other])["free now"].verdict == "warn"
+    assert found([node(**GPUS)], template(), pods=[over])["free now"].verdict == "ok"
+    assert found([node(**GPUS)], template(), count=3)["free now"].verdict == "fail"
+    assert {each.layer: each.verdict for each in check_nodes([node(**GPUS)], None, template(), 1)}["free now"] == "skip"
+
+
+def test_affinity_is_read_as_the_scheduler_reads_it() -> None:
+    def with_rule(**rule: Any) -> dict[str, Any]:
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}
+        return template(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}})
+
+    for rule, verdict in (
+        ({"key": "pool", "operator": "In", "values": ["gpu", "b"]}, "ok"),
+        ({"key": "pool", "operator": "NotIn", "values": ["gpu"]}, "fail"),
+        ({"key": "zone", "operator": "Exists"}, "fail"),
+        ({"key": "zone", "operator": "DoesNotExist"}, "ok"),
+    ):
+        assert found([node(**GPUS)], with_rule(**rule))["node pool"].verdict == verdict
+
+
+def test_requests_go_over_limits() -> None:
+    container = {"resources": {"limits": {"cpu": "4"}, "requests": {"cpu": "500m", "memory": "1Gi"}}}
+    assert requests_of({"containers": [container, container]}) == {"cpu": Decimal(1), "memory": Decimal(2 * 2**30)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "shown"),
+    [
+        ("500m", "0.5", "0.5"),
+        ("10Gi", str(10 * 2**30), "10Gi"),
+        ("2e3", "2000", "2000"),
+        (8, "8", "8"),
+        ("128974848", "128974848", "123Mi"),
+        ("1G", "1000000000", "953.7Mi"),
+        ("0", "0", "0"),
+    ],
+)
+def test_quantities(text: str | int, value: str, shown: str) -> None:
+    assert parse_quantity(text) == Decimal(value)
+    assert show_quantity(parse_quantity(text)) == shown
+
+
+@pytest.mark.parametrize("text", ["", "ten", "1Q", "1 Gi", "--1"])
+def test_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a Kubernetes quantity"):
+        parse_quantity(text)

@@ -1,0 +1,153 @@
+"""What the doctor says of quota, limits, Pod Security, claim, secrets and queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher import doctor_namespace as doctor
+
+
+def template(**spec: Any) -> dict[str, Any]:
+    limits = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}
+    return {"spec": {"containers": [{"name": "pytorch", "resources": {"limits": limits, "requests": limits}}], **spec}}
+
+
+def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"metadata": {"name": "team"}, "status": {"hard": hard, "used": used or {}}}
+
+
+@pytest.mark.parametrize(
+    ("quotas", "count", "verdict", "words"),
+    [
+        ([], 1, "ok", "has none"),
+        ([quota({"requests.nvidia.com/gpu": "4"})], 2, "ok", "fits"),
+        ([quota({"requests.nvidia.com/gpu": "4"})], 3, "fail", "alone asks for 6"),
+        ([quota({"requests.nvidia.com/gpu": "4"}, {"requests.nvidia.com/gpu": "3"})], 1, "warn", "3 of 4 used"),
+        ([quota({"memory": "64Gi"}, {"memory": "60Gi"})], 1, "warn", "asks for 16Gi more"),
+        ([quota({"pods": "2"}, {"pods": "2"})], 1, "warn", "pods 2 of 2 used"),
+        ([quota({"count/pytorchjobs.kubeflow.org": "0"})], 1, "fail", "count/pytorchjobs"),
+        ([quota({"services": "1"}, {"services": "1"})], 1, "ok", "fits"),
+    ],
+)
+def test_quota(quotas: list[Any], count: int, verdict: str, words: str) -> None:
+    finding = doctor.check_quota(quotas, template(), count)
+    assert finding.verdict == verdict and words in finding.message
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict", "words"),
+    [
+        ({"type": "Container", "max": {"memory": "16Gi"}}, "ok", "within"),
+        ({"type": "Container", "max": {"memory": "8Gi"}}, "fail", "at most 8Gi memory; a pod asks for 16Gi"),
+        ({"type": "Pod", "min": {"cpu": "8"}}, "fail", "at least 8 cpu; a pod asks for 4"),
+        ({"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}, "ok", "within"),
+    ],
+)
+def test_limit_range(rule: dict[str, Any], verdict: str, words: str) -> None:
+    finding = doctor.check_limits([{"metadata": {"name": "l"}, "spec": {"limits": [rule]}}], template())
+    assert finding.verdict == verdict and words in finding.message
+
+
+@pytest.mark.parametrize(
+    ("level", "pods", "operator_template", "verdict"),
+    [
+        (None, 2, False, "ok"),
+        ("baseline", 2, False, "ok"),
+        ("restricted", 1, False, "ok"),
+        ("restricted", 2, True, "ok"),
+        ("restricted", 2, None, "warn"),
+        ("restricted", 2, False, "fail"),
+    ],
+)
+def test_pod_security(level: str | None, pods: int, operator_template: bool | None, verdict: str) -> None:
+    namespace = {"metadata": {"name": "team", "labels": {doctor.ENFORCE: level} if level else {}}}
+    finding = doctor.check_pod_security(namespace, pods, operator_template)
+    assert finding.verdict == verdict
+    assert verdict == "ok" or "init-container.yaml" in (finding.fix or "")
+
+
+def test_the_operators_template_is_seen_in_its_arguments() -> None:
+    def deployment(*arguments: str) -> dict[str, Any]:
+        return {"spec": {"template": {"spec": {"containers": [{"command": ["/manager"], "args": list(arguments)}]}}}}
+
+    assert doctor.check_operator_template(None) is None
+    assert doctor.check_operator_template(deployment()) is False
+    assert doctor.check_operator_template(deployment("--pytorch-init-container-template-file=/etc/x.yaml")) is True
+
+
+def claim(phase: str, *modes: str) -> dict[str, Any]:
+    return {"spec": {"accessModes": list(modes)}, "status": {"phase": phase, "capacity": {"storage": "100Gi"}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "pods", "verdict", "words"),
+    [
+        (None, 1, "fail", "there is no claim mtft"),
+        (claim("Bound", "ReadWriteMany"), 4, "ok", "capacity 100Gi"),
+        (claim("Bound", "ReadWriteOnce"), 1, "warn", "one node"),
+        (claim("Bound", "ReadWriteOnce"), 2, "fail", "one node"),
+        (claim("Pending", "ReadWriteMany"), 1, "warn", "not bound yet: Pending"),
+        (claim("Lost", "ReadWriteMany"), 1, "fail", "lost"),
+    ],
+)
+def test_claim(found: dict[str, Any] | None, pods: int, verdict: str, words: str) -> None:
+    finding = doctor.check_claim("mtft", found, pods)
+    assert finding.verdict == verdict and words in finding.message
+
+
+def secret_env(name: str, key: str, *, optional: bool = False) -> dict[str, Any]:
+    ref = {"name": name, "key": key, "optional": optional}
+    return {"name": key.upper(), "valueFrom": {"secretKeyRef": ref}}
+
+
+def test_secrets() -> None:
+    env = [
+        {"name": "PLAIN", "value": "x"},
+        secret_env("hub", "token"),
+        secret_env("wandb", "key", optional=True),
+        secret_env("store", "user"),
+        secret_env("store", "password"),
+        secret_env("hidden", "key"),
+    ]
+    asked = {"spec": {"containers": [{"env": env}], "imagePullSecrets": [{"name": "registry"}]}}
+
+    def read(name: str) -> dict[str, Any] | None:
+        if name == "hidden":
+            raise PermissionError
+        known: dict[str, dict[str, Any]] = {"store": {"data": {"user": "eA=="}}, "registry": {"data": {}}}
+        return known.get(name)
+
+    found = {each.layer: each for each in doctor.check_secrets(asked, read)}
+    assert {layer: each.verdict for layer, each in found.items()} == {
+        "secret hub": "fail",
+        "secret wandb": "warn",
+        "secret store": "fail",
+        "secret hidden": "skip",
+        "secret registry": "ok",
+    }
+    assert found["secret hub"].fix == "kubectl create secret generic hub --from-literal=token=..."
+    assert found["secret store"].message == "has no key password"
+    assert [each.message for each in doctor.check_secrets(template(), read)] == ["none is needed"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "local", "installed", "verdict", "words"),
+    [
+        (None, None, False, "ok", "none is asked for"),
+        ("night", None, False, "fail", "Kueue is not installed"),
+        ("night", None, True, "fail", "no LocalQueue night"),
+        ("night", {"status": {"pendingWorkloads": 3}}, True, "ok", "0 admitted, 3 waiting"),
+        (
+            "night",
+            {"status": {"conditions": [{"type": "Active", "status": "False", "message": "Can't submit"}]}},
+            True,
+            "fail",
+            "Can't submit",
+        ),
+    ],
+)
+def test_queue(queue: str | None, local: dict[str, Any] | None, installed: bool, verdict: str, words: str) -> None:
+    finding = doctor.check_queue(queue, local, installed=installed)
+    assert finding.verdict == verdict and words in finding.message

@@ -1,0 +1,254 @@
+"""Reading and following the logs of pods, over everything that can happen to pods and connections."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from launcher import labels, logs
+from launcher.cluster import Cluster
+from launcher.log_lines import Line, Printer, merged, parse_line
+from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
+
+SECONDS = 30  # bound of every wait
+
+
+def stamped(second: int, text: str, nanos: str = "000000000") -> str:
+    return f"2030-01-02T03:04:{second:02}.{nanos}Z {text}"
+
+
+def job(*conditions: str, workers: int = 0) -> dict[str, Any]:
+    roles = {"Master": {"replicas": 1}} | ({"Worker": {"replicas": workers}} if workers else {})
+    return {
+        "kind": "PyTorchJob",
+        "metadata": {
+            "name": "m-1",
+            "namespace": NAMESPACE,
+            "uid": "job-1",
+            "labels": {labels.PART_OF: "mtft", labels.MODEL: "opus_mt_en_fr"},
+        },
+        "spec": {"pytorchReplicaSpecs": roles},
+        "status": {"conditions": [{"type": kind, "status": "True"} for kind in conditions]},
+    }
+
+
+def pod(state: str = "running", *, uid: str = "pod-1", role: str = "master", index: int = 0) -> dict[str, Any]:
+    given = {labels.OPERATOR_JOB: "m-1", labels.OPERATOR_REPLICA: role, labels.OPERATOR_INDEX: str(index)}
+    inner: dict[str, Any] = {"running": {}} if state == "running" else {"terminated": {"exitCode": 0}}
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    return {
+        "kind": "Pod",
+        "metadata": {"name": f"m-1-{role}-{index}", "namespace": NAMESPACE, "uid": uid, "labels": given},
+        "spec": {"nodeName": "node-1"},
+        "status": {
+            "phase": {"running": "Running", "terminated": "Succeeded"}.get(state, "Pending"),
+            "containerStatuses": [{"name": "pytorch", "state": waiting if state == "waiting" else inner}],
+        },
+    }
+
+
+@pytest.fixture
+def api() -> TinyApi:
+    return TinyApi()
+
+
+@pytest.fixture
+def cluster(api: TinyApi) -> Iterator[Cluster]:
+    with serve(api) as cluster:
+        yield cluster
+
+
+class Following:
+    """`follow` in a thread, and what it printed."""
+
+    def __init__(self, cluster: Cluster, job: dict[str, Any], **options: Any) -> None:
+        self.out, self.failure = io.StringIO(), None
+        wanted = logs.Wanted(**options)
+        self.thread = threading.Thread(target=self._run, args=(cluster, job, wanted), daemon=True)
+        self.thread.start()
+
+    def _run(self, cluster: Cluster, job: dict[str, Any], wanted: logs.Wanted) -> None:
+        logs.follow(cluster, job, Printer(prefixed=False, out=self.out), wanted)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.getvalue().splitlines()
+
+    def ends(self) -> list[str]:
+        self.thread.join(SECONDS)
+        assert not self.thread.is_alive(), f"still following after {SECONDS} s: {self.lines}"
+        return self.lines
+
+
+def until(holds: Callable[[], bool]) -> None:
+    last = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < last, "waited in vain"
+        time.sleep(0.02)
+
+
+def end(api: TinyApi, condition: str = "Succeeded", **job_options: Any) -> None:
+    api.put(job("Running", condition, **job_options))
+
+
+def test_all_pods_in_the_order_of_time(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running", workers=1))
+    api.put(pod())
+    api.put(pod(role="worker", uid="pod-2"))
+    api.write("m-1-master-0", stamped(1, "first"), stamped(3, "third"), end=True)
+    api.write("m-1-worker-0", stamped(2, "second"), end=True)
+    out = io.StringIO()
+    shown = logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), logs.Wanted())
+    assert shown == 2
+    assert out.getvalue().splitlines() == ["[0] first", "[1] second", "[0] third"]
+
+
+def test_one_pod_only_and_its_last_lines(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running", workers=1))
+    api.put(pod())
+    api.put(pod(role="worker", uid="pod-2"))
+    api.write("m-1-worker-0", stamped(1, "a"), stamped(2, "b"), stamped(3, "c"), end=True)
+    out = io.StringIO()
+    wanted = logs.Wanted(rank=1, tail=2)
+    assert logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), wanted) == 1
+    assert out.getvalue().splitlines() == ["b", "c"]
+
+
+def test_following_a_job_to_its_end(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.write("m-1-master-0", stamped(1, "one"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: following.lines == ["one"])
+    api.write("m-1-master-0", stamped(2, "two"), end=True)
+    api.put(pod("terminated"))
+    end(api)
+    assert following.ends() == ["one", "two"]
+
+
+def test_a_cut_connection_loses_and_repeats_nothing(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    texts = [f"line {number}" for number in range(8)]
+    # Several lines share a second, which is all the server can go on from.
+    api.write("m-1-master-0", *(stamped(n // 4, text, f"{n:09}") for n, text in enumerate(texts)))
+    api.logs["m-1-master-0"].cut_after = [3, 2, 0]
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: len(following.lines) == len(texts))
+    api.put(pod("terminated"))
+    api.write("m-1-master-0", stamped(9, "last"), end=True)
+    end(api)
+    assert following.ends() == [*texts, "last"]
+
+
+def test_a_cut_log_of_a_pod_that_has_ended_is_read_to_its_end(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Succeeded"))
+    api.put(pod("terminated"))
+    texts = [f"line {number}" for number in range(6)]
+    api.write("m-1-master-0", *(stamped(n, text) for n, text in enumerate(texts)), end=True)
+    api.logs["m-1-master-0"].cut_after = [2, 1]
+    assert Following(cluster, api.objects["PyTorchJob", "m-1"]).ends() == texts
+
+
+def test_a_pod_that_is_replaced_is_read_again(
+    api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.write("m-1-master-0", stamped(1, "first start"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: following.lines == ["first start"])
+    api.write("m-1-master-0", end=True)
+    api.put(job("Restarting"))
+    api.remove("Pod", "m-1-master-0")
+    del api.logs["m-1-master-0"]
+    api.put(pod(uid="pod-2"))
+    api.put(job("Running"))
+    api.write("m-1-master-0", stamped(5, "second start"))
+    until(lambda: "second start" in following.lines)
+    api.write("m-1-master-0", end=True)
+    api.put(pod("terminated", uid="pod-2"))
+    end(api)
+    assert following.ends() == ["first start", "second start"]
+    assert "-- m-1-master-0: started again" in capsys.readouterr().err
+
+
+def test_a_late_pod_is_read_and_its_waiting_told(
+    api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(job("Created", workers=1))
+    api.put(pod("waiting"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "-- m-1-master-0: the image cannot be pulled (no such image)" in said
+
+    until(told)
+    api.put(pod())
+    api.write("m-1-master-0", stamped(1, "master"), end=True)
+    api.put(pod(role="worker", uid="pod-2"))
+    api.write("m-1-worker-0", stamped(2, "worker"), end=True)
+    until(lambda: len(following.lines) == 2)
+    api.put(pod("terminated"))
+    api.put(pod("terminated", role="worker", uid="pod-2"))
+    end(api, workers=1)
+    assert sorted(following.ends()) == ["[0] master", "[1] worker"]
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_cut_watches_are_taken_up_again(api: TinyApi, cluster: Cluster, forget: bool) -> None:
+    api.put(job("Running"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: sum("watch=true" in request for request in api.requests) == 2)
+    api.cut_watches(forget=forget)
+    api.put(pod("terminated"))
+    api.write("m-1-master-0", stamped(1, "said while nobody listened"), end=True)
+    api.cut_watches(forget=forget)
+    end(api)
+    assert following.ends() == ["said while nobody listened"]
+
+
+def test_a_deleted_job_ends_it(api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    api.put(job("Running"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: sum("watch=true" in request for request in api.requests) == 2)
+    api.remove("PyTorchJob", "m-1")
+    assert following.ends() == []
+    assert "job m-1 was deleted" in capsys.readouterr().err
+
+
+def test_times_sort_as_text() -> None:
+    lines = [parse_line(raw, 0, "p") for raw in (stamped(1, "a"), "2030-01-02T03:04:01.5Z b", "2030-01-02T03:04:02Z c")]
+    assert [line.text for line in sorted(lines, reverse=True)] == ["c", "b", "a"]
+    assert parse_line("no time", 1, "p") == Line("", 1, "p", "no time")
+    assert [line.text for line in merged([lines[:1], lines[1:]])] == ["a", "b", "c"]
+
+
+def test_what_is_printed() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    line = Line("2030-01-02T03:04:01.000000000Z", 1, "m-1-worker-0", "loss 2 è")
+    for out, options, text in (
+        (io.StringIO(), {"prefixed": True}, "[1] loss 2 è\n"),
+        (Terminal(), {"prefixed": True}, "\x1b[33m[1]\x1b[0m loss 2 è\n"),
+        (Terminal(), {"prefixed": False}, "loss 2 è\n"),
+        (io.StringIO(), {"prefixed": True, "pattern": re.compile("BLEU")}, ""),
+        (io.StringIO(), {"prefixed": True, "pattern": re.compile(r"loss \d")}, "[1] loss 2 è\n"),
+    ):
+        Printer(out=out, **options).show(line)
+        assert out.getvalue() == text
+    out = io.StringIO()
+    Printer(prefixed=True, as_json=True, out=out).show(line)
+    assert json.loads(out.getvalue()) == {"time": line.at, "pod": line.pod, "rank": 1, "text": line.text}

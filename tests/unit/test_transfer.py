@@ -1,0 +1,214 @@
+"""Files to and from a volume: the real far end, over connections that break."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import transfer
+from launcher.cluster_errors import ClusterError
+from launcher.pytorchjob import render
+from launcher.transfer import Remote, local_files, safe_path, sha256_of
+from launcher.transfer_pod import root_of, transfer_pod
+from mtft.errors import InputError
+from mtft.sources import content_sha256
+from tests.unit.tiny_exec import TinyExec, serve
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyExec:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    return TinyExec(volume)
+
+
+@pytest.fixture
+def remote(pod: TinyExec) -> Iterator[Remote]:
+    with serve(pod) as cluster:
+        yield Remote(cluster, "mtft-transfer-1", "team")
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "train.jsonl.gz"
+    path.write_bytes(os.urandom(3 << 20))
+    return path
+
+
+def test_a_pushed_file_is_the_same(pod: TinyExec, remote: Remote, big: Path) -> None:
+    target, seen = pod.root / "data" / "train.jsonl.gz", list[int]()
+    assert remote.push(big, str(target), seen.append)
+    assert target.read_bytes() == big.read_bytes()
+    assert seen[0] == 0 and seen[-1] == big.stat().st_size and seen == sorted(seen)
+    assert target.stat().st_mode & 0o777 == 0o664 and target.parent.stat().st_mode & 0o020
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    # The second time nothing is sent.
+    assert not remote.push(big, str(target))
+    big.write_bytes(b"other")
+    assert remote.push(big, str(target)) and target.read_bytes() == b"other"
+
+
+def test_an_empty_file_is_pushed_and_fetched(pod: TinyExec, remote: Remote, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert remote.push(tmp_path / "empty", str(pod.root / "empty"))
+    remote.fetch(str(pod.root / "empty"), tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b""
+
+
+def test_a_cut_push_goes_on_where_it_was(pod: TinyExec, remote: Remote, big: Path) -> None:
+    pod.cut_in = [1_000_000, 700_001, 1]
+    assert remote.push(big, str(pod.root / "a"))
+    assert (pod.root / "a").read_bytes() == big.read_bytes()
+    assert len(pod.commands) == 4
+    assert pod.fed == big.stat().st_size  # nothing that had arrived was sent again
+
+
+def test_what_is_left_of_another_version_is_not_continued(pod: TinyExec, remote: Remote, big: Path) -> None:
+    pod.cut_in = [1_000_000]
+    old = big.read_bytes()
+    other = Remote(remote.cluster, remote.pod, "team")
+    transfer_tries, transfer._TRIES = transfer._TRIES, 0
+    try:
+        with pytest.raises(ClusterError, match="was cut"):
+            other.push(big, str(pod.root / "a"))
+    finally:
+        transfer._TRIES = transfer_tries
+    big.write_bytes(old[::-1])
+    assert remote.push(big, str(pod.root / "a"))
+    assert (pod.root / "a").read_bytes() == old[::-1]
+
+
+def test_damage_on_the_volume_is_found(pod: TinyExec, remote: Remote, big: Path) -> None:
+    digest = hashlib.sha256(big.read_bytes()).hexdigest()
+    (pod.root / f".a.{digest[:16]}.part").write_bytes(b"x" * 1000)
+    with pytest.raises(InputError, match="the SHA-256 of what arrived is"):
+        remote.push(big, str(pod.root / "a"))
+    assert not list(pod.root.iterdir())
+    assert remote.push(big, str(pod.root / "a"))
+
+
+def test_what_the_far_end_cannot_do_is_said(pod: TinyExec, remote: Remote, big: Path, tmp_path: Path) -> None:
+    (pod.root / "file").touch()
+    with pytest.raises(InputError, match=r"file.*: (Not a directory|File exists)"):
+        remote.push(big, str(pod.root / "file" / "below"))
+    with pytest.raises(InputError, match="No such file"):
+        remote.fetch(str(pod.root / "nothing"), tmp_path / "x")
+    remote.program = "import sys; sys.exit(7)"
+    with pytest.raises(ClusterError, match="exit code 7"):
+        remote.ask("list", "/")
+    remote.program = "print('Python 2')"
+    with pytest.raises(InputError, match="is its image mtft's"):
+        remote.ask("list", "/")
+
+
+def test_a_cut_fetch_goes_on_where_it_was(pod: TinyExec, remote: Remote, big: Path, tmp_path: Path) -> None:
+    (pod.root / "model.safetensors").write_bytes(big.read_bytes())
+    pod.cut_out = [1_500_000, 100_000]
+    remote.fetch(str(pod.root / "model.safetensors"), tmp_path / "to" / "model.safetensors")
+    assert (tmp_path / "to" / "model.safetensors").read_bytes() == big.read_bytes()
+    offsets = [int(command[-1]) for command in pod.commands]
+    assert offsets[0] == 0 and 0 < offsets[1] <= 1_500_000 and offsets[1] < offsets[2] <= 1_600_000
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["model.safetensors"]
+
+
+def test_a_damaged_part_is_not_kept(pod: TinyExec, remote: Remote, big: Path, tmp_path: Path) -> None:
+    (pod.root / "a").write_bytes(big.read_bytes())
+    (tmp_path / ".a.part").write_bytes(b"something else")
+    with pytest.raises(InputError, match="fetch it again"):
+        remote.fetch(str(pod.root / "a"), tmp_path / "a")
+    assert not (tmp_path / "a").exists() and not (tmp_path / ".a.part").exists()
+    remote.fetch(str(pod.root / "a"), tmp_path / "a")
+
+
+def test_the_run_of_a_job_and_of_a_model(pod: TinyExec, remote: Remote) -> None:
+    outputs = pod.root / "outputs" / "m"
+    for run, finished in (("1", '{"deliverable": "lora"}'), ("2", '{"deliverable": "model"}'), ("3", None)):
+        (outputs / "runs" / run).mkdir(parents=True)
+        if finished:
+            (outputs / "runs" / run / "finished.json").write_text(finished)
+    (outputs / "jobs").mkdir()
+    (outputs / "jobs" / "m-1.json").write_text('{"run_id": "3"}')
+
+    def run_of(job: str) -> tuple[str, Any]:
+        [found] = remote.ask("run", str(pod.root), "m", *([job] if job else []))
+        return Path(found["folder"]).name, found["deliverable"]
+
+    assert run_of("m-1") == ("3", None)
+    assert run_of("") == ("2", "model")  # the newest that is finished
+    (outputs / "current").symlink_to("runs/1")
+    assert run_of("") == ("1", "lora")
+    with pytest.raises(InputError, match=r"m-2.json: No such file"):
+        run_of("m-2")
+    (outputs / "runs" / "1" / "lora").mkdir()
+    for name in ("lora/adapter.safetensors", "report.html", ".hidden"):
+        (outputs / "runs" / "1" / name).write_text(name)
+    (outputs / "runs" / "1" / "lora" / "link").symlink_to("/etc/hostname")
+    listed = remote.ask("list", str(outputs / "runs" / "1"), ".")
+    assert [each["path"] for each in listed] == ["finished.json", "lora/adapter.safetensors", "report.html"]
+    assert [each["path"] for each in remote.ask("list", str(outputs / "runs" / "1"), "report.html")] == ["report.html"]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "", "a\\..\\x", "a\0b"])
+def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="not fetched"):
+        safe_path(tmp_path, name)
+
+
+def test_links_in_the_way_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "lora").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="is a link"):
+        safe_path(tmp_path / "to", "lora/x")
+    assert safe_path(tmp_path / "to", "a/b") == tmp_path / "to" / "a" / "b"
+
+
+def test_what_is_pushed_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "news"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl", ".hidden"):
+        (folder / name).write_text(name)
+    assert [name for _, name in local_files(folder)] == ["news/a.jsonl", "news/b.jsonl", "news/deep/c.jsonl"]
+    assert [name for _, name in local_files(folder / "a.jsonl")] == ["a.jsonl"]
+    assert sha256_of([folder / "a.jsonl", folder / "b.jsonl"]) == content_sha256(
+        [folder / "a.jsonl", folder / "b.jsonl"]
+    )
+    (folder / "link").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match="is a link"):
+        local_files(folder)
+    with pytest.raises(InputError, match="no such file"):
+        local_files(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no file"):
+        local_files(tmp_path / "empty")
+
+
+def test_the_pod_is_a_jobs_pod_without_its_gpus() -> None:
+    document = {
+        "model": "opus_mt_en_fr",
+        "data": {"train": "x.jsonl"},
+        "storage": {"root": "/mnt/shared"},
+        "cluster": {
+            "image": "example.org/mtft:1.0",
+            "claim": "files",
+            "tolerations": [{"key": "pool", "operator": "Exists"}],
+            "image_pull_secrets": ["registry"],
+            "secrets": {"HF_TOKEN": {"name": "hub", "key": "token"}},
+        },
+    }
+    job = render(document, "opus_mt_en_fr")[-1]
+    spec = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert root_of(spec) == "/mnt/shared"
+    pod = transfer_pod(spec, read_only=True)
+    [container] = pod["spec"]["containers"]
+    assert "env" not in container and "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert container["volumeMounts"] == [{"name": "storage", "mountPath": "/mnt/shared", "readOnly": True}]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert pod["spec"]["volumes"] == [{"name": "storage", "persistentVolumeClaim": {"claimName": "files"}}]
+    assert pod["spec"]["tolerations"] and pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["spec"]["activeDeadlineSeconds"] > 0 and not pod["spec"]["automountServiceAccountToken"]

@@ -1,0 +1,201 @@
+"""Which jobs are meant, how they are shown, and how long is waited."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from launcher import labels
+from launcher.description import describe, events_of, page
+from launcher.job_tables import duration, note, restarts_text, status_row
+from launcher.selection import choose, choose_one
+from launcher.states import JobState, job_state
+from launcher.verbs.wait import seconds
+from launcher.watching import jobs_now, wait_for
+from mtft import exit_codes
+from mtft.errors import InputError
+from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def job(name: str, model: str = "opus_mt_en_fr", batch: str | None = None, *conditions: str) -> dict[str, Any]:
+    given = {labels.MODEL: model} | ({labels.BATCH: batch} if batch else {})
+    template = {"spec": {"containers": [{"name": "pytorch", "image": "example.org/mtft:1.0"}]}}
+    return {
+        "kind": "PyTorchJob",
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", "labels": given},
+        "spec": {"pytorchReplicaSpecs": {"Master": {"replicas": 1, "template": template}}},
+        "status": {
+            "conditions": [
+                {
+                    "type": kind,
+                    "status": "True",
+                    "message": f"it is {kind}",
+                    "lastTransitionTime": "2030-01-02T03:00:05Z",
+                }
+                for kind in conditions
+            ]
+        },
+    }
+
+
+def event(name: str, minutes: int, **more: Any) -> dict[str, Any]:
+    at = (NOW - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    about = {"kind": "Pod", "name": name}
+    return {"metadata": {"name": f"{name}.{minutes}"}, "involvedObject": about, "lastTimestamp": at, **more}
+
+
+JOBS = [
+    job("night-a-1", "mbart50_mmt_fr", "night"),
+    job("night-b-2", "m2m100_418m", "night"),
+    job("opus-1"),
+    job("opus-2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([], ["night-a-1", "night-b-2", "opus-1", "opus-2"]),
+        (["opus-2"], ["opus-2"]),
+        (["night"], ["night-a-1", "night-b-2"]),
+        (["m2m100_418m"], ["night-b-2"]),
+        (["night-b-2", "night", "m2m100_418m"], ["night-b-2", "night-a-1"]),
+    ],
+)
+def test_names_mean_jobs_batches_and_models(names: list[str], found: list[str]) -> None:
+    assert [each["metadata"]["name"] for each in choose(names, JOBS)] == found
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("opus_mt_en_fr", "opus_mt_en_fr has 2 jobs; name one: opus-1, opus-2"),
+        ("nite", "did you mean night"),
+        ("m2m100_418", "did you mean m2m100_418m"),
+        ("zzz", "mtft-launch list -A"),
+    ],
+)
+def test_names_that_mean_nothing_or_too_much(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        choose([name], JOBS)
+
+
+def test_one_job_is_one() -> None:
+    assert choose_one("opus-1", JOBS)["metadata"]["name"] == "opus-1"
+    with pytest.raises(InputError, match="night is a batch of 2 jobs"):
+        choose_one("night", JOBS)
+    with pytest.raises(InputError, match="there is no job at all"):
+        choose_one("opus-1", [])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0s"),
+        (59.4, "59s"),
+        (61, "1m01s"),
+        (3599, "59m"),
+        (3600, "1h00m"),
+        (93_900, "1d02h"),
+        (-3, "0s"),
+    ],
+)
+def test_durations(value: float | None, text: str) -> None:
+    assert duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("0", 0)]
+)
+def test_times_to_wait(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "-1", "5x", "m", "1h30m"])
+def test_no_times(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
+        seconds(text)
+
+
+def test_rows_for_people() -> None:
+    state = JobState(
+        name="m-1",
+        namespace="team",
+        model="m",
+        batch=None,
+        state="Running",
+        phase="training",
+        percent=12.34,
+        eta_s=4000,
+        loss=2.34567,
+        tokens_per_second=1234.5,
+        restarts=2,
+        resumed_at=40,
+    )
+    row = status_row(state, with_namespace=False)
+    assert (row["done"], row["eta"], row["loss"], row["tok/s"]) == ("12%", "1h06m", "2.346", "1234")
+    assert restarts_text(state) == "2 (from step 40)" and "namespace" not in row
+    failed = JobState(
+        name="m", namespace="t", model=None, batch=None, state="Failed", phase="failed", reason="first\nsecond"
+    )
+    assert note(failed) == "first"
+
+
+def test_the_page_of_a_job() -> None:
+    one = job("opus-1", "opus_mt_en_fr", None, "Created", "Failed")
+    events = [
+        event("opus-1-master-0", 2, reason="BackOff", message="later", count=4, type="Warning"),
+        event("opus-1-master-0", 9, reason="Pulling", message="earlier"),
+        event("opus-10-master-0", 1, message="another job's"),
+        event("opus-1-extra", 1, message="nobody's"),
+    ]
+    assert [each["message"] for each in events_of("opus-1", events)] == ["earlier", "later"]
+    text = page(describe(one, job_state(one, [], now=NOW), [], events, NOW))
+    for words in ("opus-1 in namespace team", "it is Failed (its pods are gone)", "4m00s ago", "later", "Warning"):
+        assert words in text
+    assert "another job's" not in text and "nobody's" not in text
+
+
+def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
+    api = TinyApi()
+    for each in (job("opus-1"), job("opus-2")):
+        api.put(each)
+    with serve(api) as cluster:
+
+        def told(state: JobState) -> None:
+            if state.name == "opus-2" and not api.oldest:
+                # Between the list and the watch: the version to go on from is forgotten, one job is gone.
+                api.remove("PyTorchJob", "opus-1")
+                api.put(job("opus-2", "opus_mt_en_fr", None, "Succeeded"))
+                api.cut_watches(forget=True)
+
+        assert wait_for(cluster, ["opus-1", "opus-2"], 60, report=told) == {
+            "opus-1": exit_codes.FAILED,
+            "opus-2": exit_codes.DONE,
+        }
+
+
+def test_only_running_jobs_logs_are_read() -> None:
+    api = TinyApi()
+    api.put(job("opus-1", "opus_mt_en_fr", None, "Created", "Running"))
+    api.put(job("opus-2", "opus_mt_en_fr", None, "Created", "Succeeded"))
+    for name in ("opus-1", "opus-2"):
+        given = {labels.OPERATOR_JOB: name, labels.OPERATOR_REPLICA: "master", labels.OPERATOR_INDEX: "0"}
+        meta = {"name": f"{name}-master-0", "namespace": NAMESPACE, "uid": name, "labels": given}
+        api.put({"kind": "Pod", "metadata": meta, "spec": {}, "status": {"phase": "Running"}})
+    step = '{"step": 3, "total": 4, "percent": 75.0, "eta_s": 9, "loss": 2.0, "tokens_per_second": 50.0}'
+    start = ["job opus-1, run r-1, attempt 3", "continuing from step-2 of 4 steps"]
+    noise = [f"line {n}" for n in range(2000)]
+    api.write("opus-1-master-0", *(f"2030-01-02T03:04:05.000000000Z {text}" for text in (*start, *noise, step)))
+    with serve(api) as cluster:
+        states = {state.name: state for state in jobs_now(cluster)}
+        assert cluster.calls == 4  # jobs, pods, the first and the last lines of one log
+    running = states["opus-1"]
+    assert (running.percent, running.restarts, running.resumed_at, running.run_id) == (75.0, 2, 2, "r-1")
+    assert states["opus-2"].percent is None

@@ -1,0 +1,67 @@
+"""The base checkpoint from the hub: fetched once, before any rank starts, and known by its commit and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtft import files, provenance
+from mtft.config import Config
+from mtft.errors import InputError
+from mtft.models import ModelCard
+from mtft.runs import RunPaths
+
+# What the loaders read; pickles and the other frameworks' weights stay where they are.
+_WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
+
+
+def pin_base(paths: RunPaths, config: Config, card: ModelCard) -> Config:
+    """Fetch a run's base from the hub, write down what it is, and return the configuration with its commit.
+
+    A base in a local folder is left alone: the supervisor knows it by its files.
+
+    Raises:
+        InputError: it cannot be fetched, or is not what the run began with.
+    """
+    if config.model.path is not None:
+        return config
+    record = files.read_json(paths.provenance)
+    began_with = record["base"]
+    folder = fetch(card.base, config.model.revision or began_with["revision"])
+    named = ((found.relative_to(folder).as_posix(), found) for found in folder.rglob("*") if found.is_file())
+    base = {"checkpoint": card.base, "revision": folder.name, "sha256": provenance.files_hash(named)}
+    if began_with["sha256"] not in (None, base["sha256"]):
+        raise InputError(
+            f"the files of {card.base} at {folder.name} changed since run {paths.run_id} began; "
+            "start another run with --rerun, or restore the hub cache"
+        )
+    files.write_json(paths.provenance, record | {"base": base})
+    return _at_commit(config, folder.name)
+
+
+def at_recorded_commit(paths: RunPaths, config: Config) -> Config:
+    """Return the configuration with a base from the hub at the commit that the run was prepared with."""
+    if config.model.path is not None:
+        return config
+    return _at_commit(config, files.read_json(paths.provenance)["base"]["revision"])
+
+
+def _at_commit(config: Config, revision: str | None) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update={"revision": revision})})
+
+
+def fetch(checkpoint: str, revision: str | None) -> Path:
+    """Return the folder of a hub checkpoint in the local cache, named by its commit; download what is missing.
+
+    Raises:
+        InputError: it is not there and cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(_WANTED)))
+    except (OSError, ValueError) as error:
+        at = f" at {revision}" if revision else ""
+        raise InputError(
+            f"{checkpoint}{at} is neither in the hub cache nor can it be downloaded ({type(error).__name__}); "
+            "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
+        ) from error
