@@ -27,7 +27,8 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=secret,id=env --mount=type=secret,id=ca \
     set -ae; if [ -f /run/secrets/env ]; then . /run/secrets/env; fi; \
     uv venv --quiet --python python3.11 /opt/mtft; \
-    uv pip install --quiet --python /opt/mtft --prefix /code --no-deps .
+    uv pip install --quiet --python /opt/mtft --prefix /code --no-deps .; \
+    rm -f /code/.lock
 
 
 # The libraries: the 6 GB layer, which changes when a pinned release does, and the surroundings of every process.

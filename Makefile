@@ -6,6 +6,7 @@ UV_VERSION := 0.13.8
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
+PARALLEL := -n auto --maxprocesses 4
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -14,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real real-short test e2e tools cluster-up cluster-down check format generate bench setup clean
+.PHONY: help demo real real-short test e2e tools images cluster-up cluster-down check format generate bench setup clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,12 +31,17 @@ real: .venv/.ready ## Fine-tune stand-ins of all five models on real sentences (
 real-short: .venv/.ready
 	@$(PYTHON) -m benchmarks.real --short
 
-test: check ## Format, lint, types, generated files, then every test but the end-to-end ones
-	$(PYTEST) tests --ignore=tests/e2e
+test: check tools ## Format, lint, types, generated files, then every test but the end-to-end ones
+	$(PYTEST) $(PARALLEL) tests/unit tests/trainer
+	$(PYTEST) tests/cluster
 
-e2e: .venv/.ready ## The README's own commands, from data to a loaded adapter, and the short real run
-	$(PYTEST) tests/e2e
+e2e: tools images ## The README's own commands here, then jobs in real pods, then the short real run
+	$(PYTEST) $(PARALLEL) tests/e2e --ignore=tests/e2e/cluster
+	$(PYTEST) tests/e2e/cluster
 	@$(MAKE) --no-print-directory real-short
+
+images: .venv/.ready ## Build mtft's image and what it stands on, once (10 minutes)
+	@$(PYTHON) -m tests.cluster.images
 
 tools: .venv/.ready ## Build the test cluster's programs, once (15 minutes), and install its Debian packages
 	@$(PYTHON) -m tests.cluster tools

@@ -10,6 +10,7 @@ from launcher import doctor_access as access
 from launcher import doctor_namespace as namespace
 from launcher import labels
 from launcher.cluster_errors import Forbidden, NoSuchKind
+from launcher.description import events_of
 from launcher.doctor_nodes import check_nodes
 from launcher.findings import Finding, fail, ok, skip, warn
 from launcher.job_objects import replicas, roles
@@ -66,6 +67,7 @@ def examine(cluster: Cluster, job: Object, *, live: bool) -> list[Finding]:
         ("image", lambda: [_image(cluster, template)]),
         ("nodes", lambda: check_nodes(_all(cluster, NODES), _pods_everywhere(cluster), template, count)),
         ("DNS", lambda: [_dns(cluster, count)]),
+        ("pods made", lambda: [_creation(cluster, job)] if live else []),
     ]
     return [connection, *(finding for layer, look in looks for finding in _careful(layer, look))]
 
@@ -185,6 +187,21 @@ def _image(cluster: Cluster, template: Object) -> Finding:
     if pulled:
         return ok(layer, f"{image} was pulled within the last hour")
     return skip(layer, f"{image}: no pod has pulled it within the last hour, so nobody knows")
+
+
+def _creation(cluster: Cluster, job: Object) -> Finding:
+    """Say whether the API server refused pods the operator wanted to make for a job."""
+    layer, name = "pods made", job["metadata"]["name"]
+    refused = [
+        each
+        for each in events_of(name, cluster.list(EVENTS).items)
+        if each.get("reason") == "FailedCreatePod" and each["involvedObject"].get("uid") == job["metadata"]["uid"]
+    ]
+    if not refused:
+        return ok(layer, "none was refused within the last hour")
+    message = refused[-1]["message"].strip()
+    fix = namespace.OPERATOR_FIX if "PodSecurity" in message else f"mtft-launch describe {name}"
+    return fail(layer, message, fix)
 
 
 def _dns(cluster: Cluster, count: int) -> Finding:

@@ -12,7 +12,7 @@ from launcher.quantities import parse_quantity, show_quantity
 
 Object = Mapping[str, Any]
 ENFORCE = "pod-security.kubernetes.io/enforce"
-_OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
+OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
 
 
 def check_quota(quotas: Sequence[Object], template: Object, count: int) -> Finding:
@@ -82,8 +82,8 @@ def check_pod_security(namespace: Object, pods: int, operator_template: bool | N
     if operator_template:
         return ok(layer, f"{what}; the operator has a template of its own for it")
     if operator_template is None:
-        return warn(layer, f"{what}; the operator cannot be seen from here", _OPERATOR_FIX)
-    return fail(layer, f"{what} and does not: worker pods will be refused", _OPERATOR_FIX)
+        return warn(layer, f"{what}; the operator cannot be seen from here", OPERATOR_FIX)
+    return fail(layer, f"{what} and does not: worker pods will be refused", OPERATOR_FIX)
 
 
 def check_claim(name: str, claim: Object | None, pods: int) -> Finding:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
+from launcher.output import use_utf8
+
 _COLOURS = (36, 33, 32, 35, 34, 31)  # cyan, yellow, green, magenta, blue, red
 # What the kubelet puts before each line when asked for times.
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[-+]\d\d:\d\d) ?(.*)", re.DOTALL)
@@ -66,6 +68,8 @@ class Printer:
     ) -> None:
         self.prefixed, self.pattern, self.as_json = prefixed, pattern, as_json
         self.out = out or sys.stdout
+        if as_json:
+            use_utf8(self.out)
         self.coloured = self.out.isatty() and not os.environ.get("NO_COLOR")
 
     def show(self, line: Line) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 _LONGEST_VALUE = 80  # characters
 
@@ -21,18 +22,25 @@ def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
 def print_document(document: Any, output_format: str) -> None:
     """Print one document as JSON or YAML."""
     if output_format == "json":
-        print(json.dumps(document, ensure_ascii=not _takes_unicode(), indent=2))
+        print_text(json.dumps(document, ensure_ascii=False, indent=2))
         return
     import yaml
 
     from mtft.documents import CoreDumper
 
-    print(yaml.dump(document, Dumper=CoreDumper, sort_keys=False, allow_unicode=_takes_unicode(), width=120), end="")
+    print_text(yaml.dump(document, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120), end="")
 
 
-def _takes_unicode() -> bool:
-    # What stdout itself would put in place of a letter it lacks is neither JSON nor YAML.
-    return (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+def print_text(text: str, end: str = "\n") -> None:
+    """Print what programs read, such as JSON and YAML: UTF-8, whatever the encoding of the terminal."""
+    use_utf8(sys.stdout)
+    print(text, end=end)
+
+
+def use_utf8(stream: TextIO) -> None:
+    """Write UTF-8 from here on; what stands for a letter that another encoding lacks is neither JSON nor YAML."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

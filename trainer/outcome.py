@@ -45,11 +45,12 @@ class Outcome:
         if self.attempt:
             message["attempt"] = self.attempt
         if self.paths and self.exit_code == exit_codes.DONE:
-            message["finished"] = json.loads(self.paths.finished.read_text(encoding="utf-8"))
-            if len(_dump(message).encode()) > _TERMINATION_BYTES:
-                message["finished"] = {"scores": message["finished"].get("scores")}
-            if len(_dump(message).encode()) > _TERMINATION_BYTES:
-                del message["finished"]
+            finished = json.loads(self.paths.finished.read_text(encoding="utf-8"))
+            verdict = {"gate": {"verdict": finished.get("gate", {}).get("verdict")}}
+            for kept in (finished, {"scores": finished.get("scores"), **verdict}, verdict):
+                message["finished"] = kept
+                if len(_dump(message).encode()) <= _TERMINATION_BYTES:
+                    break
         return _dump(message)
 
 

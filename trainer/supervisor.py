@@ -302,7 +302,9 @@ def _reasons_kept_in(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mtft-reasons-") as here:
         yield Path(here)
         with contextlib.suppress(OSError):
-            shutil.copytree(here, folder, dirs_exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in Path(here).iterdir():
+                shutil.copyfile(path, folder / path.name)  # its content alone: the group has to read it
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

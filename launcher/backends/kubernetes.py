@@ -132,8 +132,9 @@ def context_namespace(context: str | None) -> str | None:
 def show(objects: Sequence[Manifest], output_format: str) -> None:
     """Print objects exactly as they would be sent."""
     from launcher.manifests import as_json, as_yaml
+    from launcher.output import print_text
 
-    print(as_json(objects) if output_format == "json" else as_yaml(objects).rstrip("\n"))
+    print_text(as_json(objects) if output_format == "json" else as_yaml(objects).rstrip("\n"))
 
 
 def state_of(job: Manifest) -> JobState:

@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
         print(table([_row(manifest) for manifest in manifests]))
         return exit_codes.DONE
     from launcher.manifests import as_json, as_yaml
+    from launcher.output import print_text
 
-    print(as_json(manifests) if args.output_format == "json" else as_yaml(manifests).rstrip("\n"))
+    print_text(as_json(manifests) if args.output_format == "json" else as_yaml(manifests).rstrip("\n"))
     return exit_codes.DONE
 
 

@@ -118,7 +118,7 @@ def _local_facts(config: Config) -> dict[str, Any]:
         given = getattr(config.data, name)
         if given is not None:
             facts[f"data.{name}"] = _absolute(given) if isinstance(given, str) else [_absolute(each) for each in given]
-    if sha256 := data_identity(config.data.train, config.data.sha256):
+    if sha256 := data_identity(facts["data.train"], config.data.sha256):
         facts["data.sha256"] = sha256
     if config.model.path is not None:
         facts["model.path"] = _absolute(config.model.path)
@@ -130,10 +130,10 @@ def _absolute(path: str) -> str:
 
 
 def _show(command: list[str], document: dict[str, Any], output_format: str) -> None:
-    from launcher.output import print_document
+    from launcher.output import print_document, print_text
 
     if output_format == "table":
-        print(f"{shlex.join(command)}\n\n{_yaml(document)}", end="")
+        print_text(f"{shlex.join(command)}\n\n{_yaml(document)}", end="")
     else:
         print_document({"command": command, "document": document}, output_format)
 

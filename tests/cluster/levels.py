@@ -85,6 +85,11 @@ LEVELS: dict[str, Callable[[Path], Cluster]] = {"control-plane": start_control_p
 
 def end(state: Path) -> None:
     """End whatever runs for a state folder and remove it; what is already gone is no fault."""
+    with _alone():
+        _end(state)
+
+
+def _end(state: Path) -> None:
     processes = Processes(state)
     full = _full_state() == state
     if full:
@@ -174,9 +179,7 @@ def _ended_with_us(state: Path) -> Iterator[None]:
 
 def _take_this_machine(state: Path) -> None:
     """Claim the machine's one place for a node; clear away what a killed cluster left in it."""
-    _FULL.mkdir(parents=True, exist_ok=True)
-    with (_FULL / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone():
         other = _full_state()
         if other and (running(_FULL / "starter") or Processes(other).running("kube-apiserver")):
             raise MissingPart(
@@ -184,10 +187,19 @@ def _take_this_machine(state: Path) -> None:
                 f"cluster-down` when it is your own), or use it: MTFT_TEST_KUBECONFIG={other / 'kubeconfigs' / 'admin'}"
             )
         if other:
-            end(other)
+            _end(other)
         refuse_other_nodes()
         write_pid(_FULL / "starter", os.getpid())
         (_FULL / "state").write_text(str(state))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep two processes from starting or ending at once what a machine has but one of."""
+    _FULL.mkdir(parents=True, exist_ok=True)
+    with (_FULL / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _full_state() -> Path | None:

@@ -114,6 +114,14 @@ def test_several_pods_in_a_restricted_namespace(control_plane: Cluster, doctor: 
     assert doctor(namespace)["pod security"]["verdict"] == "ok"
     several = doctor(namespace, nodes=2)["pod security"]
     assert several["verdict"] == "warn" and "init-pytorch" in several["message"]
+    job = submit(control_plane, namespace, nodes=2)
+
+    def refused() -> dict[str, Any] | None:
+        found = doctor(namespace, job.name)["pods made"]
+        return found if found["verdict"] == "fail" else None
+
+    found = eventually(refused)
+    assert "PodSecurity" in found["message"] and "init-container.yaml" in found["fix"]
 
 
 def test_missing_rights_are_named(

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from demo.corpus import generate, write_jsonl
-from tests.cluster.conftest import full_cluster as full_cluster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

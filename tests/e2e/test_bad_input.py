@@ -69,21 +69,36 @@ def write(folder: Path, rows: list[tuple[str, str, str]], *, documents: bool = F
 
 
 CASES: dict[str, tuple[Prepare, str]] = {
-    "wrong key": (lambda *_: ["--model", "opus_mt_en_de"], "opus_mt_en_fr"),
-    "missing file": (lambda *_: ["--data", "nowhere.jsonl"], "nowhere.jsonl"),
-    "other direction only": (other_direction, "en"),
-    "nothing to hold out": (one_document, "document"),
-    "checkpoint of another family": (wrong_family, "MarianTokenizer"),
-    "checkpoint of the other direction": (lambda *_: ["--model", "opus_mt_fr_en"], "en to fr"),
-    "LoRA target no layer has": (lambda *_: ["--set", "lora.target_modules=[nope]"], "nope"),
-    "checkpoint without weights": (no_weights, "no *.safetensors"),
-    "checkpoint as a pickle": (pickled_weights, "pickle"),
-    "damaged weights": (damaged_weights, "could not be read"),
-    "no checkpoint": (no_checkpoint, "checkpoint"),
-    "tokenizer of another script": (unknown_script, "unknown"),
-    "precision this machine lacks": (lambda *_: ["--set", "train.precision=fp16"], "fp16"),
-    "device this machine lacks": (lambda *_: ["--set", "train.device=cuda"], "CUDA"),
-    "unwritable output": (lambda *_: ["--output", "/proc/nowhere"], "/proc/nowhere"),
+    "wrong key": (lambda *_: ["--model", "opus_mt_en_de"], "did you mean opus_mt_en_fr?"),
+    "missing file": (lambda *_: ["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file or folder"),
+    "other direction only": (other_direction, "40 have another source_lang than en (what opus_mt_en_fr translates)"),
+    "nothing to hold out": (one_document, "the training data hold 1 document(s) (pub_number): none can be held out"),
+    "checkpoint of another family": (wrong_family, "is a marian checkpoint; model mbart50_mmt_fr needs mbart"),
+    "checkpoint of the other direction": (
+        lambda *_: ["--model", "opus_mt_fr_en"],
+        "translates en to fr; model opus_mt_fr_en is for fr to en",
+    ),
+    "LoRA target no layer has": (
+        lambda *_: ["--set", "lora.target_modules=[nope]"],
+        "names nope, which no encoder or decoder layer has",
+    ),
+    "checkpoint without weights": (no_weights, "hollow holds no weights: no *.safetensors"),
+    "checkpoint as a pickle": (pickled_weights, "only as a pickle (pytorch_model.bin), which is never read"),
+    "damaged weights": (damaged_weights, "the base model of opus_mt_en_fr could not be read from"),
+    "no checkpoint": (no_checkpoint, "the base model of opus_mt_en_fr could not be read from"),
+    "tokenizer of another script": (
+        unknown_script,
+        "source pieces (26.3%) to the unknown token; data.max_unknown_fraction allows 5.0%",
+    ),
+    "precision this machine lacks": (
+        lambda *_: ["--set", "train.precision=fp16"],
+        "is 'fp16', but this process computes on a CPU",
+    ),
+    "device this machine lacks": (
+        lambda *_: ["--set", "train.device=cuda"],
+        "is 'cuda', but this machine shows no CUDA device",
+    ),
+    "unwritable output": (lambda *_: ["--output", "/proc/nowhere"], "choose another folder with --output DIR"),
 }
 
 
@@ -106,7 +121,9 @@ def test_is_refused_in_one_message(
     prepare, expected = CASES[case]
     base = standins("marian")
     arguments = launcher.local(MODEL, base, training_file, "--max-steps", "2")
-    done = launcher(*arguments, *prepare(tmp_path, base))
+    arguments += prepare(tmp_path, base)
+    assert expected not in " ".join(arguments)
+    done = launcher(*arguments)
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
     assert expected in said

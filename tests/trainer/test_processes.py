@@ -94,5 +94,8 @@ def test_the_termination_message_has_the_scores_and_fits(tmp_path: Path) -> None
         told = json.loads(log.read_text())
         assert (told["run_id"], told["attempt"]) == (paths.run_id, 2) and told["finished"]["scores"] == {"chrf": 61.5}
         assert ("extra" in told["finished"]) == kept
+    paths.finished.write_text(json.dumps({"scores": {"x": "x" * 5000}, "gate": {"verdict": "better", "reasons": []}}))
+    write_termination_message(Outcome(0, "finished", paths), log)
+    assert json.loads(log.read_text())["finished"] == {"gate": {"verdict": "better"}}
     write_termination_message(Outcome(1, "é" * 9000, paths), log)
     assert len(log.read_bytes()) <= 4096 and json.loads(log.read_text())["exit_code"] == 1

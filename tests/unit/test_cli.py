@@ -113,12 +113,12 @@ class TestErrors:
 class TestStreams:
     """Standard output that is closed, full, or of another encoding."""
 
-    def shell(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def shell(self, command: str, encoding: str = "utf-8", **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-c", command.replace("mtft-launch", f"{sys.executable} -m launcher")],
             env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "PYTHONUNBUFFERED": "", **environment},
             capture_output=True,
-            text=True,
+            encoding=encoding,
             check=False,
         )
 
@@ -131,13 +131,21 @@ class TestStreams:
     @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
     @pytest.mark.parametrize("form", ["table", "json", "yaml"])
     def test_another_encoding(self, encoding: str, form: str, flawed: Path) -> None:
-        done = self.shell(
-            f"mtft-launch data check {flawed} -o {form} | iconv -f {encoding} -t utf-8", PYTHONIOENCODING=encoding
-        )
-        assert (done.stderr, "bad_json" in done.stdout) == ("", True)
+        command = f"mtft-launch data check {flawed} -o {form}"
+        done = self.shell(command, encoding=encoding if form == "table" else "utf-8", PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stderr, "bad_json" in done.stdout) == (2, "", True)
         if form != "table":
             shown = yaml.safe_load(done.stdout) if form == "yaml" else json.loads(done.stdout)
             assert shown["rejected"][0]["excerpt"].startswith('{"source": "déjà 🐟 déjà')
+
+    def test_a_manifest_is_never_written_with_other_letters(self) -> None:
+        line = "mtft-launch render --model opus_mt_en_fr --set cluster.image=a/b --set cluster.env.NAME=déjà"
+        done = self.shell(f"{line} --data /mnt/mtft/data/été.jsonl -n one", PYTHONIOENCODING="ascii")
+        assert done.returncode == 0, done.stderr
+        config, job = yaml.safe_load_all(done.stdout)
+        assert json.loads(config["data"]["config.json"])["data"]["train"] == "/mnt/mtft/data/été.jsonl"
+        (container,) = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"]
+        assert {"name": "NAME", "value": "déjà"} in container["env"]
 
     def test_the_c_locale(self, flawed: Path) -> None:
         plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

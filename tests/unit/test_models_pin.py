@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
@@ -33,10 +34,12 @@ class Hub(BaseHTTPRequestHandler):
     answers: ClassVar[dict[str, tuple[int, bytes]]] = {}
 
     def do_GET(self) -> None:
-        base = self.path.removeprefix("/api/models/")
-        self.asked.append(base)
-        usual = (200, json.dumps({"id": base, "sha": commit_of(base)}).encode())
-        status, body = self.answers.get(base, usual)
+        status, body = 404, b"{}"  # the client asks for other things of its own accord
+        if self.path.startswith("/api/models/"):
+            base = self.path.removeprefix("/api/models/")
+            self.asked.append(base)
+            usual = (200, json.dumps({"id": base, "sha": commit_of(base)}).encode())
+            status, body = self.answers.get(base, usual)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -47,7 +50,10 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    # What the client keeps between calls, a user's token included, stays out of the test.
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(Hub, "asked", [])
     monkeypatch.setattr(Hub, "answers", {})
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

@@ -21,9 +21,9 @@ from tests.cluster.image_builders import Buildah, builder
 from tests.cluster.images import mtft_image
 from tests.cluster.parts import NODE, MissingPart, ensure_packages
 from tests.conftest import require
-from tests.e2e.container import Box
+from tests.e2e.cluster.container import Box
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL = "opus_mt_en_fr"
 STORAGE = "/mnt/mtft"
 

@@ -1,0 +1,228 @@
+"""mtft-launch against a cluster whose pods run: real image, real operator, stand-in models, from data to adapter."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.corpus import generate, write_jsonl
+from launcher.resources import JOBS, PODS
+from mtft import exit_codes
+from mtft.models import MODELS
+from tests.cluster.cluster import Cluster
+from tests.cluster.images import mtft_image
+from tests.cluster.launching import Launcher
+from tests.cluster.parts import MissingPart
+from tests.conftest import require
+
+# Building and importing the image takes many minutes the first time.
+pytestmark = pytest.mark.timeout(1800)
+
+FAMILY = {key: card.family for key, card in MODELS.items()}
+EVAL = {"beams": 1, "every": 1000, "max_dev_rows": 6, "max_test_rows": 16, "bootstrap_samples": 50}
+# One of them at a time fits beside another on two cores.
+POD = {"gpus_per_node": 0, "cpus": 0.5, "memory_gib": 3, "shared_memory_gib": 0.25}
+
+
+@pytest.fixture(scope="module")
+def image(full_cluster: Cluster) -> str:
+    """Give the image of this checkout, in the node's store."""
+    try:
+        made = mtft_image()
+        for part in made.parts:
+            full_cluster.import_image(part.archive, part.name)
+    except MissingPart as missing:
+        require("image", str(missing))
+    return made.name
+
+
+@pytest.fixture
+def launch(
+    full_cluster: Cluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Launcher]:
+    """A launcher in a fresh namespace that enforces Pod Security ``restricted``."""
+    namespace = full_cluster.namespace("jobs", restricted=True)
+    yield Launcher(full_cluster.kubeconfig, namespace, tmp_path, capsys, monkeypatch)
+    full_cluster.kubectl("delete", "pytorchjobs", "--all", "--namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def document(image: str) -> dict[str, Any]:
+    return {
+        "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
+        "train": {"max_steps": 40, "learning_rate": 0.01},
+        "eval": EVAL,
+        "gate": {"max_p": 1.0},
+        "tracking": {"log_every_steps": 1, "tensorboard": False},
+        "cluster": {"image": image, **POD},
+    }
+
+
+@pytest.fixture
+def volume(
+    launch: Launcher, document: dict[str, Any], full_cluster: Cluster, standins: Callable[[str], Path], tmp_path: Path
+) -> Path:
+    """Push sentences and stand-ins to the claim; give its folder on this machine."""
+    source = tmp_path / "pushed"
+    source.mkdir()
+    write_jsonl(source / "train.jsonl.gz", generate("assessment", 600, seed=3))
+    for family in sorted(set(FAMILY.values())):
+        shutil.copytree(standins(family), source / family)
+    for path in sorted(source.iterdir()):
+        assert launch("data", "push", str(path), document=document) == 0, launch.err
+    if full_cluster.volumes is None:
+        require("own-cluster", "the volumes of a cluster that was given cannot be looked into")
+    return full_cluster.volumes / launch.namespace
+
+
+def base(model: str) -> dict[str, str]:
+    return {"key": model, "path": f"/mnt/mtft/data/{FAMILY[model]}"}
+
+
+def finished(volume: Path, model: str) -> dict[str, Any]:
+    (path,) = (volume / "outputs" / model / "runs").glob("*/finished.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found | {"folder": path.parent}
+
+
+def steps(volume: Path, model: str) -> list[dict[str, Any]]:
+    (path,) = (volume / "outputs" / model / "runs").glob("*/metrics.jsonl")
+    return [line for line in map(json.loads, path.read_text().splitlines()) if line["type"] == "train"]
+
+
+def until(look: Callable[[], Any], seconds: float = 240) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.3)
+    return found
+
+
+def test_one_model_from_data_to_a_fetched_adapter(
+    launch: Launcher, document: dict[str, Any], volume: Path, standins: Callable[[str], Path], tmp_path: Path
+) -> None:
+    document["model"] = base("mbart50_mmt_fr")
+    code = launch("run", "--wait", "--follow", document=document)
+    assert code == exit_codes.DONE, launch.out + launch.err
+    assert re.search(r'"step": 40, "total": 40', launch.out)
+    run = finished(volume, "mbart50_mmt_fr")
+    bleu = run["scores"]["tuned"]["en-fr"]["bleu"]
+    (state,) = launch.json("status")
+    assert (state["state"], state["scores"]["en-fr"]["bleu"]) == ("Succeeded", pytest.approx(bleu, abs=0.01))
+    # The same configuration is the same job.
+    assert launch("run", document=document) == exit_codes.DONE
+    assert "Succeeded" in launch.out + launch.err
+    assert len(launch.cluster.list(JOBS).items) == 1
+    adapter = tmp_path / "adapter"
+    assert launch("fetch", "mbart50_mmt_fr", "--to", str(adapter)) == exit_codes.DONE, launch.err
+    from peft import PeftModel
+    from transformers import AutoModelForSeq2SeqLM
+
+    model = PeftModel.from_pretrained(
+        AutoModelForSeq2SeqLM.from_pretrained(standins("mbart50"), use_safetensors=True), str(adapter)
+    )
+    assert any("lora_B" in name and bool(weight.any()) for name, weight in model.named_parameters())
+
+
+def test_two_pods_train_as_one_and_survive_the_loss_of_each(
+    launch: Launcher, document: dict[str, Any], volume: Path
+) -> None:
+    """Same loss curve as one pod with twice the accumulation; a worker and then the master are deleted."""
+    document["model"] = base("opus_mt_en_fr")
+    document["train"] |= {"max_steps": 40, "learning_rate": 0.001, "batch_size": 8, "gradient_accumulation": 2}
+    document["checkpoint"] = {"every_steps": 5}
+    alone = json.loads(json.dumps(document))
+    alone["train"]["gradient_accumulation"] = 4
+    assert launch("run", "--wait", document=alone) in (0, 4), launch.err
+    expected, score = steps(volume, "opus_mt_en_fr"), finished(volume, "opus_mt_en_fr")["scores"]["tuned"]
+    (volume / "outputs").rename(volume / "alone")
+
+    document["cluster"]["nodes"] = 2
+    assert launch("run", document=document) == exit_codes.DONE, launch.err
+    (job,) = [each["metadata"]["name"] for each in launch.cluster.list(JOBS).items if "Worker" in replicas(each)]
+
+    def past(step: int) -> Callable[[], Any]:
+        return lambda: (
+            list((volume / "outputs").rglob("metrics.jsonl"))
+            and any(line["step"] >= step for line in steps(volume, "opus_mt_en_fr"))
+        )
+
+    for step, pod in ((8, f"{job}-worker-0"), (20, f"{job}-master-0")):
+        until(past(step))
+        launch.cluster.delete(PODS, pod)
+    assert launch("wait", job, "--timeout", "300s") in (0, 4), launch.err
+    found = steps(volume, "opus_mt_en_fr")
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    # Each process draws its own dropout; without it the curves agree to rtol 1e-4 (tests/trainer/test_distributed.py).
+    assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], rel=0.05)
+    assert sum(line["loss"] for line in found) == pytest.approx(sum(line["loss"] for line in expected), rel=0.01)
+    print("longest pauses, s:", sorted(b["time"] - a["time"] for a, b in pairwise(found))[-3:])
+    tuned = finished(volume, "opus_mt_en_fr")["scores"]["tuned"]
+    assert tuned["en-fr"]["chrf"] == pytest.approx(score["en-fr"]["chrf"], abs=1.5)
+    record = json.loads((volume / "outputs" / "opus_mt_en_fr" / "jobs" / f"{job}.json").read_text())
+    assert len(record["attempts"]) == 3
+    state = next(each for each in launch.json("status") if each["name"] == job)
+    assert (state["state"], state["restarts"]) == ("Succeeded", 2)
+
+
+def replicas(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["pytorchReplicaSpecs"]
+    return found
+
+
+def test_all_models_at_once_queue_for_the_node_and_one_bad_one_harms_no_other(
+    launch: Launcher, document: dict[str, Any], volume: Path
+) -> None:
+    document["train"]["max_steps"] = 8
+    document["cluster"]["cpus"] = 0.9
+    document["models"] = {model: {"model": base(model)} for model in MODELS}
+    good = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)
+    assert good in (0, 4), launch.out + launch.err
+    for model in MODELS:
+        assert finished(volume, model)["status"] == "finished"
+    states = launch.json("status", "night")
+    assert {each["state"] for each in states} == {"Succeeded"} and len(states) == len(MODELS)
+
+    broken = volume / "data" / "broken.jsonl"
+    broken.write_text('{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n{"source": 3}\n' * 50)
+    bad = {"data": {"train": "/mnt/mtft/data/broken.jsonl"}}
+    document["models"] = {
+        "opus_mt_en_fr": {"model": base("opus_mt_en_fr"), **bad},
+        "opus_mt_fr_en": {"model": base("opus_mt_fr_en")},
+    }
+    code = launch("batch", "--all", "--name", "mixed", "--wait", "--timeout", "600s", document=document)
+    assert code == exit_codes.FAILED, launch.out + launch.err
+    by_model = {each["model"]: each for each in launch.json("status", "mixed")}
+    assert by_model["opus_mt_fr_en"]["state"] == "Succeeded"
+    assert by_model["opus_mt_en_fr"]["state"] == "Failed"
+    assert "broken.jsonl" in by_model["opus_mt_en_fr"]["reason"]
+
+
+def test_doctor_names_the_init_container_of_a_restricted_namespace(
+    launch: Launcher, document: dict[str, Any], full_cluster: Cluster
+) -> None:
+    document["model"] = base("opus_mt_en_fr")
+    document["cluster"]["nodes"] = 2
+    full_cluster.init_template(False)
+    try:
+        assert launch("run", document=document) == exit_codes.DONE, launch.err
+        (job,) = [each["metadata"]["name"] for each in launch.cluster.list(JOBS).items]
+
+        def explained() -> bool:
+            launch("doctor", job)
+            return "init" in launch.out and "restricted" in launch.out
+
+        until(explained, 120)
+    finally:
+        full_cluster.init_template(True)
