@@ -19,10 +19,7 @@ from trainer.checkpoints import is_complete
 MODEL = "opus_mt_en_fr"
 PLACES = {
     "a checkpoint before its name": ("pathlib.Path.rename", "before", "checkpoints/.step-4.tmp"),
-    "a checkpoint after its name": ("pathlib.Path.rename", "after", "checkpoints/.step-4.tmp"),
-    "the deliverable before its name": ("pathlib.Path.rename", "before", "/.lora.tmp"),
     "the deliverable after its name": ("pathlib.Path.rename", "after", "/.lora.tmp"),
-    "the results": ("os.replace", "after", "all_results.json"),
     "the end": ("os.replace", "before", "finished.json"),
     "after the end": ("os.replace", "after", "finished.json"),
 }

@@ -140,7 +140,7 @@ def test_two_pods_train_as_one_and_survive_the_loss_of_each(
 ) -> None:
     """Same loss curve as one pod with twice the accumulation; a worker and then the master are deleted."""
     document["model"] = base("opus_mt_en_fr")
-    document["train"] |= {"max_steps": 40, "learning_rate": 0.001, "batch_size": 8, "gradient_accumulation": 2}
+    document["train"] |= {"max_steps": 30, "learning_rate": 0.001, "batch_size": 8, "gradient_accumulation": 2}
     document["checkpoint"] = {"every_steps": 5}
     alone = json.loads(json.dumps(document))
     alone["train"]["gradient_accumulation"] = 4
@@ -158,7 +158,7 @@ def test_two_pods_train_as_one_and_survive_the_loss_of_each(
             and any(line["step"] >= step for line in steps(volume, "opus_mt_en_fr"))
         )
 
-    for step, pod in ((8, f"{job}-worker-0"), (20, f"{job}-master-0")):
+    for step, pod in ((7, f"{job}-worker-0"), (17, f"{job}-master-0")):
         until(past(step))
         launch.cluster.delete(PODS, pod)
     assert launch("wait", job, "--timeout", "300s") in (0, 4), launch.err
