@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_cluster_arguments, add_output_argument
+from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 from mtft.errors import MtftError
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, action: Action) -> int:
     """
     from launcher.cluster import connect
 
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args))
     return act(cluster, chosen(cluster, args.names), action, args.output_format)
 
 

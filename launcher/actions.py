@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
+from launcher.cluster_errors import Forbidden
 from launcher.job_objects import parse_time, rank_of
 from launcher.resources import CONFIG_MAPS, JOBS, PODS
 from launcher.states import JobState, job_state
@@ -82,6 +83,7 @@ def retry(cluster: Cluster, job: Manifest) -> str:
 
     Raises:
         StillThere: the old one does not go.
+        Forbidden: the user may not delete jobs; nothing was changed.
         ClusterError: the cluster refuses.
     """
     if _held_back(job) and labels.CANCELLED in _annotations(job):
@@ -92,6 +94,11 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     state = job_state(job, pods, now=datetime.now(UTC))
     if state.state != "Failed":
         return f"is {state.state}: only a failed or cancelled job can be retried"
+    if not cluster.allowed("delete", JOBS, namespace=namespace):
+        raise Forbidden(
+            f"{name}: retry makes the job anew, and you may not delete {JOBS.rbac_name} in namespace {namespace}; "
+            "ask somebody with the Role mtft-user of manifests/base, or the cluster's administrator for that right"
+        )
     if state.restarts is None and pods:
         progress = progress_of(cluster, min(pods, key=rank_of))  # its log says which attempt it was
         state = job_state(job, pods, now=datetime.now(UTC), progress=progress)

@@ -67,9 +67,36 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``-n/--namespace`` and ``--context``."""
     group = parser.add_argument_group("cluster")
     group.add_argument(
-        "-n", "--namespace", metavar="NAME", help="Kubernetes namespace (default: that of the kubeconfig context)"
+        "-n",
+        "--namespace",
+        metavar="NAME",
+        help="Kubernetes namespace (default: cluster.namespace of the configuration or of "
+        f"./{DEFAULT_FILE}, else that of the kubeconfig context)",
     )
     group.add_argument("--context", metavar="NAME", help="kubeconfig context (default: the current one)")
+
+
+def namespace_of(args: argparse.Namespace) -> str | None:
+    """Return ``-n``, else ``cluster.namespace`` of ``--config`` or ./mtft.yaml, else None.
+
+    Raises:
+        InputError: the file cannot be read.
+        ConfigError: it is not well-formed, or its namespace is no text.
+    """
+    given: str | None = args.namespace
+    path: Path | None = getattr(args, "config", None) or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if given is not None or path is None or getattr(args, "all_namespaces", False):
+        return given
+    from mtft.documents import load_document
+    from mtft.errors import ConfigError, Problem
+    from mtft.paths import look_up
+
+    document = load_document(path)
+    found = look_up(document, "cluster.namespace")
+    if found is not None and not isinstance(found, str):
+        where = document.where("cluster.namespace")
+        raise ConfigError([Problem(path="cluster.namespace", message=f"is no text; got {found!r}", where=where)])
+    return found
 
 
 def load_arguments(args: argparse.Namespace) -> Document:

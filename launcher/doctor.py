@@ -106,10 +106,15 @@ def workload_of(cluster: Cluster, job: Object) -> Object | None:
 
 def _remedy(state: JobState) -> str:
     if state.exit_code == exit_codes.BAD_INPUT:
-        return "correct the configuration or the data, then run it again; that makes a new job"
+        return f"correct the configuration or the data; then {_anew(state.name)}"
     if state.exit_code == exit_codes.DIVERGED:
-        return "lower train.learning_rate or raise train.warmup_ratio, then run it again; that makes a new job"
+        return f"lower train.learning_rate or raise train.warmup_ratio; then {_anew(state.name)}"
     return f"mtft-launch logs {state.name}; mtft-launch retry {state.name} starts it again from its last checkpoint"
+
+
+def _anew(name: str) -> str:
+    # Placement and data mended in place leave the name of the job as it is.
+    return f"mtft-launch delete {name}, and run it again"
 
 
 def _queue_reason(workload: Object | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,8 +58,10 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
     return len(pods)
 
 
-def follow(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted | None = None) -> None:
-    """Print every line of the job's pods as it is written, until the job has ended.
+def follow(
+    cluster: Cluster, job: Object, printer: Printer, wanted: Wanted | None = None, *, until: float | None = None
+) -> None:
+    """Print every line of the job's pods as it is written, until the job has ended or a moment of the monotonic clock.
 
     Pods that come late, or in place of one that was lost, are read too. A cut connection is taken up where it ended.
 
@@ -67,7 +70,7 @@ def follow(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted | Non
     """
     follower = _Follower(cluster, job, printer, wanted or Wanted())
     try:
-        follower.run()
+        follower.run(until)
     finally:
         follower.stopped.set()
 
@@ -99,13 +102,15 @@ class _Follower:
         self.remarks: dict[str, str] = {}
         self.over = False
 
-    def run(self) -> None:
+    def run(self, until: float | None) -> None:
         roles = self.job["spec"]["pytorchReplicaSpecs"]
         self.printer.prefixed = self.wanted.rank is None and sum(role.get("replicas", 1) for role in roles.values()) > 1
         self._take_job("ADDED", self.job)
         self._watch(PODS, labels.selector(job=self.job["metadata"]["name"]))
         self._watch(JOBS, labels.SELECTOR)
         while not (self.over and not any(thread.is_alive() for thread in self.readers.values())):
+            if until is not None and time.monotonic() >= until:
+                return
             self._take(block=True)
         while self._take(block=False):
             pass

@@ -224,8 +224,16 @@ def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
             time.sleep(_PAUSE * 2.0 ** min(tries, 4))
 
 
-def sha256_of(paths: Sequence[Path]) -> str:
-    """Return ``data.sha256`` of pushed files: of one file its digest, of several that of their digests."""
-    from mtft.sources import combined_sha256
+def data_sha256(path: Path) -> str | None:
+    """Return ``data.sha256`` of what was pushed, as the trainer reads it; None for a folder that holds no data.
 
-    return combined_sha256([sha256_file(path) for path in paths])
+    Raises:
+        InputError: a file cannot be read.
+    """
+    from mtft.sources import content_sha256, expand
+
+    try:
+        files = expand([path])
+    except InputError:  # it was pushed, so it is there: a folder without rows, such as a checkpoint
+        return None
+    return content_sha256(files)

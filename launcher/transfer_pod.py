@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
@@ -84,8 +84,11 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
         made = cluster.create(dict(pod))
         _await(cluster, made, seconds)
         yield name
-    finally:
-        cluster.delete(PODS, name, grace_seconds=0)
+    except BaseException:
+        with suppress(ClusterError):  # it would hide what went wrong first
+            cluster.delete(PODS, name, grace_seconds=0)
+        raise
+    cluster.delete(PODS, name, grace_seconds=0)
 
 
 def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:

@@ -26,8 +26,10 @@ def pin_base(paths: RunPaths, config: Config, card: ModelCard) -> Config:
         return config
     record = files.read_json(paths.provenance)
     began_with = record["base"]
-    folder = fetch(card.base, config.model.revision or began_with["revision"])
-    named = ((found.relative_to(folder).as_posix(), found) for found in folder.rglob("*") if found.is_file())
+    folder = fetch(card.base, began_with["revision"] if began_with["sha256"] else config.model.revision)
+    # Others may add to a shared cache what no loader reads.
+    wanted = {found for pattern in _WANTED for found in folder.rglob(pattern) if found.is_file()}
+    named = ((found.relative_to(folder).as_posix(), found) for found in wanted)
     base = {"checkpoint": card.base, "revision": folder.name, "sha256": provenance.files_hash(named)}
     if began_with["sha256"] not in (None, base["sha256"]):
         raise InputError(

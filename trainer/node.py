@@ -17,6 +17,8 @@ from trainer.reasons import FOLDER_VARIABLE
 _OPERATOR_VARIABLES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 # Set for the ranks of a pod that was given GPUs: without CUDA they fail instead of training slowly for days.
 GPU_VARIABLE = "MTFT_GPU_REQUIRED"
+# Nodes that lost another may take COLLECTIVE_TIMEOUT (trainer/distributed.py) to notice, and a new pod its time.
+MEETING_SECONDS = 1800
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -72,7 +74,7 @@ class Node:
         else:
             host, port = self.master
             meeting = ["--rdzv-backend", "static", "--node-rank", str(self.rank)]
-            meeting += ["--master-addr", host, "--master-port", port]
+            meeting += ["--master-addr", host, "--master-port", port, "--rdzv-conf", f"timeout={MEETING_SECONDS}"]
         return [
             *(sys.executable, "-m", "trainer.ranks", str(status_file)),
             *("--nnodes", str(self.nodes), "--nproc-per-node", str(self.processes), *meeting),

@@ -22,14 +22,14 @@ import psutil
 
 from mtft import files
 from mtft.config import Config
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from mtft.split import SPLITS
 from trainer import lease
 from trainer.processes import end_with_parent
-from trainer.reasons import guard
+from trainer.reasons import USER_ERRNOS, guard
 
 if TYPE_CHECKING:
     from trainer.building import Inputs
@@ -84,6 +84,7 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, root: Path) -
     Raises:
         InputError: a file is missing, unreadable or not the expected one; too many rows are bad; no rows are left
             for training or dev; the tokenizer does not know the text; the cache cannot be written.
+        Retry: the volume failed in a way that may pass.
     """
     from trainer.building import Builder, Inputs
     from trainer.store import open_prepared, publish
@@ -104,6 +105,8 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, root: Path) -
                 Builder(config, card, encoder, inputs, building).build()
                 publish(building, folder)
     except OSError as error:
+        if error.errno is not None and error.errno not in USER_ERRNOS:
+            raise Retry(f"{folder.parent}: {error.strerror or error} while the data were tokenised") from error
         raise InputError(
             f"{folder.parent}: the tokenised data cannot be written: {error.strerror or error}; "
             "storage.root must be a writable folder with free space"

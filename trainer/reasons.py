@@ -39,6 +39,11 @@ EXIT_CODES: dict[Kind, int] = {
 # A program that dies of these would die of them again: never retried.
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGTRAP}
 
+# What a user can put right; any other OSError is the machine's trouble and worth another try.
+USER_ERRNOS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST),
+}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _PEER_ERRORS = {"DistBackendError", "DistNetworkError", "DistStoreError"}
 _PEER_TEXT = re.compile(

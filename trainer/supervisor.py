@@ -7,7 +7,6 @@ passes signals on and alone decides the exit code from what every rank left behi
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -31,15 +30,10 @@ from trainer.console import Console
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent, run
-from trainer.reasons import from_status, read_reason, signal_name, verdict
+from trainer.reasons import USER_ERRNOS, from_status, read_reason, signal_name, verdict
 
 _POLL_SECONDS = 1.0
-
-# What a user can put right; any other OSError is the machine's trouble and worth another try.
-_USER_ERRNOS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST),
-}
+_BREAK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +71,14 @@ def supervise(request: Request) -> int:
         except MtftError as error:
             outcome = Outcome(error.exit_code, str(error))
         except OSError as error:
-            code = exit_codes.BAD_INPUT if error.errno in _USER_ERRNOS else exit_codes.RETRY
+            code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
             where = f"{error.filename}: " if error.filename else ""
             outcome = Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there")
         console.say(outcome.line())
         write_termination_message(outcome)
+        if outcome.exit_code == exit_codes.RETRY and outcome.attempt is None and not request.attended:
+            # No attempt counts towards the budget, so what starts this again must not do so without a break.
+            select.select([stop.woken], [], [], 0 if stop.signals else _BREAK_SECONDS)
     console.close()
     return outcome.exit_code
 
@@ -164,11 +161,27 @@ class Supervisor:
                 return Outcome(exit_codes.FAILED, refusal, self._paths(job))
             if job is not None and job.attempts and job.attempts[-1].ended is None:
                 paths, number = self._paths(job), len(job.attempts)
-                if _prepared(paths, number).exists():
+                # An attempt that this node was in already is over, though a killed node 0 could not say so.
+                joined = paths.attempt(number) / f"joined-{self.node.rank}"
+                if _prepared(paths, number).exists() and not joined.exists():
+                    files.write_text(joined, f"{now()}\n")
                     self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
-                    return self._run_ranks(paths, number)
+                    return replace(self._run_ranks(paths, number), attempt=number)
             select.select([self.stop.woken], [], [], _POLL_SECONDS)
         return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])} while waiting for node 0")
+
+    def _await_end(self, paths: RunPaths, number: int) -> Outcome:
+        """Wait, as another node whose ranks are done, for node 0 to judge and publish, or to try again."""
+        while not self.stop.signals and not paths.finished.exists():
+            job = self._job()
+            if job is None or len(job.attempts) > number or job.attempts[number - 1].ended is not None:
+                if paths.finished.exists():
+                    break
+                return Outcome(exit_codes.RETRY, "node 0 was lost before it had published the run", paths)
+            if refusal := self._past_deadline(job):
+                return Outcome(exit_codes.FAILED, refusal, paths)
+            select.select([self.stop.woken], [], [], _POLL_SECONDS)
+        return self._judge(exit_codes.RETRY, "stopped", paths)
 
     def _job(self) -> Job | None:
         return read_job(self.root, self.request.model, self.request.job)
@@ -266,7 +279,9 @@ class Supervisor:
                 elif rank in statuses:
                     reasons.append(from_status(rank, statuses[rank]))
         code, text = verdict(reasons, status, node.processes, node.world_size)
-        if code == exit_codes.DONE and node.rank == 0 and not paths.finished.exists():
+        if code == exit_codes.DONE and node.rank > 0:
+            return self._await_end(paths, number)
+        if code == exit_codes.DONE and not paths.finished.exists():
             code, text = exit_codes.FAILED, f"every rank ended well, but {paths.finished.name} is missing"
         return self._judge(code, text, paths)
 

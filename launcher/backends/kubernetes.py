@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -196,10 +197,12 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
     from launcher.verbs.wait import report
     from launcher.watching import wait_for
 
+    until = None if args.timeout is None else time.monotonic() + args.timeout
     try:
         if args.follow:
-            follow(cluster, name)
-        return exit_codes.worst(list(wait_for(cluster, [name], args.timeout, report=report).values()))
+            follow(cluster, name, until=until)
+        left = None if until is None else max(0.0, until - time.monotonic())
+        return exit_codes.worst(list(wait_for(cluster, [name], left, report=report).values()))
     except KeyboardInterrupt:
         print(f"\n{name} goes on; `mtft-launch cancel {name} -n {cluster.namespace}` stops it", file=sys.stderr)
         raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "mtft-launch batch --config mtft.yaml --all --name nightly --wait"
 _ROUNDS = 3  # of sending what could not be sent
+_THERE = ("submitted", "already there")  # results of jobs that can be waited for
 
 
 @dataclass
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = connect(args.context, given)
     rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
     _send_all(cluster, rows)
-    if args.wait and any(row.code == exit_codes.DONE for row in rows):
+    if args.wait and any(row.result in _THERE for row in rows):
         _wait(cluster, rows, args.timeout)
     _print(rows, args.output_format)
     return exit_codes.worst([row.code for row in rows])
@@ -187,7 +188,7 @@ def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
     from launcher.verbs.wait import report
     from launcher.watching import jobs_now, wait_for
 
-    sent = {row.job.name: row for row in rows if row.code == exit_codes.DONE}
+    sent = {row.job.name: row for row in rows if row.result in _THERE}
     codes = wait_for(cluster, list(sent), timeout, report=report)
     for name, code in codes.items():
         sent[name].code = code

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from launcher import acting
+from launcher.arguments import namespace_of
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.names) == bool(args.selector):
         raise InputError("name the jobs to delete, or give --selector; not both")
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args))
     jobs = acting.chosen(cluster, args.names, args.selector)
     if jobs and not args.yes and not _agreed([job["metadata"]["name"] for job in jobs], cluster.namespace):
         print("nothing was deleted", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from launcher.arguments import add_cluster_arguments, add_output_argument
+from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
 EXAMPLE = "mtft-launch describe m2m100_418m"
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.selection import choose_one
     from launcher.watching import pods_of, state_with_log
 
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
     now = datetime.now(UTC)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_cluster_arguments, add_config_arguments, resolve_arguments
+from launcher.arguments import add_cluster_arguments, add_config_arguments, namespace_of, resolve_arguments
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_rows
 
     if args.name is not None and args.model is None:
-        args.model = _model_of(connect(args.context, args.namespace), args.name)
+        args.model = _model_of(connect(args.context, namespace_of(args)), args.name)
     document, resolved = resolve_arguments(args)
     cluster = connect(args.context, args.namespace or resolved.config.cluster.namespace)
     job, objects = _counterparts(cluster, args.name, document, resolved)

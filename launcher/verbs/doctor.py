@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_cluster_arguments, add_config_arguments
+from launcher.arguments import add_cluster_arguments, add_config_arguments, namespace_of
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.doctor import examine
     from launcher.output import print_document
 
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args) if args.name else args.namespace)
     if args.name:
         findings = _of_job(cluster, args.name)
     else:

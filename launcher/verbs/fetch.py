@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument
+from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.transfer_pod import root_of, running, transfer_pod
 
     folder = args.to or Path(args.name)
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args))
     job, model, spec = _find(cluster, args)
     with running(cluster, transfer_pod(spec, read_only=True)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)

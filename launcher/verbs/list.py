@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from launcher.arguments import add_cluster_arguments, add_output_argument
+from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
 EXAMPLE = "mtft-launch list -A -o json"
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.resources import JOBS
     from launcher.states import job_state
 
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args))
     selector = labels.selector(model=args.model, batch=args.batch)
     now = datetime.now(UTC)
     jobs = cluster.list(JOBS, selector=selector, everywhere=args.all_namespaces)

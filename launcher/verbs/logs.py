@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from launcher.arguments import add_cluster_arguments, add_output_argument
+from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output_format == "yaml":
         raise InputError("logs -o yaml is not offered: a log has no end; use -o json, one object a line")
-    cluster = connect(args.context, args.namespace)
+    cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     wanted = logs.Wanted(rank=args.rank, since_s=args.since, tail=args.tail)
     printer = Printer(prefixed=False, pattern=args.grep, as_json=args.output_format == "json")
@@ -54,13 +54,13 @@ def run(args: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-def follow(cluster: Cluster, name: str) -> None:
-    """Print what a job's pods write until it has ended, as ``logs NAME --follow`` does."""
+def follow(cluster: Cluster, name: str, *, until: float | None = None) -> None:
+    """Print what a job's pods write, as ``logs NAME --follow``, at most until a moment of the monotonic clock."""
     from launcher import logs
     from launcher.log_lines import Printer
     from launcher.resources import JOBS
 
-    logs.follow(cluster, cluster.get(JOBS, name), Printer(prefixed=False))
+    logs.follow(cluster, cluster.get(JOBS, name), Printer(prefixed=False), until=until)
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -32,7 +32,7 @@ def push(args: argparse.Namespace) -> int:
     """Copy below ``<storage.root>/data``, check every SHA-256, and say what to write into the configuration."""
     from launcher.cluster import connect
     from launcher.output import print_document
-    from launcher.transfer import Remote, local_files, sha256_of
+    from launcher.transfer import Remote, data_sha256, local_files
     from launcher.transfer_bar import Bar
     from launcher.transfer_pod import running, transfer_pod
 
@@ -46,10 +46,11 @@ def push(args: argparse.Namespace) -> int:
         with Bar("pushing", sum(local.stat().st_size for local, _ in files)) as bar:
             for local, name in files:
                 sent += remote.push(local, f"{root}/data/{name}", bar.file(name, local.stat().st_size))
-    target = f"{root}/data/{args.path.resolve().name}"
+    target = f"{root}/data/{files[0][1].partition('/')[0]}"
+    sha256 = data_sha256(args.path)
     answer = {
         "data.train": target,
-        "data.sha256": sha256_of([local for local, _ in files]),
+        **({"data.sha256": sha256} if sha256 else {}),
         "files": len(files),
         "sent": sent,
         "bytes": sum(local.stat().st_size for local, _ in files),
@@ -59,7 +60,7 @@ def push(args: argparse.Namespace) -> int:
         return exit_codes.DONE
     same = len(files) - sent
     print(f"{sent} files sent{f', {same} were there already' if same else ''}; every SHA-256 is right", file=sys.stderr)
-    print(f"data: {{train: {target}, sha256: {answer['data.sha256']}}}")
+    print(f"data: {{train: {target}, sha256: {sha256}}}" if sha256 else target)
     return exit_codes.DONE
 
 

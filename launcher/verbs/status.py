@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from launcher.arguments import add_cluster_arguments, add_output_argument
+from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_document
     from launcher.watching import jobs_now
 
-    states = jobs_now(connect(args.context, args.namespace), args.names, everywhere=args.all_namespaces)
+    states = jobs_now(connect(args.context, namespace_of(args)), args.names, everywhere=args.all_namespaces)
     if args.output_format == "table":
         _print_table(states, with_namespace=args.all_namespaces)
     else:

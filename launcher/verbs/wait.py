@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from launcher.arguments import add_cluster_arguments, add_output_argument
+from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_rows
     from launcher.watching import wait_for
 
-    codes = wait_for(connect(args.context, args.namespace), args.names, args.timeout, report=report)
+    codes = wait_for(connect(args.context, namespace_of(args)), args.names, args.timeout, report=report)
     rows = [{"name": name, "result": _MEANING[code], "exit_code": code} for name, code in codes.items()]
     print_rows(rows, args.output_format)
     return exit_codes.worst(list(codes.values()))

@@ -152,6 +152,7 @@ def test_why_a_job_waits_and_why_it_failed(control_plane: Cluster, namespace: st
     eventually(lambda: failed.has("Failed"))
     found = doctor(namespace, failed.name)["job"]
     assert found["verdict"] == "fail" and "loss is nan at step 7" in found["message"]
+    assert "mtft-launch delete" in found["fix"]
     assert "train.learning_rate" in found["fix"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from tests.cluster.cluster import Cluster, KubectlFailed
+from tests.cluster.playing import eventually
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 USER = ("--as=zoe", "--as-group=mtft-users", "--as-group=system:authenticated")
@@ -53,6 +55,15 @@ def allowed(cluster: Cluster, namespace: str, who: tuple[str, ...], verb: str, r
         return False  # "no" comes with exit code 1
 
 
+def may_get(cluster: Cluster, *what: str) -> bool:
+    try:
+        cluster.kubectl("get", *what, *USER)
+    except KubectlFailed as refused:
+        assert "orbidden" in str(refused)
+        return False
+    return True
+
+
 def test_the_namespace_enforces_restricted(control_plane: Cluster, namespace: str) -> None:
     labels = control_plane.get("namespace", namespace)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -67,6 +78,7 @@ def test_the_namespace_enforces_restricted(control_plane: Cluster, namespace: st
         ("patch", "pytorchjobs.kubeflow.org", True, True),
         ("delete", "pytorchjobs.kubeflow.org", True, False),
         ("create", "configmaps", True, True),
+        ("update", "configmaps", True, False),
         ("get", "pods --subresource=log", True, True),
         ("create", "pods --subresource=exec", True, False),
         ("create", "pods", True, False),
@@ -98,7 +110,19 @@ def test_what_is_cluster_wide_applies(control_plane: Cluster, tmp_path: Path) ->
     rendered = yaml.safe_load_all(control_plane.kubectl("kustomize", both))
     wide = [each for each in rendered if each["kind"].startswith("Cluster")]
     assert len(wide) == 2
-    control_plane.kubectl("apply", "--dry-run=server", "-f", "-", text=yaml.safe_dump_all(wide))
+    text = yaml.safe_dump_all(wide)
+    operator = ("deployments", "--all-namespaces", "--field-selector", "metadata.name=training-operator")
+    lists = (("nodes",), ("pods", "--all-namespaces"), operator)
+    assert not any(may_get(control_plane, *what) for what in lists)
+    control_plane.kubectl("apply", "-f", "-", text=text)
+    try:
+        for what in lists:
+            eventually(partial(may_get, control_plane, *what))
+        assert may_get(control_plane, "namespace", "kube-system")
+        assert not may_get(control_plane, "deployments", "--all-namespaces")
+        assert not may_get(control_plane, "secrets", "--all-namespaces")
+    finally:
+        control_plane.kubectl("delete", "-f", "-", text=text)
 
 
 class TestOperator:

@@ -17,6 +17,7 @@ from mtft.errors import InputError
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import DOCUMENT, Launcher, end_pod, until_state
 from tests.cluster.test_control_plane import eventually
+from tests.conftest import CHECKOUT
 
 BATCH = {key: value for key, value in DOCUMENT.items() if key != "model"}
 
@@ -218,7 +219,7 @@ def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, lau
     taken = [each for each in yaml.safe_load_all(launcher.out) if each["kind"] == "PyTorchJob"][1]
     del taken["metadata"]["labels"]
     launcher.cluster.create(taken)
-    rows = launcher.json("batch", "--name", "b", document=document, code=2)
+    rows = launcher.json("batch", "--name", "b", "--wait", "--timeout", "60s", document=document, code=2)
     assert [row["result"] for row in rows] == ["not sent", "refused"]
     assert "is not one of mtft's" in rows[1]["note"]
     assert names(launcher) == [taken["metadata"]["name"]]
@@ -292,7 +293,8 @@ def test_job_in_a_queue_is_left_to_the_queue(launcher: Launcher) -> None:
 def test_waiting_leaves_with_the_code_of_the_job(launcher: Launcher) -> None:
     cluster = launcher.cluster
     name = launcher.json("run", document=DOCUMENT)["name"]
-    assert launcher("run", "--wait", "--timeout", "1s", document=DOCUMENT) == 124
+    for how in ("--wait", "--follow"):
+        assert launcher("run", how, "--timeout", "1s", document=DOCUMENT) == 124
     eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
     end_pod(cluster, f"{name}-master-0", 0)
     assert launcher("run", "--wait", "--timeout", "60s", document=DOCUMENT) == 0
@@ -340,6 +342,22 @@ def test_failed_job_is_retried_under_its_name_with_a_fresh_budget(launcher: Laun
     assert "is not known any more" in launcher.json("retry", name)[0]["result"]
     # The same configuration still means this job.
     assert launcher.json("run", document=DOCUMENT)["outcome"] == "already there"
+
+
+def test_retry_without_the_right_to_delete_changes_nothing(
+    control_plane: Cluster, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = launcher.cluster
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
+    end_pod(cluster, f"{name}-master-0", 2, json.dumps({"exit_code": 2, "attempt": 1, "reason": "bad data"}))
+    until_state(cluster, name, "Failed", eventually)
+    before = cluster.get(CONFIG_MAPS, name)
+    base = (CHECKOUT / "manifests" / "base" / "launcher.yaml").read_text()
+    (role,) = [each for each in yaml.safe_load_all(base) if each["kind"] == "Role"]
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.user(launcher.namespace, role["rules"])))
+    assert "may not delete pytorchjobs.kubeflow.org" in launcher.json("retry", name, code=3)[0]["result"]
+    assert cluster.get(CONFIG_MAPS, name) == before
 
 
 def test_delete_removes_job_pods_and_config(launcher: Launcher) -> None:

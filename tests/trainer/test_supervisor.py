@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -330,3 +331,47 @@ def test_the_supervisor_never_imports_torch() -> None:
     imported = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT).stderr
     assert "trainer.supervisor" in imported
     assert not [line for line in imported.splitlines() if line.split("|")[-1].strip() in ("torch", "transformers")]
+
+
+# ---- several nodes
+
+
+@contextmanager
+def two_nodes(bench: Bench, plan: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with bench.started(plan, RANK="0", **meeting) as first, bench.started(plan, RANK="1", **meeting) as second:
+        yield first, second
+
+
+def test_two_nodes_end_together_and_a_follower_never_finishes_what_node_0_has_not(bench: Bench) -> None:
+    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
+    with two_nodes(bench, {"0": "wait", "1": "finish"}) as (first, second):
+        until(first, "ready")  # its rank works on when the other's is done: judging, exporting
+        first.terminate()
+        codes = first.wait(60), second.wait(60)
+    assert codes == (143, 143)
+    with two_nodes(bench, {}) as (first, second):
+        codes = first.wait(60), second.wait(60)
+    assert codes == (0, 0)
+    assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 0]
+
+
+def test_a_follower_does_not_join_an_attempt_twice(bench: Bench) -> None:
+    """Node 0 was killed without a word; the other node's new pod waits for its next attempt."""
+    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
+    with two_nodes(bench, {"0": "wait", "1": "wait"}) as (first, second):
+        until(first, "ready")
+        until(second, "ready")
+        first.kill()
+        second.terminate()
+        assert second.wait(60) == 143
+    assert bench.record["attempts"][0]["ended"] is None
+    record = bench.folder / "logs" / "attempt-1" / "torchrun-1.json"
+    before = record.stat().st_mtime_ns
+    with bench.started({}, RANK="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="1") as second:
+        assert "waiting for node 0" in until(second, "node 1")
+        second.terminate()
+        assert second.wait(60) == 143
+    assert record.stat().st_mtime_ns == before

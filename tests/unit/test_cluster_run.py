@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from launcher.cli import main
+from launcher.cluster_errors import NoConnection
 from launcher.differences import _compare
 from tests.conftest import CHECKOUT
 
@@ -178,10 +179,45 @@ def test_every_verb_without_a_cluster_says_so(capsys: pytest.CaptureFixture[str]
         assert "there is no kubeconfig" in capsys.readouterr().err
 
 
+READING = ("status", "list", "logs a", "wait a", "describe a", "delete a --yes", "fetch a", "doctor a", "diff a")
+
+
+@pytest.mark.parametrize("verb", [*READING, *(f"{verb} a" for verb in ("suspend", "resume", "retry", "cancel"))])
+def test_namespace_of_the_file_counts_where_none_is_given(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str | None] = []
+
+    def connect(context: str | None, namespace: str | None) -> None:
+        asked.append(namespace)
+        raise NoConnection("nowhere")
+
+    monkeypatch.setattr("launcher.cluster.connect", connect)
+    assert main(verb.split()) == 3
+    Path("mtft.yaml").write_text("cluster: {namespace: team}\n")
+    assert main(verb.split()) == 3
+    assert main([*verb.split(), "-n", "mine"]) == 3
+    assert asked == [None, "team", "mine"]
+    Path("mtft.yaml").write_text("cluster: {namespace: 7}\n")
+    capsys.readouterr()
+    assert main(verb.split()) == 2 and len(asked) == 3
+    assert "mtft.yaml:1: cluster.namespace: is no text; got 7" in capsys.readouterr().err
+
+
+def test_other_namespaces_need_no_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mtft.yaml").write_text("[")
+    assert main(["status", "-A"]) == 3
+    assert main(["status"]) == 2
+    with pytest.raises(SystemExit):
+        main(["status", "--help"])
+    assert "cluster.namespace" in capsys.readouterr().out
+
+
 def test_help_of_every_verb_loads_nothing_heavy() -> None:
     program = """
 import contextlib, io, sys
 from launcher.cli import main
+from launcher.cluster_errors import NoConnection
 for verb in ("run", "batch", "diff", "suspend", "resume", "retry", "cancel", "delete", "validate"):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
         main([verb, "--help"])

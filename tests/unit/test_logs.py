@@ -68,14 +68,14 @@ def cluster(api: TinyApi) -> Iterator[Cluster]:
 class Following:
     """`follow` in a thread, and what it printed."""
 
-    def __init__(self, cluster: Cluster, job: dict[str, Any], **options: Any) -> None:
+    def __init__(self, cluster: Cluster, job: dict[str, Any], until: float | None = None, **options: Any) -> None:
         self.out, self.failure = io.StringIO(), None
         wanted = logs.Wanted(**options)
-        self.thread = threading.Thread(target=self._run, args=(cluster, job, wanted), daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(cluster, job, wanted, until), daemon=True)
         self.thread.start()
 
-    def _run(self, cluster: Cluster, job: dict[str, Any], wanted: logs.Wanted) -> None:
-        logs.follow(cluster, job, Printer(prefixed=False, out=self.out), wanted)
+    def _run(self, cluster: Cluster, job: dict[str, Any], wanted: logs.Wanted, until: float | None) -> None:
+        logs.follow(cluster, job, Printer(prefixed=False, out=self.out), wanted, until=until)
 
     @property
     def lines(self) -> list[str]:
@@ -225,6 +225,14 @@ def test_a_deleted_job_ends_it(api: TinyApi, cluster: Cluster, capsys: pytest.Ca
     api.remove("PyTorchJob", "m-1")
     assert following.ends() == []
     assert "job m-1 was deleted" in capsys.readouterr().err
+
+
+def test_following_ends_in_time_though_the_job_goes_on(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.write("m-1-master-0", stamped(1, "one"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"], until=time.monotonic() + 0.5)
+    following.ends()
 
 
 def test_times_sort_as_text() -> None:

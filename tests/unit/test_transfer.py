@@ -13,8 +13,9 @@ import pytest
 from launcher import transfer
 from launcher.cluster_errors import ClusterError
 from launcher.pytorchjob import render
-from launcher.transfer import Remote, local_files, safe_path, sha256_of
-from launcher.transfer_pod import root_of, transfer_pod
+from launcher.resources import Resource
+from launcher.transfer import Remote, data_sha256, local_files, safe_path
+from launcher.transfer_pod import root_of, running, transfer_pod
 from mtft.errors import InputError
 from mtft.sources import content_sha256
 from tests.unit.tiny_exec import TinyExec, serve
@@ -175,9 +176,13 @@ def test_what_is_pushed_of_a_folder(tmp_path: Path) -> None:
         (folder / name).write_text(name)
     assert [name for _, name in local_files(folder)] == ["news/a.jsonl", "news/b.jsonl", "news/deep/c.jsonl"]
     assert [name for _, name in local_files(folder / "a.jsonl")] == ["a.jsonl"]
-    assert sha256_of([folder / "a.jsonl", folder / "b.jsonl"]) == content_sha256(
-        [folder / "a.jsonl", folder / "b.jsonl"]
-    )
+    # The trainer reads the rows of the folder itself, not of those below.
+    assert data_sha256(folder) == content_sha256([folder / "a.jsonl", folder / "b.jsonl"])
+    assert data_sha256(folder / "a.jsonl") == hashlib.sha256(b"a.jsonl").hexdigest()
+    (folder / "deep" / "c.jsonl").rename(folder / "deep" / "config.json")
+    assert data_sha256(folder / "deep") is None
+    (tmp_path / "latest.jsonl").symlink_to(folder / "a.jsonl")
+    assert local_files(tmp_path / "latest.jsonl") == [(folder / "a.jsonl", "latest.jsonl")]
     (folder / "link").symlink_to("/etc/hostname")
     with pytest.raises(InputError, match="is a link"):
         local_files(folder)
@@ -212,3 +217,18 @@ def test_the_pod_is_a_jobs_pod_without_its_gpus() -> None:
     assert pod["spec"]["volumes"] == [{"name": "storage", "persistentVolumeClaim": {"claimName": "files"}}]
     assert pod["spec"]["tolerations"] and pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["spec"]["activeDeadlineSeconds"] > 0 and not pod["spec"]["automountServiceAccountToken"]
+
+
+class Refusing:
+    """A cluster that neither makes nor deletes."""
+
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        raise ClusterError("the quota is used up")
+
+    def delete(self, resource: Resource, name: str, *, grace_seconds: int) -> bool:
+        raise ClusterError("may not be deleted")
+
+
+def test_what_went_wrong_first_is_told() -> None:
+    with pytest.raises(ClusterError, match="the quota is used up"), running(Refusing(), {"metadata": {"name": "p"}}):  # type: ignore[arg-type]
+        raise AssertionError("no pod")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -26,10 +27,11 @@ from tests.conftest import require
 # Building and importing the image takes many minutes the first time.
 pytestmark = pytest.mark.timeout(1800)
 
-FAMILY = {key: card.family for key, card in MODELS.items()}
+# Both mBART-50 models stand on one base, as in earnest.
+BASE = {key: "mbart50" if card.family == "mbart50" else key for key, card in MODELS.items()}
 EVAL = {"beams": 1, "every": 1000, "max_dev_rows": 6, "max_test_rows": 16, "bootstrap_samples": 50}
-# One of them at a time fits beside another on two cores.
-POD = {"gpus_per_node": 0, "cpus": 0.5, "memory_gib": 3, "shared_memory_gib": 0.25}
+# Two of them fit on two cores.
+POD = {"gpus_per_node": 0, "cpus": 0.9, "memory_gib": 3, "shared_memory_gib": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +79,8 @@ def volume(
     source = tmp_path / "pushed"
     source.mkdir()
     write_jsonl(source / "train.jsonl.gz", generate("assessment", 600, seed=3))
-    for family in sorted(set(FAMILY.values())):
-        shutil.copytree(standins(family), source / family)
+    for name in sorted(set(BASE.values())):
+        shutil.copytree(standins(name), source / name)
     for path in sorted(source.iterdir()):
         assert launch("data", "push", str(path), document=document) == 0, launch.err
     if full_cluster.volumes is None:
@@ -87,7 +89,7 @@ def volume(
 
 
 def base(model: str) -> dict[str, str]:
-    return {"key": model, "path": f"/mnt/mtft/data/{FAMILY[model]}"}
+    return {"key": model, "path": f"/mnt/mtft/data/{BASE[model]}"}
 
 
 def finished(volume: Path, model: str) -> dict[str, Any]:
@@ -167,7 +169,8 @@ def test_two_pods_train_as_one_and_survive_the_loss_of_each(
     # Each process draws its own dropout; without it the curves agree to rtol 1e-4 (tests/trainer/test_distributed.py).
     assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], rel=0.05)
     assert sum(line["loss"] for line in found) == pytest.approx(sum(line["loss"] for line in expected), rel=0.01)
-    print("longest pauses, s:", sorted(b["time"] - a["time"] for a, b in pairwise(found))[-3:])
+    pauses = sorted(round(after["time"] - before["time"], 1) for before, after in pairwise(found))[-2:]
+    print(f"pauses between two steps when a pod was lost: {pauses} s", file=sys.__stdout__)
     tuned = finished(volume, "opus_mt_en_fr")["scores"]["tuned"]
     assert tuned["en-fr"]["chrf"] == pytest.approx(score["en-fr"]["chrf"], abs=1.5)
     record = json.loads((volume / "outputs" / "opus_mt_en_fr" / "jobs" / f"{job}.json").read_text())
@@ -185,7 +188,6 @@ def test_all_models_at_once_queue_for_the_node_and_one_bad_one_harms_no_other(
     launch: Launcher, document: dict[str, Any], volume: Path
 ) -> None:
     document["train"]["max_steps"] = 8
-    document["cluster"]["cpus"] = 0.9
     document["models"] = {model: {"model": base(model)} for model in MODELS}
     good = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)
     assert good in (0, 4), launch.out + launch.err
@@ -220,8 +222,11 @@ def test_doctor_names_the_init_container_of_a_restricted_namespace(
         (job,) = [each["metadata"]["name"] for each in launch.cluster.list(JOBS).items]
 
         def explained() -> bool:
-            launch("doctor", job)
-            return "init" in launch.out and "restricted" in launch.out
+            assert launch("doctor", job, "-o", "json") in (exit_codes.DONE, exit_codes.FAILED), launch.err
+            found = {each["layer"]: each for each in json.loads(launch.out)}["pods made"]
+            return (
+                found["verdict"] == "fail" and "PodSecurity" in found["message"] and "init-pytorch" in found["message"]
+            )
 
         until(explained, 120)
     finally:

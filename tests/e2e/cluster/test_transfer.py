@@ -206,6 +206,7 @@ def test_logs_over_a_restart_and_cut_connections(
             proxy.cut()
         following.join(120)
         said += capsys.readouterr().out
+    monkeypatch.setenv("KUBECONFIG", str(full_cluster.kubeconfig))
     assert codes == [exit_codes.DONE]
     assert said.splitlines() == [f"attempt {attempt} line {line}" for attempt in (1, 2) for line in range(40)]
     assert main(["wait", name, "-n", namespace]) == exit_codes.DONE
