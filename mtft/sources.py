@@ -46,12 +46,17 @@ def expand(paths: Sequence[Path | str]) -> list[str]:
         raise InputError("no data file given; name at least one JSON Lines file or folder")
     first: dict[str, str] = {}
     for file in files:
-        real = file if file.startswith(REMOTE_SCHEMES) else str(Path(file).resolve())
+        real = real_path(file)
         if real in first:
             how = "named twice" if first[real] == file else f"the same file as {first[real]}"
             raise InputError(f"{file}: {how}; each data file may be given once")
         first[real] = file
     return files
+
+
+def real_path(file: str) -> str:
+    """Return one name for one file: local ones without links and ``..``."""
+    return file if file.startswith(REMOTE_SCHEMES) else str(Path(file).resolve())
 
 
 def read_lines(file: str) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mtft import files, runs
 from mtft.config import Config
+from mtft.split import HELD_OUT
 from trainer import evaluation, report
 from trainer.pairs import Pair
 from trainer.prepared_run import PreparedRun
@@ -108,6 +109,7 @@ def write_results(run: PreparedRun, state: State, judgement: Judgement, delivera
         "stopped_early": state.stopped_early,
         "scores": scores,
         "gate": judgement.gate,
+        "leakage": {split: run.prepared.stats["leakage"][split] for split in HELD_OUT},
     }
     write_report(run.paths, finished)
     files.write_json(run.paths.finished, finished)

@@ -129,9 +129,9 @@ class Session:
     def _on_step(self, state: State, result: StepResult) -> None:
         self.reporter.step(state, result)
         by_steps = self.config.checkpoint.every_steps
-        due = result.save or (by_steps is not None and state.step % by_steps == 0) or state.done
+        due = result.save or (by_steps is not None and state.step % by_steps == 0)
         # Before the evaluation, which may take longer than a preempted pod has.
-        if due or result.stop:
+        if due or result.stop or self._evaluation_is_due(state):
             self.checkpoints.save(self.loop, state, self.world)
             self.last_save = time.monotonic()
         if result.stop:
@@ -139,11 +139,14 @@ class Session:
         self._evaluate_if_due(state)
 
     def _evaluate_if_due(self, state: State) -> None:
+        if self._evaluation_is_due(state):
+            self._evaluate(state)
+
+    def _evaluation_is_due(self, state: State) -> bool:
         every = max(1, round(self.config.eval.every * state.steps_per_epoch))
         # One just before the last step would say what the last one says.
         scheduled = state.step % every == 0 and state.total_steps - state.step > every // 4
-        if (scheduled or state.done) and state.evaluated != state.step:
-            self._evaluate(state)
+        return (scheduled or state.done) and state.evaluated != state.step
 
     def _evaluate(self, state: State) -> None:
         scores = self._dev_scores()
@@ -228,6 +231,7 @@ class Session:
         if self.world.is_main:
             judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts)
             self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
+            self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
             evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
             deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
             finish.write_results(self.prepared_run, state, judgement, deliverable)

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -353,6 +354,19 @@ class TestRefused:
         packed = gzip.compress(corpus.read_bytes())
         cut.write_bytes(packed[: len(packed) * 3 // 4])
         self.refuse(config(cut), tmp_path, "broken_file: the gzip data end early")
+
+    def test_training_rows_in_the_test_set_are_told(
+        self, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        test = tmp_path / "test.jsonl"
+        shutil.copyfile(corpus, test)
+        with caplog.at_level("WARNING", logger="mtft.data"):
+            build(config(corpus, test=str(test)), tmp_path)
+        assert re.search(r"\d+ of \d+ test rows are training rows too", caplog.text)
+
+    def test_one_file_behind_a_link(self, corpus: Path, tmp_path: Path) -> None:
+        (tmp_path / "link.jsonl").symlink_to(corpus)
+        self.refuse(config(corpus, test=str(tmp_path / "link.jsonl")), tmp_path / "root", "used for more than one")
 
     def test_one_file_for_two_purposes(self, corpus: Path, tmp_path: Path) -> None:
         self.refuse(config(corpus, dev=corpus), tmp_path, "used for more than one of data.train, data.dev")

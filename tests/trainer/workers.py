@@ -15,6 +15,7 @@ from typing import NoReturn
 from mtft import files
 from mtft.errors import Diverged, InputError, Retry
 from mtft.runs import RunPaths
+from trainer.processes import end_with_parent
 from trainer.reasons import guard
 
 PLAN = "MTFT_TEST_PLAN"
@@ -22,6 +23,7 @@ PLAN = "MTFT_TEST_PLAN"
 
 def main() -> None:
     """Do what the plan says for this process."""
+    end_with_parent()
     rank = os.environ.get("RANK")
     action, _, argument = json.loads(os.environ[PLAN]).get(rank or "preparation", "finish").partition(" ")
     with guard(rank=int(rank or 0)):

@@ -188,7 +188,7 @@ class TestModels:
         assert cli.main(["models", "-o", form]) == 0
         rows = read(capsys.readouterr().out)
         assert [row["key"] for row in rows] == list(MODELS)
-        assert rows[0]["learning_rate"] == 2e-4
+        assert {row["key"]: row["learning_rate"] for row in rows}["m2m100_418m"] == 2e-4
 
 
 class TestValidate:

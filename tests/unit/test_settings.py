@@ -292,7 +292,7 @@ class TestProblems:
         ("given", "hint"),
         [
             ("opus", "did you mean opus_mt_en_fr or opus_mt_fr_en?"),
-            ("M2M100", "did you mean m2m100_418m?"),
+            ("M2M100_4", "did you mean m2m100_418m?"),
             ("opus-mt-en-de", "did you mean opus_mt_en_fr?"),
             ("", None),
             ("llama", None),
