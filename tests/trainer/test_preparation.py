@@ -362,7 +362,7 @@ class TestRefused:
         shutil.copyfile(corpus, test)
         with caplog.at_level("WARNING", logger="mtft.data"):
             build(config(corpus, test=str(test)), tmp_path)
-        assert re.search(r"\d+ of \d+ test rows are training rows too", caplog.text)
+        assert re.search(r"[\d,]+ of [\d,]+ test rows are training rows too", caplog.text)
 
     def test_one_file_behind_a_link(self, corpus: Path, tmp_path: Path) -> None:
         (tmp_path / "link.jsonl").symlink_to(corpus)
