@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mtft.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mtft.documents import Document
     from mtft.settings import Resolved
 
@@ -142,17 +144,31 @@ def resolve_models(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resol
         ConfigError: with every problem of every model, or because a batch has no enabled model.
     """
     from mtft.errors import ConfigError, Problem
-    from mtft.settings import merge, models_of, resolve
+    from mtft.settings import merge, models_of
 
-    document, flags = load_arguments(args), flags_of(args)
+    document = load_arguments(args)
     if args.model is not None or "models" not in document:
         sent, one = resolve_arguments(args)
         return sent, [one]
-    resolved: list[Resolved] = []
-    problems: list[Problem] = []
     keys = models_of(document)
     if not keys:
-        problems.append(Problem(path="models", message="has no enabled model", where=document.where("models")))
+        raise ConfigError([Problem(path="models", message="has no enabled model", where=document.where("models"))])
+    resolved = resolve_each(args, document, keys)
+    return merge(document, args.sets, flags_of(args)), resolved
+
+
+def resolve_each(args: argparse.Namespace, document: Mapping[str, Any], keys: Sequence[str | None]) -> list[Resolved]:
+    """Return the effective configuration of each model; None is the one that document, ``--set`` or flags name.
+
+    Raises:
+        ConfigError: with every problem of every model.
+    """
+    from mtft.errors import ConfigError, Problem
+    from mtft.settings import resolve
+
+    flags = flags_of(args)
+    resolved: list[Resolved] = []
+    problems: list[Problem] = []
     for key in keys:
         try:
             resolved.append(resolve(document, model=key, sets=args.sets, flags=flags))
@@ -160,4 +176,4 @@ def resolve_models(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resol
             problems += error.problems
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return merge(document, args.sets, flags), resolved
+    return resolved

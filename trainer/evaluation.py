@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from trainer.encoding import Encoder
 from trainer.generation import Decoding, Segment, translate
 from trainer.loop import autocast, forward
 from trainer.loss import token_losses
-from trainer.pairs import Pair, direction_name
+from trainer.pairs import Direction, Pair, direction_name
 from trainer.rows import TokenRows
 
 
@@ -45,11 +45,16 @@ def mean_nll(
     return total / tokens
 
 
+def _by_direction(pairs: Sequence[Pair]) -> Iterator[tuple[Direction, list[int]]]:
+    """Give each direction, sorted, with the positions of its pairs."""
+    for direction in sorted({pair.direction for pair in pairs}):
+        yield direction, [index for index, pair in enumerate(pairs) if pair.direction == direction]
+
+
 def score_pairs(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
     """Return scores and error rates per direction: ``{"en-fr": {"bleu": ..., "off_target": ...}}``."""
     scores = {}
-    for direction in sorted({pair.direction for pair in pairs}):
-        at = [index for index, pair in enumerate(pairs) if pair.direction == direction]
+    for direction, at in _by_direction(pairs):
         sources, references = [pairs[i].source for i in at], [pairs[i].reference for i in at]
         hypotheses = [texts[i] for i in at]
         rates = metrics.error_rates(sources, hypotheses, references, direction[1])
@@ -60,8 +65,7 @@ def score_pairs(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
 def quick_scores(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
     """Return BLEU, chrF and number of sentences per direction: what other ranks can wait for."""
     scores = {}
-    for direction in sorted({pair.direction for pair in pairs}):
-        at = [index for index, pair in enumerate(pairs) if pair.direction == direction]
+    for direction, at in _by_direction(pairs):
         scores[direction_name(direction)] = metrics.quick([texts[i] for i in at], [pairs[i].reference for i in at])
     return scores
 
@@ -91,8 +95,7 @@ def compare_outputs(
 ) -> dict[str, dict[str, Any]]:
     """Return the paired bootstrap between base and tuned outputs per direction and metric."""
     result = {}
-    for direction in sorted({pair.direction for pair in pairs}):
-        at = [index for index, pair in enumerate(pairs) if pair.direction == direction]
+    for direction, at in _by_direction(pairs):
         found = metrics.compare(
             [base[i] for i in at], [tuned[i] for i in at], [pairs[i].reference for i in at], samples
         )

@@ -166,7 +166,7 @@ def peak_memory_gib(device: torch.device) -> float:
 def _is_done(line: str, step: int, evaluated: bool) -> bool:
     try:
         values = json.loads(line)
-        again = values.get("split") == "test" or (values.get("split") == "dev" and values["step"] == step)
+        again = values.get("split") == "dev" and values["step"] == step
         return int(values["step"]) <= step and (evaluated or not again) and values.get("split") != "test"
     except (ValueError, KeyError, TypeError):
         return False  # cut off in the middle of a write

@@ -7,9 +7,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_cluster_arguments, add_config_arguments, load_arguments
+from launcher.arguments import (
+    add_cluster_arguments,
+    add_config_arguments,
+    flags_of,
+    load_arguments,
+    resolve_each,
+)
 from mtft import exit_codes
-from mtft.errors import ConfigError, InputError, MtftError, Problem
+from mtft.errors import InputError, MtftError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,24 +96,15 @@ def _resolve(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resolved]]:
         ConfigError: with every problem of every model.
         InputError: nothing is chosen.
     """
-    from launcher.arguments import flags_of
-    from mtft.settings import merge, resolve
+    from mtft.settings import merge
 
-    document, flags = load_arguments(args), flags_of(args)
+    document = load_arguments(args)
     keys = [key for key in _chosen(args, document) if key not in args.skip]
     if not keys:
         raise InputError("no model is chosen; name some with --models, or take --all")
-    resolved: list[Resolved] = []
-    problems: list[Problem] = []
     _name_models(document, keys)
-    for key in keys:
-        try:
-            resolved.append(resolve(document, model=key, sets=args.sets, flags=flags))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    return merge(document, args.sets, flags), resolved
+    resolved = resolve_each(args, document, keys)
+    return merge(document, args.sets, flags_of(args)), resolved
 
 
 def _name_models(document: dict[str, Any], keys: Sequence[str]) -> None:

@@ -6,10 +6,15 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_cluster_arguments, add_config_arguments, flags_of, load_arguments, resolve_models
+from launcher.arguments import (
+    add_cluster_arguments,
+    add_config_arguments,
+    load_arguments,
+    resolve_each,
+    resolve_models,
+)
 from launcher.output import print_document, table
 from mtft import exit_codes
-from mtft.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from mtft.settings import Resolved
@@ -63,20 +68,11 @@ def _ask_server(args: argparse.Namespace) -> None:
 
 
 def _resolve_all(args: argparse.Namespace) -> list[Resolved]:
-    from mtft.settings import models_of, resolve
+    from mtft.settings import models_of
 
-    document, flags = load_arguments(args), flags_of(args)
+    document = load_arguments(args)
     batch = args.model is None and "models" in document
-    resolved: list[Resolved] = []
-    problems: list[Problem] = []
-    for model in models_of(document) if batch else [args.model]:
-        try:
-            resolved.append(resolve(document, model=model, sets=args.sets, flags=flags))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    return resolved
+    return resolve_each(args, document, models_of(document) if batch else [args.model])
 
 
 def _values(resolved: Resolved) -> list[tuple[str, Any, str]]:
