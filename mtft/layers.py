@@ -21,11 +21,12 @@ Source = tuple[Mapping[str, Any], Callable[[str], str]]
 
 @dataclass(frozen=True)
 class Layer:
-    """Values of one origin: ``shared`` for every model, ``overrides`` for one each."""
+    """Values of one origin: ``shared`` for all models, ``overrides`` for one each; ``notes`` by model, None for all."""
 
     shared: dict[str, Any]
     overrides: dict[str, dict[str, Any]]
     origin: Callable[[str], str]
+    notes: dict[str | None, Sequence[str]]
 
     def sources(self, key: str | None) -> list[Source]:
         """Return what the layer says of a model, the stronger last."""
@@ -35,25 +36,25 @@ class Layer:
         return found
 
 
-def layer_of(
-    document: Mapping[str, Any], where: Callable[[str], str], problems: list[Problem], notes: list[str]
-) -> Layer:
+def layer_of(document: Mapping[str, Any], where: Callable[[str], str], problems: list[Problem]) -> Layer:
     """Divide a document into the shared part and the models' own, both with present-day names only."""
     overrides: dict[str, dict[str, Any]] = {}
+    notes: dict[str | None, Sequence[str]] = {}
     names: dict[str, str] = {}
     for key, override in overrides_of(document, where, problems).items():
         own = translate(override, partial(_inside, where, f"models.{key}."))
         problems += own.problems
-        notes += own.notes
+        notes[key] = own.notes
         names |= {f"models.{key}.{path}": f"models.{key}.{name}" for path, name in own.names.items()}
         overrides[key] = _tidy(own.values)
     shared = translate({name: value for name, value in document.items() if name not in ("models", "chart")}, where)
     problems += shared.problems
-    notes += shared.notes
+    notes[None] = shared.notes
     return Layer(
         shared=_tidy(shared.values),
         overrides=overrides,
         origin=lambda path: where({**names, **shared.names}.get(path, path)),
+        notes=notes,
     )
 
 

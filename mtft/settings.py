@@ -94,11 +94,10 @@ def resolve(
         ConfigError: with every problem of the document, ``--set`` and flags.
     """
     problems: list[Problem] = []
-    notes: list[str] = []
     layers = [
-        layer_of(document, _places(document, source), problems, notes),
-        layer_of(parse_sets(sets, problems), lambda _: "--set", problems, notes),
-        layer_of(_nested(flags or {}), lambda path: FLAGS.get(path, "flag"), problems, notes),
+        layer_of(document, _places(document, source), problems),
+        layer_of(parse_sets(sets, problems), lambda _: "--set", problems),
+        layer_of(_nested(flags or {}), lambda path: FLAGS.get(path, "flag"), problems),
     ]
     key, choice = _choose_model(layers, _enabled(document, layers[0].overrides), model, problems)
     stack = _stack(layers, key)
@@ -110,6 +109,7 @@ def resolve(
     config = schema_problems(values, where, problems)
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
+    notes = [note for layer in layers for about in (None, key) for note in layer.notes.get(about, ())]
     return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes)
 
 
@@ -160,7 +160,9 @@ def _choose_model(
     if key is None and len(enabled) == 1:
         (key,) = enabled
         origin = file.origin(f"models.{key}")
-    elif file.overrides and key not in file.overrides:
+    elif key in file.overrides:
+        origin = file.origin(f"models.{key}")
+    elif file.overrides:
         message = "chooses one model of a batch" if key is None else "is not one of the models of this document"
         problems.append(
             Problem(
@@ -197,6 +199,11 @@ def _combine(stack: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
     if by_card and look_up(values, "train.tokens_per_batch") is not None:
         put(values, "train.batch_size", None)
         origins["train.batch_size"] = origins["train.tokens_per_batch"]
+    # So does a preset's number of steps to the epochs the user asks for.
+    by_user = not origins["train.epochs"].startswith(("preset ", "model card ", BUILT_IN))
+    if by_user and origins["train.max_steps"].startswith("preset "):
+        put(values, "train.max_steps", None)
+        origins["train.max_steps"] = origins["train.epochs"]
     return values, origins
 
 

@@ -1,22 +1,20 @@
 """Translate lines or JSONL with a finished run.
 
-The same search as the evaluation's: batched by length, order kept. An empty line stays empty. A ``.gz`` file is
-read as gzip. Blank lines of JSONL are passed over.
+The same search as the evaluation's: batched by length, order kept. An empty line stays empty. Compressed
+files are known by their first bytes. Blank lines of JSONL are passed over.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, TextIO
 
 from peft import PeftModel
 from torch import nn
@@ -28,6 +26,7 @@ from mtft.models import ModelCard
 from mtft.provenance import base_identity
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
+from mtft.sources import MAX_LINE_BYTES, BrokenStreamError, read_lines
 from trainer.distributed import World, choose_device
 from trainer.encoding import Encoder
 from trainer.generation import Decoding, Segment, translate
@@ -50,29 +49,28 @@ def run_translation(options: argparse.Namespace) -> None:
     resolved = resolve(load_document(paths.config))
     config, card = at_recorded_commit(paths, resolved.config), resolved.card
     direction = choose_direction(card, options.source_lang)
-    jsonl = options.input.removesuffix(".gz").endswith(".jsonl")
+    jsonl = options.input.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
     if options.format:
         jsonl = options.format == "jsonl"
-    with _open(options.input) as source:
-        lines = _lines(source, options.input)
-        rows = _json_rows(lines, options.input, card, direction) if jsonl else _line_rows(lines, direction)
-        anywhere, world = _here(config)
-        model, encoder = load_finished(paths, anywhere, card, world, base_only=options.base)
-        decoding = Decoding(
-            beams=config.eval.beams if options.beams is None else options.beams,
-            batch_tokens=config.eval.batch_tokens,
-            dtype=choose_precision(anywhere, world.device),
-        )
-        sentences = cut = 0
-        with _writing(options.output) as target:
-            while chunk := list(islice(rows, _CHUNK_ROWS)):
-                segments = [segment for segment, _ in chunk]
-                hypotheses = translate(model, encoder, segments, decoding, world)
-                for (_, row), hypothesis in zip(chunk, hypotheses, strict=True):
-                    target.write(_output_line(row, hypothesis.text, jsonl=jsonl))
-                target.flush()
-                sentences += len(segments)
-                cut += _count_cut(encoder, segments)
+    lines = _lines(options.input)
+    rows = _json_rows(lines, options.input, card, direction) if jsonl else _line_rows(lines, direction)
+    anywhere, world = _here(config)
+    model, encoder = load_finished(paths, anywhere, card, world, base_only=options.base)
+    decoding = Decoding(
+        beams=config.eval.beams if options.beams is None else options.beams,
+        batch_tokens=config.eval.batch_tokens,
+        dtype=choose_precision(anywhere, world.device),
+    )
+    sentences = cut = 0
+    with _writing(options.output) as target:
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            segments = [segment for segment, _ in chunk]
+            hypotheses = translate(model, encoder, segments, decoding, world)
+            for (_, row), hypothesis in zip(chunk, hypotheses, strict=True):
+                target.write(_output_line(row, hypothesis.text, jsonl=jsonl))
+            target.flush()
+            sentences += len(segments)
+            cut += _count_cut(encoder, segments)
     if cut:
         longest = encoder.max_source_length
         print(f"{cut} of {sentences} sentences were longer than {longest} tokens and were cut", file=sys.stderr)
@@ -190,28 +188,26 @@ def _json_rows(
         yield Segment(text, (language, directions[language])), row
 
 
-def _open(name: str) -> BinaryIO:
-    try:
-        if name.endswith(".gz"):
-            return cast(BinaryIO, gzip.open(name, "rb"))
-        return open(0 if name == "-" else name, "rb", closefd=name != "-")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {name}") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-
-
-def _lines(source: BinaryIO, name: str) -> Iterator[str]:
+def _lines(name: str) -> Iterator[str]:
     """Yield lines without their end: LF or CRLF, nothing else, because U+2028 and the like are text."""
     number = 0
     try:
-        for number, line in enumerate(source, start=1):
+        for number, line in enumerate(_bytes_of(name), start=1):
+            if len(line) > MAX_LINE_BYTES:
+                raise InputError(f"{name}:{number}: longer than {MAX_LINE_BYTES:,} bytes; split it into sentences")
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            yield text.removesuffix("\n").removesuffix("\r")
+            yield text.removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}:{number}: not UTF-8 text: {error.reason}") from error
-    except (OSError, EOFError, zlib.error) as error:
+        hint = "; standard input is read as it is, so unpack it first" if name == "-" else ""
+        raise InputError(f"{name}:{number}: not UTF-8 text: {error.reason}{hint}") from error
+    except BrokenStreamError as error:
         raise InputError(f"{name}:{number + 1}: cannot be read: {error}") from error
+
+
+def _bytes_of(name: str) -> Iterator[bytes]:
+    if name == "-":
+        return (line.removesuffix(b"\n") for line in sys.stdin.buffer)
+    return read_lines(name)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import zstandard
 
 from demo.corpus import Pair
 from mtft.config import Config
@@ -94,6 +95,16 @@ def test_gzip_jsonl_and_the_count_of_cut_sentences(
 
 
 @pytest.mark.usefixtures("echo")
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress, bytes])
+def test_compression_is_known_by_the_first_bytes(
+    finished: RunPaths, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "in").write_bytes(pack("été\r\n\nb".encode()))
+    translate.main([f"{tmp_path}/in", "--output", f"{tmp_path}/out", "--run-dir", str(finished.folder)])
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "été\n\nb\n"
+
+
+@pytest.mark.usefixtures("echo")
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -102,9 +113,8 @@ def test_gzip_jsonl_and_the_count_of_cut_sentences(
         ("a.jsonl", b'{"source": "a", "source_lang": ["en"]}', "a.jsonl:1: source is str"),
         ("a.txt", b"a\n\xff", "a.txt:2: not UTF-8 text"),
         ("a.txt.gz", gzip.compress(b"a\n" * 9)[:-9], "cannot be read"),
-        ("a.txt.gz", b"plain", "a.txt.gz:1: cannot be read"),
-        ("folder", None, "folder: cannot be read: Is a directory"),
-        ("gone.txt", None, "there is no file"),
+        ("folder", None, "folder: "),
+        ("gone.txt", None, "gone.txt: cannot be read: No such file or directory"),
     ],
 )
 def test_unreadable_input(
@@ -131,7 +141,7 @@ def test_input_without_permission(
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(gzip, "open", deny)
+    monkeypatch.setattr("mtft.sources._open", deny)
     refused(finished, tmp_path / "in.gz")
     assert "in.gz: cannot be read: Permission denied" in capsys.readouterr().err
 

@@ -117,7 +117,7 @@ class TestPrecedence:
         )
         train, origins = resolved.config.train, resolved.origins
         assert (train.batch_size, origins["train.batch_size"]) == (16, "model card opus_mt_en_fr")
-        assert (train.max_steps, origins["train.max_steps"]) == (20, "preset quick_test")
+        assert (train.max_steps, origins["train.max_steps"]) == (None, "--epochs")  # epochs that were asked for count
         assert (train.epochs, origins["train.epochs"]) == (3, "--epochs")
         assert (train.seed, origins["train.seed"]) == (8, "--set")
         assert (train.weight_decay, origins["train.weight_decay"]) == (0.01, "built-in")
@@ -287,6 +287,13 @@ class TestProblems:
         assert "data.train: is not UTF-8 text; give the file or folder a name that is" in str(refused.value)
         assert "pydantic" not in str(refused.value)
         assert "surrogate" not in str(refused.value)
+
+    def test_of_a_batch_says_where_each_model_was_chosen_and_no_notes_of_others(self, tmp_path: Path) -> None:
+        text = "data: {train: a}\nmodels:\n  opus_mt_en_fr: {lora_r: 8}\n  opus_mt_fr_en: {}\n"
+        document = load_document(written(tmp_path, text))
+        noted, plain = (resolve(document, model=key) for key in ("opus_mt_en_fr", "opus_mt_fr_en"))
+        assert noted.origins["model.key"].endswith(":3") and plain.origins["model.key"].endswith(":4")
+        assert any("lora_r" in note for note in noted.notes) and not plain.notes
 
     @pytest.mark.parametrize(
         ("given", "hint"),
