@@ -127,10 +127,11 @@ def preparation(file: Path) -> Callable[[], object]:
     from mtft.config import Config
     from mtft.models import card
     from trainer import encoding  # noqa: F401 - counted as import, not as data
+    from trainer.building import Inputs
     from trainer.preparation import prepare
 
     config = Config.model_validate({"model": "m2m100_418m", "data": {"train": str(file)}})
-    return lambda: prepare(config, card("m2m100_418m"), Words(), file.parent)
+    return lambda: prepare(config, card("m2m100_418m"), Words(), Inputs.of(config.data), file.parent)
 
 
 def status(name: str) -> float:

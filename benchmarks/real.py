@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.setup import HERE, lines, read_split, real_folder
 from demo.corpus import generate, write_jsonl
+from mtft import exit_codes
 from mtft.models import MODELS
 from tests.standins.build import cached_standin
 
@@ -81,7 +82,8 @@ def train(key: str, data: dict[str, Path], steps: int, short: bool) -> dict[str,
     sets = (*SETTINGS, *rows, f"data.dev={data['dev']}", f"data.test={data['test']}")
     command += [part for setting in sets for part in ("--set", setting)]
     print(f"== {key}", flush=True)
-    if code := subprocess.run(command, check=False, cwd=HERE.parent).returncode:
+    code = subprocess.run(command, check=False, cwd=HERE.parent).returncode
+    if code not in (exit_codes.DONE, exit_codes.NOT_PROMOTED):
         raise SystemExit(code)
     (run,) = (path.parent for path in (OUT / "outputs" / key / "runs").glob("*/finished.json"))
     return summary(key, run)

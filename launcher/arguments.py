@@ -102,11 +102,14 @@ def namespace_of(args: argparse.Namespace) -> str | None:
 
 
 def load_arguments(args: argparse.Namespace) -> Document:
-    """Return the document of ``--config``, of ./mtft.yaml where there is one, or an empty one."""
-    from mtft.settings import Document, load_document
+    """Return the document of ``--config``, of ./mtft.yaml where there is one, or an empty one.
+
+    Values in it that cannot be read are reported by ``resolve`` and ``merge``, with every other problem.
+    """
+    from mtft.settings import Document, read_document
 
     if args.config is not None or DEFAULT_FILE.exists():
-        return load_document(args.config or DEFAULT_FILE)
+        return read_document(args.config or DEFAULT_FILE)
     return Document({}, source="command line")
 
 

@@ -21,7 +21,6 @@ Name = Literal[
     "Queued", "Suspended", "Cancelled", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Deleting"
 ]
 TERMINAL: tuple[Name, ...] = ("Succeeded", "Failed")
-BETTER = "better"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +84,11 @@ class JobState:
 
     @property
     def launcher_code(self) -> int | None:
-        """Exit code of the launcher for a job that ended or was cancelled, else None.
-
-        A verdict that nobody kept counts as done.
-        """
+        """Exit code of the launcher for a job that ended or was cancelled, else None."""
         if self.state in ("Failed", "Cancelled"):
             return exit_codes.FAILED
         if self.state == "Succeeded":
-            return exit_codes.DONE if self.verdict in (None, BETTER) else exit_codes.NOT_PROMOTED
+            return exit_codes.of_verdict(self.verdict)
         return None
 
     def as_dict(self) -> dict[str, Any]:

@@ -50,12 +50,22 @@ class Document(dict[str, Any]):
     Attributes:
         source: the file's name as the user gave it.
         lines: dotted field path -> line, counted from 1; empty for formats that do not tell.
+        problems: single values that could not be read, each None in the document; :func:`mtft.settings.resolve`
+            reports them with the schema's.
     """
 
-    def __init__(self, values: Mapping[str, Any], *, source: str, lines: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        source: str,
+        lines: Mapping[str, int] | None = None,
+        problems: Sequence[Problem] = (),
+    ) -> None:
         super().__init__(values)
         self.source = source
         self.lines = dict(lines or {})
+        self.problems = tuple(problems)
 
     def where(self, path: str) -> str:
         """Return ``file:line`` of a field, of the nearest part around it, or the file alone."""
@@ -72,6 +82,19 @@ def load_document(path: Path) -> Document:
     Raises:
         InputError: the file cannot be read.
         ConfigError: it is not a well-formed mapping, repeats a key or holds a text that readers disagree about.
+    """
+    document = read_document(path)
+    if document.problems:
+        raise ConfigError(document.problems)
+    return document
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML, JSON or TOML file whose ``problems`` are told later, with those of the schema.
+
+    Raises:
+        InputError: the file cannot be read.
+        ConfigError: it is not a well-formed mapping.
     """
     source = str(path)
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".json": _read_json, ".toml": _read_toml}
@@ -94,7 +117,10 @@ def parse_value(text: str, source: str) -> Any:
     Raises:
         ConfigError: the text is not one well-formed value.
     """
-    return _compose(text, source)[0]
+    value, _, problems = _compose(text, source)
+    if problems:
+        raise ConfigError(problems)
+    return value
 
 
 class CoreDumper(yaml.SafeDumper):
@@ -119,8 +145,10 @@ for _tag, _pattern, _first in _PLAIN_SCALARS:
 
 
 def _read_yaml(text: str, source: str) -> Document:
-    value, lines = _compose(text, source)
-    return Document(_mapping(value, source), source=source, lines=lines)
+    value, lines, problems = _compose(text, source)
+    if problems and not isinstance(value, dict):
+        raise ConfigError(problems)
+    return Document(_mapping(value, source), source=source, lines=lines, problems=problems)
 
 
 def _read_json(text: str, source: str) -> Document:
@@ -144,9 +172,8 @@ def _read_json(text: str, source: str) -> Document:
         raise _refusal(source, _TOO_MANY_DIGITS) from None
     except RecursionError:
         raise _refusal(source, "is nested too deeply") from None
-    if repeated:
-        raise ConfigError([Problem(path=key, message="is given twice in one object", where=source) for key in repeated])
-    return Document(_mapping(value, source), source=source)
+    problems = [Problem(path=key, message="is given twice in one object", where=source) for key in repeated]
+    return Document(_mapping(value, source), source=source, problems=problems)
 
 
 def _read_toml(text: str, source: str) -> Document:
@@ -175,7 +202,8 @@ def _refusal(where: str, message: str) -> ConfigError:
     return ConfigError([Problem(path="document", message=message, where=where)])
 
 
-def _compose(text: str, source: str) -> tuple[Any, dict[str, int]]:
+def _compose(text: str, source: str) -> tuple[Any, dict[str, int], list[Problem]]:
+    """Return the value, the line of every field, and what is wrong with single values."""
     try:
         node = yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
@@ -189,12 +217,9 @@ def _compose(text: str, source: str) -> tuple[Any, dict[str, int]]:
     except RecursionError:
         raise _refusal(source, "is nested too deeply") from None
     if node is None:
-        return None, {}
+        return None, {}, []
     builder = _Builder(source)
-    value = builder.build(node, "")
-    if builder.problems:
-        raise ConfigError(builder.problems)
-    return value, builder.lines
+    return builder.build(node, ""), builder.lines, builder.problems
 
 
 class _Builder:

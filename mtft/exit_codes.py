@@ -17,8 +17,16 @@ NOT_PROMOTED = 4
 WAIT_TIMED_OUT = 124
 INTERRUPTED = 130
 
+BETTER = "better"
+"""The gate's verdict on a model that may be promoted; the others are ``not better`` and ``regressed``."""
+
 # A batch exits with the worst code of its jobs, in this order.
 WORST_FIRST = (INTERRUPTED, CLUSTER_REFUSED, BAD_INPUT, FAILED, WAIT_TIMED_OUT, NOT_PROMOTED, DONE)
+
+
+def of_verdict(verdict: str | None) -> int:
+    """Return the launcher's exit code for a job that trained; a verdict that nobody kept counts as done."""
+    return DONE if verdict in (None, BETTER) else NOT_PROMOTED
 
 
 def worst(codes: list[int]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mtft.config import Config
-from mtft.documents import CoreDumper, Document, load_document
+from mtft.documents import CoreDumper, Document, load_document, read_document
 from mtft.errors import ConfigError, Problem
 from mtft.fields import leaves, setting_paths
 from mtft.layers import Layer, Source, layer_of, overrides_of, parse_sets
@@ -22,7 +22,17 @@ from mtft.paths import flattened, look_up, overlay, put
 from mtft.presets import PRESETS
 from mtft.problems import misplaced_secrets, schema_problems
 
-__all__ = ["FLAGS", "Document", "Resolved", "load_document", "merge", "models_of", "resolve", "to_yaml"]
+__all__ = [
+    "FLAGS",
+    "Document",
+    "Resolved",
+    "load_document",
+    "merge",
+    "models_of",
+    "read_document",
+    "resolve",
+    "to_yaml",
+]
 
 # The settings that have a command-line flag of their own.
 FLAGS: dict[str, str] = {
@@ -66,7 +76,7 @@ def models_of(document: Mapping[str, Any]) -> list[str]:
     problems: list[Problem] = []
     overrides = overrides_of(document, where, problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_with_unread(document, problems))
     if "models" in document:
         return _enabled(document, overrides)
     key = look_up(translate(document, where).values, "model.key")
@@ -107,8 +117,9 @@ def resolve(
     where = _where(stack)
     problems += misplaced_secrets(values, where)
     config = schema_problems(values, where, problems)
+    problems = _with_unread(document, problems)
     if problems or config is None:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError(problems)
     notes = [note for layer in layers for about in (None, key) for note in layer.notes.get(about, ())]
     return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes)
 
@@ -121,9 +132,9 @@ def merge(
     A value set for all models replaces those of single models too, and old names of the same field.
 
     Raises:
-        ConfigError: a ``--set`` cannot be read.
+        ConfigError: a value of the document or a ``--set`` cannot be read.
     """
-    problems: list[Problem] = []
+    problems = _with_unread(document, [])
     parsed = translate(parse_sets(sets, problems), lambda _: "--set")
     if problems or parsed.problems:
         raise ConfigError(problems + parsed.problems)
@@ -141,6 +152,13 @@ def to_yaml(config: Config) -> str:
     """Write the effective configuration; reading it back gives an equal one."""
     values = config.model_dump(mode="json")
     return str(yaml.dump(values, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _with_unread(document: Mapping[str, Any], problems: Sequence[Problem]) -> list[Problem]:
+    """Return each problem once, the values of the document that could not be read first and told only as that."""
+    unread = document.problems if isinstance(document, Document) else ()
+    paths = {problem.path for problem in unread}
+    return list(dict.fromkeys([*unread, *(problem for problem in problems if problem.path not in paths)]))
 
 
 def _enabled(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:

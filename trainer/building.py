@@ -65,6 +65,10 @@ class Inputs:
             )
         return inputs
 
+    def in_order(self) -> list[str]:
+        """Return every file in the order its rows are read."""
+        return [file for name in SPLITS for file in self.files[name]]
+
     def digest(self, split: SplitName) -> str | None:
         """Return the SHA-256 of the content of a split, None when it has no files of its own."""
         its = self.files[split]

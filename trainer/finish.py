@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtft import files, runs
+from mtft import exit_codes, files, runs
 from mtft.config import Config
 from mtft.split import HELD_OUT
 from trainer import evaluation, report
@@ -61,7 +61,7 @@ def apply_gate(config: Config, comparison: dict[str, Any]) -> dict[str, Any]:
         reasons.append(f"{name}: {gate.metric} {delta:+.2f} against the base, p = {p_value:.4f}")
     if not comparison:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
-    verdict = "regressed" if any(losses) else "better" if gains and all(gains) else "not better"
+    verdict = "regressed" if any(losses) else exit_codes.BETTER if gains and all(gains) else "not better"
     return {"verdict": verdict, "compared_with": "base", "policy": gate.model_dump(mode="json"), "reasons": reasons}
 
 

@@ -60,6 +60,7 @@ def prepare_run(paths: RunPaths) -> None:
     from trainer.quiet import quiet_libraries
 
     quiet_libraries()
+    from trainer.building import Inputs
     from trainer.distributed import choose_device
     from trainer.encoding import Encoder
     from trainer.hub import pin_base
@@ -72,24 +73,36 @@ def prepare_run(paths: RunPaths) -> None:
     choose_precision(resolved.config, choose_device(resolved.config, 0))
     config = pin_base(paths, resolved.config, card)
     check_checkpoint(card, config)
-    prepared = prepare(config, card, Encoder.load(card, config), paths.root)
+    inputs = Inputs.of(config.data)
+    prepared = prepare(config, card, Encoder.load(card, config), inputs, paths.root)
     with files.replacing(paths.rejected) as beside:
-        shutil.copyfile(prepared.folder / "rejected.jsonl", beside)
+        copy_rejected(prepared, inputs, beside)
     remember_prepared(paths, prepared)
 
 
-def prepare(config: Config, card: ModelCard, encoder: PairEncoder, root: Path) -> Prepared:
+def copy_rejected(prepared: Prepared, inputs: Inputs, target: Path) -> None:
+    """Write the list of dropped rows with the names this run's files have; another run's may have made the store."""
+    names = dict(zip((file["file"] for file in prepared.stats["files"]), inputs.in_order(), strict=True))
+    with (
+        (prepared.folder / "rejected.jsonl").open(encoding="utf-8") as lines,
+        target.open("w", encoding="utf-8") as out,
+    ):
+        for line in lines:
+            dropped = json.loads(line)
+            out.write(json.dumps({**dropped, "file": names[dropped["file"]]}, ensure_ascii=False) + "\n")
+
+
+def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs, root: Path) -> Prepared:
     """Return the prepared data of a run; build them below ``<root>/cache/data`` when they are not there.
 
     Raises:
-        InputError: a file is missing, unreadable or not the expected one; too many rows are bad; no rows are left
-            for training or dev; the tokenizer does not know the text; the cache cannot be written.
+        InputError: a file is unreadable; too many rows are bad; no rows are left for training or dev; the tokenizer
+            does not know the text; the cache cannot be written.
         Retry: the volume failed in a way that may pass.
     """
-    from trainer.building import Builder, Inputs
+    from trainer.building import Builder
     from trainer.store import open_prepared, publish
 
-    inputs = Inputs.of(config.data)
     folder = root / "cache" / "data" / _key(config, card, encoder, inputs)
     if folder.is_dir():
         return open_prepared(folder)

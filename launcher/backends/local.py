@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from mtft import exit_codes
+from mtft import exit_codes, files
 from mtft.errors import InputError
+from mtft.runs import RunPaths, read_job
 
 # Each is passed on once; the trainer saves, leaves, and is killed by a second one.
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,6 +67,19 @@ def trainer_environment(what: str) -> dict[str, str]:
         raise InputError(f"{what} and needs the training libraries: pip install 'mtft[train]'")
     # A module in the current folder must not stand in for one of ours.
     return {**os.environ, "PYTHONSAFEPATH": "1"}
+
+
+def judged(code: int, root: Path, model: str, job: str) -> int:
+    """Return the exit code of a job that was started here; one that is done has the gate's verdict to go by."""
+    record = read_job(root, model, job) if code == exit_codes.DONE else None
+    if record is None:
+        return code
+    paths = RunPaths.at(root, model, record.run_id)
+    verdict = files.read_json(paths.finished)["gate"]["verdict"]
+    code = exit_codes.of_verdict(verdict)
+    if code != exit_codes.DONE:
+        print(f"trained, but {verdict}: exit code {code}; why stands in {paths.report}", file=sys.stderr)
+    return code
 
 
 def exit_code(trainer: int, *, interrupted: bool) -> int:

@@ -86,7 +86,7 @@ def _run_here(args: argparse.Namespace) -> int:
         raise InputError(
             f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
         ) from error
-    return local.start(command)
+    return local.judged(local.start(command), root, model, job)
 
 
 def _refuse_other(path: Path, document: dict[str, Any], model: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtft.models import card
-from tests.e2e.conftest import Launcher
+from tests.e2e.conftest import TRAINED, Launcher
 
 MODEL = "opus_mt_en_fr"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -33,7 +33,7 @@ def test_base_is_pinned_by_the_first_start(launcher: Launcher, snapshot: Path, t
     at = arguments.index("--model-path")
     del arguments[at : at + 2]
     done = launcher(*arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in TRAINED, done.stdout + done.stderr
     (run,) = launcher.runs(MODEL)
     base = json.loads((run / "provenance.json").read_text())["base"]
     assert (base["revision"], len(base["sha256"])) == (COMMIT, 64)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mtft import files
-from tests.e2e.conftest import Launcher
+from tests.e2e.conftest import TRAINED, Launcher
 
 MODEL = "opus_mt_en_fr"
 STEPS = 40
@@ -37,7 +37,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, standins: Callable[[str],
     """Give the SHA-256 of the adapter of the same run when nothing stops it."""
     launcher = Launcher(tmp_path_factory.mktemp("unbroken"))
     done = launcher(*settings(launcher, standins, training_file))
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in TRAINED, done.stdout + done.stderr
     (run,) = launcher.runs(MODEL)
     return files.sha256_file(run / "lora" / "adapter_model.safetensors")
 
@@ -51,7 +51,7 @@ def test_the_same_command_continues_the_run(
     (run,) = launcher.runs(MODEL)
     assert not (run / "finished.json").exists()
     done = launcher(*arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in TRAINED, done.stdout + done.stderr
     assert "continuing from step-" in done.stdout
     assert launcher.runs(MODEL) == [run]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

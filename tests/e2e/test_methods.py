@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.conftest import Launcher
+from tests.e2e.conftest import TRAINED, Launcher
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_trains_scores_and_translates(
     settings = ("--method", method, "--max-steps", "6", "--set", "eval.beams=1", "--set", "train.learning_rate=0.01")
     stopping = ("--set", "eval.early_stopping={metric: nll, patience: 3}", "--set", "eval.every=0.1")
     done = launcher(*launcher.local(model, standins(model), training_file, *settings, *stopping))
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in TRAINED, done.stdout + done.stderr
     (run,) = launcher.runs(model)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     dev = [line["nll"] for line in lines if line.get("split") == "dev"]
@@ -47,7 +47,7 @@ def test_the_best_weights_are_published_not_the_last(
     stopping = ("eval.early_stopping={metric: nll, patience: 2, threshold: 0}", "eval.every=0.1", "checkpoint.keep=1")
     sets = [part for setting in (*ruin, *stopping) for part in ("--set", setting)]
     done = launcher(*launcher.local("opus_mt_en_fr", standins("marian"), training_file, "--max-steps", "30", *sets))
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in TRAINED, done.stdout + done.stderr
     (run,) = launcher.runs("opus_mt_en_fr")
     state = json.loads((run / "trainer_state.json").read_text())
     assert state["stopped_early"] and 0 < state["best"]["step"] < state["step"]

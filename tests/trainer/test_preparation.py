@@ -26,9 +26,10 @@ from mtft.leakage import Leakage
 from mtft.models import card
 from mtft.rows import Row
 from trainer import lease
+from trainer.building import Inputs
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer
-from trainer.preparation import prepare
+from trainer.preparation import copy_rejected, prepare
 from trainer.store import Prepared, open_prepared, publish
 
 Standins = Callable[[str], Path]
@@ -79,7 +80,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def build(settings: Config, root: Path, encoder: Any = None) -> Prepared:
-    return prepare(settings, card(settings.model.key), encoder or Letters(), root)
+    return prepare(settings, card(settings.model.key), encoder or Letters(), Inputs.of(settings.data), root)
 
 
 def tree(root: Path) -> set[str]:
@@ -154,6 +155,15 @@ class TestContent:
         ]
         assert set(listed[0]) == {"file", "line", "reason", "excerpt"}
         assert prepared.stats["read"]["train"]["bad"] == 1
+
+    def test_the_list_of_a_run_names_its_own_files(self, corpus: Path, tmp_path: Path) -> None:
+        with corpus.open("a") as more:
+            more.write("{\n")
+        build(config(corpus), tmp_path)
+        other = config(Path(shutil.copy(corpus, tmp_path / "moved.jsonl")))
+        copy_rejected(build(other, tmp_path), Inputs.of(other.data), tmp_path / "rejected.jsonl")
+        (listed,) = map(json.loads, (tmp_path / "rejected.jsonl").read_text().splitlines())
+        assert (listed["file"], listed["line"]) == (str(tmp_path / "moved.jsonl"), 2001)
 
     def test_counts(self, tmp_path: Path) -> None:
         lines = [pair(n, source="?" + "x" * 9, target="y" * (30 if n == 7 else 5)) for n in range(100)]

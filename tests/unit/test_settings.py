@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtft.errors import ConfigError, InputError
 from mtft.models import card
-from mtft.settings import load_document, merge, models_of, resolve, to_yaml
+from mtft.settings import load_document, merge, models_of, read_document, resolve, to_yaml
 
 GIVEN: dict[str, Any] = {"model": "opus_mt_en_fr", "data": {"train": "rows.jsonl"}}
 
@@ -260,6 +260,14 @@ class TestProblems:
         assert problems["method"].allowed == "lora | qlora | full"
         assert problems["method"].where == "--set"
         assert problems["train.batch_size"].where == "--batch-size"
+
+    def test_what_yaml_readers_disagree_about_is_told_with_the_rest(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "model: opus_mt_en_fr\nmethod: no\nlora:\n  r: 4\n  r: 8\ndata: {trian: rows.jsonl}\n")
+        with pytest.raises(ConfigError) as refused:
+            resolve(read_document(path))
+        assert [problem.path for problem in refused.value.problems] == ["method", "lora.r", "data.train", "data.trian"]
+        with pytest.raises(ConfigError, match="got no"):
+            load_document(path)
 
     @pytest.mark.parametrize(
         ("setting", "message"),
