@@ -7,10 +7,12 @@ import sys
 
 MODULES = (
     "benchmarks.startup",
+    "benchmarks.verbs",
     "benchmarks.padding",
     "benchmarks.throughput",
     "benchmarks.data_memory",
     "benchmarks.submit",
+    "benchmarks.first_step",
 )
 
 
