@@ -23,8 +23,12 @@ PATTERNS: dict[str, str] = {
     r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$": "image name, such as example.org/mtft:1.0",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
     r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
+    r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?)?$": "size, such as 100Gi",
+    r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[-0-9A-Za-z*/,?]+( [-0-9A-Za-z*/,?]+){4})$": "five "
+    "fields of cron (minute, hour, day of month, month, day of week), such as 0 2 * * 0, or @weekly",
+    r"^[A-Za-z][-+_A-Za-z0-9]*(/[-+_A-Za-z0-9]+)*$": "name of the IANA time zone database, such as Europe/Paris",
 }
-_LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY = PATTERNS
+_LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY, _SIZE, _CRON, _ZONE = PATTERNS
 
 # Names in the terms of Kubernetes: DNS-1123 label and subdomain, qualified label key, label value.
 DnsLabel = Annotated[str, Field(pattern=_LABEL_TEXT)]
@@ -34,20 +38,23 @@ LabelValue = Annotated[str, Field(pattern=_VALUE)]
 ImageName = Annotated[str, Field(pattern=_IMAGE, max_length=500)]
 ResourceName = Annotated[str, Field(pattern=_RESOURCE)]
 SecretKey = Annotated[str, Field(pattern=_SECRET_KEY)]
+Size = Annotated[str, Field(pattern=_SIZE)]
+Cron = Annotated[str, Field(pattern=_CRON)]
+TimeZone = Annotated[str, Field(pattern=_ZONE)]
 
 # Set by the training operator, which appends: a second entry of a name is refused by the API server.
-_OTHERS_VARIABLES = re.compile(r"PYTHONUNBUFFERED|MASTER_ADDR|MASTER_PORT|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|PET_.*")
-_OUR_LABELS = re.compile(r"(app\.kubernetes\.io|mtft|training\.kubeflow\.org)/.*|job-role")
+OPERATOR_VARIABLES = re.compile(r"PYTHONUNBUFFERED|MASTER_ADDR|MASTER_PORT|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|PET_.*")
+OUR_LABELS = re.compile(r"(app\.kubernetes\.io|mtft|training\.kubeflow\.org)/.*|job-role")
 
 
 def _free_variable(name: str) -> str:
-    if _OTHERS_VARIABLES.fullmatch(name):
+    if OPERATOR_VARIABLES.fullmatch(name):
         raise ValueError("is set by the training operator")
     return name
 
 
 def _free_label(key: str) -> str:
-    if _OUR_LABELS.fullmatch(key):
+    if OUR_LABELS.fullmatch(key):
         raise ValueError("is set by mtft or the training operator")
     return key
 

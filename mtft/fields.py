@@ -46,7 +46,14 @@ class Field:
 @cache
 def fields() -> dict[str, Field]:
     """Return every setting by its dotted path, in the order of the schema."""
-    return {field.path: field for field in _walk(Config, "")}
+    return fields_of(Config)
+
+
+@cache
+def fields_of(root: type[Part]) -> dict[str, Field]:
+    """Return every setting of a schema by its dotted path, in order."""
+    whole = schema() if root is Config else root.model_json_schema()
+    return {field.path: field for field in _walk(root, "", whole)}
 
 
 @cache
@@ -58,7 +65,13 @@ def setting_paths() -> tuple[str, ...]:
 @cache
 def sections() -> dict[str, str]:
     """Return every part of the configuration and its description, in the order of the schema."""
-    return dict(_sections(Config, ""))
+    return sections_of(Config)
+
+
+@cache
+def sections_of(root: type[Part]) -> dict[str, str]:
+    """Return every part of a schema and its description, in order."""
+    return dict(_sections(root, ""))
 
 
 @cache
@@ -145,13 +158,13 @@ def _paths(part: type[Part], prefix: str) -> Iterator[str]:
             yield prefix + name
 
 
-def _walk(part: type[Part], prefix: str) -> list[Field]:
+def _walk(part: type[Part], prefix: str, whole: Schema) -> list[Field]:
     found: list[Field] = []
-    properties = (schema() if part is Config else schema()["$defs"][part.__name__])["properties"]
+    properties = whole["$defs"].get(part.__name__, whole)["properties"]
     for name, info in part.model_fields.items():
         path = prefix + name
         if is_part(info.annotation):
-            found += _walk(info.annotation, path + ".")  # type: ignore[arg-type]
+            found += _walk(info.annotation, path + ".", whole)  # type: ignore[arg-type]
             continue
         default = None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
         found.append(

@@ -46,10 +46,15 @@ def canonical(document: Mapping[str, Any], *, nonce: str | None = None) -> str:
 def document_text(document: Mapping[str, Any]) -> str:
     """Return the whole document as a job mounts it: canonical, everything but ``chart``.
 
+    A model that a batch names without a word is written ``{}``: Helm cannot hand on a null in its place.
+
     Raises:
         ValueError: a number is not finite, or a value is not JSON.
     """
-    return _text({name: value for name, value in document.items() if name != "chart"})
+    mounted = {name: value for name, value in document.items() if name != "chart"}
+    if isinstance(models := mounted.get("models"), Mapping):
+        mounted["models"] = {key: {} if override is None else override for key, override in models.items()}
+    return _text(mounted)
 
 
 def config_hash(document: Mapping[str, Any], model: str, *, nonce: str | None = None) -> str:

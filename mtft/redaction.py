@@ -7,7 +7,7 @@ from typing import Any
 
 HIDDEN = "(hidden: it looks like a secret)"
 
-_VALUES = re.compile(
+SECRET_VALUES = re.compile(
     r"hf_[A-Za-z0-9]{20,}"  # Hugging Face
     r"|(AKIA|ASIA)[0-9A-Z]{16}"  # AWS access key
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}"
@@ -15,14 +15,14 @@ _VALUES = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|://[^/\s:@]+:[^/\s@]+@"  # user:password@host in an address
 )
-_NAMES = re.compile(r"(?i)(^|[_.-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$")
+SECRET_NAMES = re.compile(r"(?i)(^|[_.-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$")
 
 
 def looks_secret(value: Any) -> bool:
     """Tell whether a value has the form of a known kind of secret."""
-    return isinstance(value, str) and _VALUES.search(value) is not None
+    return isinstance(value, str) and SECRET_VALUES.search(value) is not None
 
 
 def names_secret(name: str) -> bool:
     """Tell whether a field of this name would hold a secret."""
-    return _NAMES.search(name) is not None
+    return SECRET_NAMES.search(name) is not None

@@ -1,34 +1,17 @@
-"""What is generated from the schema: docs/reference.md, docs/config.schema.json and the starter file of ``init``.
-
-Run ``python -m mtft.reference`` to write them, with ``--check`` to learn whether they are up to date.
-"""
+"""What the schema says, for readers: the reference, the JSON Schema of documents, the starter file of ``init``."""
 
 from __future__ import annotations
 
 import copy
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mtft import exit_codes
 from mtft.config import Config
 from mtft.fields import Field, fields, leaves, schema, sections
-from mtft.files import write_text
 from mtft.legacy import OLD_NAMES
 from mtft.models import MODELS, ModelCard
 from mtft.presets import PRESETS
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-def documents() -> dict[Path, str]:
-    """Return every generated file and its text."""
-    return {
-        DOCS / "reference.md": reference(),
-        DOCS / "config.schema.json": json.dumps(document_schema(), ensure_ascii=False, indent=2) + "\n",
-    }
 
 
 def document_schema() -> dict[str, Any]:
@@ -38,7 +21,7 @@ def document_schema() -> dict[str, Any]:
     ``models``, each with overrides of everything; and old names are known.
     """
     whole: dict[str, Any] = copy.deepcopy(dict(schema()))
-    _close_maps(whole)
+    close_maps(whole)
     definitions = whole["$defs"]
     settings = whole["properties"]
     for part in ("ModelRef", "DataConfig"):
@@ -75,18 +58,21 @@ def document_schema() -> dict[str, Any]:
     }
 
 
-def _close_maps(part: Any) -> None:
+def close_maps(part: Any) -> None:
     """Refuse keys of a map that match no pattern: JSON Schema lets them pass unless told otherwise."""
     if isinstance(part, dict):
         if "patternProperties" in part:
             part["additionalProperties"] = False
         for inside in part.values():
-            _close_maps(inside)
+            close_maps(inside)
 
 
 def reference() -> str:
     """Return the text of docs/reference.md."""
-    return "\n".join([*_introduction(), *_settings(), *_models(), *_presets(), *_old_names()]) + "\n"
+    return (
+        "\n".join([*_introduction(), *settings_tables(sections(), fields()), *_models(), *_presets(), *_old_names()])
+        + "\n"
+    )
 
 
 def starter_file(card: ModelCard, data: str) -> str:
@@ -94,66 +80,59 @@ def starter_file(card: ModelCard, data: str) -> str:
 
     Lines that begin with ``##`` explain; taking the ``#`` off any other one, and off the part it belongs to, sets it.
     """
+    shown = {"train.batch_size": card.batch_size, "train.learning_rate": card.learning_rate}
+    others = {part: text for part, text in sections().items() if part not in ("model", "data")}
     lines = [
         "## Settings of mtft. Lines with ## explain. Take the # off a line, and off the part it belongs to, to set it.",
         "## `mtft-launch validate` shows every effective value and where it comes from.",
         "",
         f"## {sections()['model']} Allowed: {fields()['model.key'].allowed}.",
         f"model: {card.key}",
-        *_starter_lines("", card),
+        *_setting_lines("", fields(), shown),
         "",
         "data:",
         f"  ## {fields()['data.train'].description}",
         f"  train: {json.dumps(data, ensure_ascii=False)}",
-        *_starter_lines("data", card),
+        *_setting_lines("data", fields(), shown),
+        *starter_lines(others, fields(), shown),
     ]
-    for part, description in sections().items():
-        if part in ("model", "data"):
-            continue
-        indent = "  " * part.count(".")
-        lines += [f"#{indent}## {description}" if indent else f"\n## {description}"]
-        lines += [f"#{indent}{part.rpartition('.')[2]}:", *_starter_lines(part, card)]
     return "\n".join(lines) + "\n"
 
 
-def _starter_lines(part: str, card: ModelCard) -> Iterator[str]:
-    """Yield the commented settings of one part with their defaults."""
-    by_card = {"train.batch_size": card.batch_size, "train.learning_rate": card.learning_rate}
-    for field in fields().values():
+def starter_lines(parts: Mapping[str, str], settings: Mapping[str, Field], shown: Mapping[str, Any]) -> Iterator[str]:
+    """Yield commented YAML of parts and their settings, each with its default or with what ``shown`` says instead."""
+    for part, description in parts.items():
+        indent = "  " * part.count(".")
+        yield f"#{indent}## {description}" if indent else f"\n## {description}"
+        yield f"#{indent}{part.rpartition('.')[2]}:"
+        yield from _setting_lines(part, settings, shown)
+
+
+def _setting_lines(part: str, settings: Mapping[str, Field], shown: Mapping[str, Any]) -> Iterator[str]:
+    for field in settings.values():
         parent, _, name = field.path.rpartition(".")
-        if parent == part and not field.required:
+        if parent == part and (field.path in shown or not field.required):
             indent = "  " * field.path.count(".")
             yield f"#{indent}## {field.description} Allowed: {field.allowed}."
-            yield f"#{indent}{name}: {json.dumps(by_card.get(field.path, field.default))}"
-
-
-def main() -> int:
-    """Write the generated files, or with ``--check`` report the stale ones."""
-    check = sys.argv[1:] == ["--check"]
-    if sys.argv[1:] and not check:
-        print("usage: python -m mtft.reference [--check]", file=sys.stderr)
-        return exit_codes.BAD_INPUT
-    stale = [path for path, text in documents().items() if not path.exists() or path.read_text("utf-8") != text]
-    for path in stale:
-        if not check:
-            write_text(path, documents()[path])
-        print(f"{path.name}: {'stale, run `python -m mtft.reference`' if check else 'written'}")
-    return exit_codes.FAILED if check and stale else exit_codes.DONE
+            yield f"#{indent}{name}: {json.dumps(shown.get(field.path, field.default))}"
 
 
 def _introduction() -> Iterator[str]:
     yield "# Configuration reference"
     yield ""
-    yield "Generated from `mtft/config.py` and `mtft/cluster_config.py` by `python -m mtft.reference`; do not edit."
+    yield "Generated from `mtft/config.py` and `mtft/cluster_config.py` by `python -m mtft.generated`; do not edit."
     yield ""
     yield "Precedence: built-in < model card < preset < file (`--config`, else `./mtft.yaml`) < `--set` < flags."
     yield "In a batch, `models.<key>` goes over the shared part."
     yield "`mtft-launch validate` prints the value and the origin of every setting."
 
 
-def _settings() -> Iterator[str]:
-    for part, description in {"": str(Config.__doc__), **sections()}.items():
-        inside = [field for field in fields().values() if field.path.rpartition(".")[0] == part]
+def settings_tables(parts: Mapping[str, str], settings: Mapping[str, Field]) -> Iterator[str]:
+    """Yield the lines of one Markdown table for each part that has settings of its own, the top level first."""
+    for part, description in {"": str(Config.__doc__), **parts}.items():
+        inside = [field for field in settings.values() if field.path.rpartition(".")[0] == part]
+        if not inside:
+            continue
         yield ""
         yield f"## `{part}`" if part else "## Top level"
         yield ""
@@ -212,7 +191,3 @@ def _json(value: Any) -> str:
 
 def _row(*cells: str) -> str:
     return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,13 +22,13 @@ def main(arguments: list[str]) -> int:
     if options.self_test:
         from trainer.selftest import self_test
 
-        return self_test(options.root or Path())
+        return self_test(options.root or Path(), gpus=options.gpus, secrets=options.secrets)
     missing = [f"--{name}" for name in ("config", "model", "job") if getattr(options, name) is None]
     if missing:
         parser.error(f"needed: {', '.join(missing)}")
     if not re.fullmatch(JOB_NAME, options.job):
         parser.error(f"--job {options.job!r}: a job's name is lower-case letters, digits and dashes, 50 at most")
-    values = {name: value for name, value in vars(options).items() if name != "self_test"}
+    values = {name: value for name, value in vars(options).items() if name not in ("self_test", "gpus", "secrets")}
     return supervise(Request(**values))
 
 
@@ -46,9 +46,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--self-test", action="store_true", help="check imports, CUDA, room and write access, then leave"
     )
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs the self-test must see")
+    parser.add_argument(
+        "--secret",
+        dest="secrets",
+        type=_secret,
+        action="append",
+        default=[],
+        metavar="VARIABLE=SECRET/KEY",
+        help="variable the self-test must find, and the Kubernetes Secret it comes from",
+    )
     parser.add_argument("--preparation-module", default="trainer.preparation", help=argparse.SUPPRESS)
     parser.add_argument("--worker-module", default="trainer.worker", help=argparse.SUPPRESS)
     return parser
+
+
+def _secret(text: str) -> str:
+    if not re.fullmatch(r"[^=]+=[^/]+/.+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not VARIABLE=SECRET/KEY")
+    return text
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The process group: which rank this is, on which device, and small agreements between ranks.
+"""The process group: which rank this is, on which device and how precisely, and small agreements between ranks.
 
 Reads what torchrun sets (RANK, LOCAL_RANK, WORLD_SIZE); without them this is a single process.
 """
@@ -125,3 +125,21 @@ def choose_device(config: Config, local_rank: int) -> torch.device:
             f"Set cluster.processes_per_node to at most {visible}."
         )
     return torch.device("cuda", local_rank)
+
+
+def choose_precision(config: Config, device: torch.device) -> torch.dtype:
+    """Return the autocast type: bf16 where the device has it, else fp32; an explicit choice is honoured or refused.
+
+    Raises:
+        InputError: the device cannot compute in the precision asked for.
+    """
+    wanted = config.train.precision
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "auto":
+        return torch.bfloat16 if has_bf16 else torch.float32
+    if wanted == "fp16" and device.type == "cpu":
+        raise InputError("train.precision is 'fp16', but this process computes on a CPU. Allowed: auto, fp32, bf16.")
+    if wanted == "bf16" and device.type == "cuda" and not has_bf16:
+        name = torch.cuda.get_device_name(device)
+        raise InputError(f"train.precision is 'bf16', but {name} has no bf16. Allowed here: auto, fp32, fp16.")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtft import files, provenance
@@ -9,6 +11,7 @@ from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
+from trainer import lease
 
 # What the loaders read; pickles and the other frameworks' weights stay where they are.
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
@@ -54,16 +57,33 @@ def _at_commit(config: Config, revision: str | None) -> Config:
 def fetch(checkpoint: str, revision: str | None) -> Path:
     """Return the folder of a hub checkpoint in the local cache, named by its commit; download what is missing.
 
+    Of several processes that share a cache one downloads; the others wait and find it there.
+
     Raises:
         InputError: it is not there and cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(_WANTED)))
+        with _alone(checkpoint):
+            return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(_WANTED)))
     except (OSError, ValueError) as error:
         at = f" at {revision}" if revision else ""
         raise InputError(
             f"{checkpoint}{at} is neither in the hub cache nor can it be downloaded ({type(error).__name__}); "
             "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(checkpoint: str) -> Iterator[None]:
+    """Hold the right to download a checkpoint; where nothing can be written or downloaded there is none to hold."""
+    from huggingface_hub import constants
+
+    path = Path(constants.HF_HUB_CACHE) / f".mtft-{checkpoint.replace('/', '--')}.lease"
+    with contextlib.ExitStack() as stack:
+        if not constants.HF_HUB_OFFLINE:
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lease.hold(path))
+        yield

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtft import exit_codes
@@ -23,17 +23,24 @@ _LOW_SPACE = 20e9
 _LOW_SHARED_MEMORY = 1e9
 
 
-def self_test(root: Path) -> int:
-    """Print one line per check; return 0, or 2 when something the trainer needs is missing."""
+def self_test(root: Path, *, gpus: int = 0, secrets: Sequence[str] = ()) -> int:
+    """Print one line per check; return 0, or 2 when something the trainer needs is missing.
+
+    Args:
+        root: where a run would write.
+        gpus: number of GPUs that must be visible.
+        secrets: ``VARIABLE=SECRET/KEY``: environment variables that must have a value, and where it comes from.
+    """
     print(f"Python {sys.version.split()[0]} in {sys.prefix}")
     _identity()
     results = [_import(name) for name in _IMPORTS]
     if results[0]:
-        _cuda()
+        results += [_cuda(gpus)]
     results += [_writable("storage", root), _writable("temporary files", Path(os.environ.get("TMPDIR") or "/tmp"))]
     _space("storage", root, _LOW_SPACE)
     _space("shared memory", _SHARED_MEMORY, _LOW_SHARED_MEMORY)
     print(secrets_line(os.environ))
+    results += [_has_value(*secret.split("=", 1)) for secret in secrets]
     print("self-test: " + ("ok" if all(results) else f"FAILED ({results.count(False)} of {len(results)} checks)"))
     return exit_codes.DONE if all(results) else exit_codes.BAD_INPUT
 
@@ -61,11 +68,24 @@ def _import(name: str) -> bool:
     return True
 
 
-def _cuda() -> None:
+def _cuda(wanted: int) -> bool:
     import torch
 
     devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    print(f"CUDA: {len(devices)} visible ({', '.join(devices)})" if devices else "CUDA: none visible, the CPU is used")
+    seen = f"{len(devices)} visible ({', '.join(devices)})" if devices else "none visible"
+    if len(devices) < wanted:
+        print(f"CUDA: FAILED ({seen}, {wanted} asked for; look at the device plugin and the driver of the node)")
+        return False
+    print(f"CUDA: {seen}{'' if devices else ', the CPU is used'}")
+    return True
+
+
+def _has_value(variable: str, source: str) -> bool:
+    secret, _, key = source.partition("/")
+    found = bool(os.environ.get(variable))
+    where = f"key {key} of Secret {secret}"
+    print(f"secret {variable}: {'ok' if found else f'FAILED ({where} is missing or empty in this namespace)'}")
+    return found
 
 
 def _writable(what: str, folder: Path) -> bool:

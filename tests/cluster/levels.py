@@ -34,6 +34,20 @@ FAILED_LOGS = CACHE / "failed-start"
 _FULL = CACHE / "full"
 
 
+def start_bare(state: Path) -> Cluster:
+    """Start an API server alone: nothing is done about what it stores, and it knows no PyTorchJobs.
+
+    Raises:
+        MissingPart: this machine cannot.
+        ClusterFailed: a part did not start; nothing is left running.
+    """
+    ensure_packages(CONTROL_PLANE)
+    plane = ControlPlane(state, built_tools())
+    with _ended_on_failure(state):
+        plane.start_api_server()
+        return replace(plane.cluster, shutdown=lambda: end(state))
+
+
 def start_control_plane(state: Path) -> Cluster:
     """Start the level whose pods are created and bound, but do not run.
 

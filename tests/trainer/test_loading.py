@@ -18,8 +18,8 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 from mtft import models
 from mtft.errors import InputError
 from tests.trainer.helpers import ALONE, KEYS, make_config
-from trainer.distributed import World, choose_device
-from trainer.loading import check_tied, choose_device_map, choose_precision, load_base
+from trainer.distributed import World, choose_device, choose_precision
+from trainer.loading import check_tied, choose_device_map, load_base
 from trainer.loop import autocast
 from trainer.node import GPU_VARIABLE
 

@@ -32,7 +32,7 @@ def test_a_folder_that_takes_no_files_fails(tmp_path: Path, capsys: pytest.Captu
     assert selftest.self_test(tmp_path / "file") == 2
     said = capsys.readouterr().out
     assert f"write access to {tmp_path / 'file'}: FAILED (File exists)" in said
-    assert "self-test: FAILED (1 of 4 checks)" in said
+    assert "self-test: FAILED (1 of 5 checks)" in said
 
 
 def test_a_library_that_does_not_load_fails(
@@ -41,7 +41,7 @@ def test_a_library_that_does_not_load_fails(
     (tmp_path / "broken_library.py").write_text("raise OSError('libbroken.so.1: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(selftest, "_IMPORTS", ("json", "broken_library"))
-    monkeypatch.setattr(selftest, "_cuda", lambda: None)
+    monkeypatch.setattr(selftest, "_cuda", lambda wanted: True)
     assert selftest.self_test(tmp_path) == 2
     assert "import broken_library: FAILED (OSError: libbroken.so.1" in capsys.readouterr().out
 
@@ -55,6 +55,20 @@ def test_little_room_is_told(
     said = capsys.readouterr().out
     assert "GB free (LOW)" in said
     assert "shared memory: size of" in said
+
+
+def test_what_is_asked_for_and_missing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_geheim")
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    asked = ["HF_TOKEN=hub/token", "WANDB_API_KEY=tracker/api-key"]
+    assert selftest.self_test(tmp_path, gpus=64, secrets=asked) == 2
+    said = capsys.readouterr().out
+    assert "secret HF_TOKEN: ok" in said and "geheim" not in said
+    assert "secret WANDB_API_KEY: FAILED (key api-key of Secret tracker is missing or empty in this namespace)" in said
+    assert "64 asked for; look at the device plugin" in said
+    assert "self-test: FAILED (2 of 7 checks)" in said
 
 
 def test_secrets_are_named_and_never_shown() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from mtft import reference
+from mtft import generated, reference
 from mtft.config import Config
 from mtft.fields import fields
 from mtft.models import MODELS, card
@@ -24,19 +24,21 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-@pytest.mark.parametrize("path", reference.documents(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", generated.documents(), ids=lambda path: path.name)
 def test_generated_files_are_up_to_date(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == reference.documents()[path], "run `python -m mtft.reference`"
+    assert path.read_text(encoding="utf-8") == generated.documents()[path], "run `python -m mtft.generated`"
 
 
 def test_check_tells_stale_from_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reference, "DOCS", tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    monkeypatch.setattr(generated, "CHECKOUT", tmp_path)
     for arguments, code in ((["--check"], 1), ([], 0), (["--check"], 0), (["--chek"], 2)):
-        monkeypatch.setattr("sys.argv", ["reference", *arguments])
-        assert reference.main() == code
-    assert "run `python -m mtft.reference`" in capsys.readouterr().out
+        monkeypatch.setattr("sys.argv", ["generated", *arguments])
+        assert generated.main() == code
+    assert "helm/mtft/values.schema.json: stale, run `python -m mtft.generated`" in capsys.readouterr().out
+    assert "version: 1.2.3" in (tmp_path / "helm" / "mtft" / "Chart.yaml").read_text()
 
 
 def test_every_setting_is_in_the_reference() -> None:

@@ -1,0 +1,191 @@
+{{/*
+What no schema can say: rules between several values, and what only a cluster needs. The rules and their words are those
+of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorchjob.py.
+*/}}
+
+{{/* Fail with every problem of the plan. Takes the root, the facts, the plan. */}}
+{{- define "mtft.refuse" -}}
+{{- $root := index . 0 -}}
+{{- $facts := index . 1 -}}
+{{- $plan := index . 2 -}}
+{{- $problems := include "mtft.documentProblems" (list $facts $plan.document $root.Values) | fromJsonArray -}}
+{{- $where := dict -}}
+{{- range $job := $plan.jobs -}}
+  {{- $own := concat (include "mtft.trainProblems" $job | fromJsonArray) (include "mtft.clusterProblems" (list $facts $job) | fromJsonArray) -}}
+  {{- range uniq $own -}}{{- $_ := set $where . (append (get $where . | default list) $job.model) -}}{{- end -}}
+{{- end -}}
+{{- range $problem, $models := $where -}}
+  {{- $shared := eq (len $models) (len $plan.jobs) -}}
+  {{- range ternary (list "") $models $shared -}}
+    {{- $problems = append $problems (ternary $problem (printf "models.%s.%s" . $problem) $shared) -}}
+  {{- end -}}
+{{- end -}}
+{{- range concat (include "mtft.releaseProblems" (list $root $plan) | fromJsonArray) (include "mtft.chartProblems" $plan | fromJsonArray) -}}
+  {{- $problems = append $problems . -}}
+{{- end -}}
+{{- with $problems | uniq -}}
+  {{- fail (printf "\n\nthe values have %d problem%s:\n  %s\n" (len .) (ternary "" "s" (eq (len .) 1)) (join "\n  " .)) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Old names, secrets, and a document that asks for nothing. Takes the facts, the document, the values. */}}
+{{- define "mtft.documentProblems" -}}
+{{- $facts := index . 0 -}}
+{{- $document := index . 1 -}}
+{{- $problems := list -}}
+{{- $parts := dict "" $document -}}
+{{- range $key, $override := $document.models -}}{{- $_ := set $parts (printf "models.%s." $key) $override -}}{{- end -}}
+{{- range $prefix, $part := $parts -}}
+  {{- range $old, $new := $facts.old_names -}}
+    {{- if hasKey $part $old -}}
+      {{- $problems = append $problems (printf "%s%s: is an old name; write %s%s" $prefix $old $prefix $new) -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $name, $_value := get (get $part "cluster" | default dict) "env" | default dict -}}
+    {{- if regexMatch $facts.forms.secret_name $name -}}
+      {{- $problems = append $problems (include "mtft.secret" (printf "%scluster.env.%s" $prefix $name)) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $path, $text := include "mtft.texts" (list "" $document) | fromJson -}}
+  {{- if regexMatch $facts.forms.secret_value $text -}}
+    {{- $problems = append $problems (include "mtft.secret" $path) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (hasKey $document "models") (not (kindIs "invalid" $document.model)) -}}
+  {{- $problems = append $problems "models: stands beside model; keep model for one job, models for a batch" -}}
+{{- else if not (include "mtft.chosen" $document | fromJson) -}}
+  {{- if hasKey $document "models" -}}
+    {{- $problems = append $problems "models: has no enabled model; leave out `enabled: false` of one of them" -}}
+  {{- else -}}
+    {{- $problems = append $problems (printf "model.key: is required; allowed: %s" (join " | " $facts.models)) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{- define "mtft.secret" -}}
+{{ . }}: a secret is given by reference only; got (hidden: it looks like a secret); set cluster.secrets.<VARIABLE>={name: <secret>, key: <key>} and keep the value in a Kubernetes Secret
+{{- end }}
+
+{{/* Every text of a document by its path. Takes the path so far and the value. */}}
+{{- define "mtft.texts" -}}
+{{- $path := index . 0 -}}
+{{- $value := index . 1 -}}
+{{- $texts := dict -}}
+{{- if kindIs "string" $value -}}
+  {{- $_ := set $texts $path $value -}}
+{{- else if kindIs "map" $value -}}
+  {{- range $name, $inside := $value -}}
+    {{- $below := ternary (printf "%s.%s" $path $name) $name (ne $path "") -}}
+    {{- include "mtft.overlay" (list $texts (include "mtft.texts" (list $below $inside) | fromJson)) -}}
+  {{- end -}}
+{{- else if kindIs "slice" $value -}}
+  {{- range $index, $inside := $value -}}
+    {{- $below := printf "%s[%d]" $path $index -}}
+    {{- include "mtft.overlay" (list $texts (include "mtft.texts" (list $below $inside) | fromJson)) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $texts -}}
+{{- end }}
+
+{{/* Which rows, and how many at once. Takes the job. */}}
+{{- define "mtft.trainProblems" -}}
+{{- $problems := list -}}
+{{- if not .data.train -}}
+  {{- $problems = append $problems "data.train: is required; add --set data.train=PATH, such as /mnt/mtft/data/train.jsonl.gz" -}}
+{{- end -}}
+{{- if and (not .data.dev) (kindIs "float64" .data.dev_fraction) (not .data.dev_fraction) -}}
+  {{- $problems = append $problems "data: no dev rows: give data.dev, or a data.dev_fraction above 0" -}}
+{{- end -}}
+{{- if and .train.batch_size .train.tokens_per_batch -}}
+  {{- $problems = append $problems (printf "train: train.batch_size and train.tokens_per_batch exclude each other: give one of them; got %v and %v" .train.batch_size .train.tokens_per_batch) -}}
+{{- else if and (hasKey .train "batch_size") (not .train.batch_size) (not .train.tokens_per_batch) -}}
+  {{- $problems = append $problems "train: give either train.batch_size or train.tokens_per_batch; got batch_size null" -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* What a pod cannot be made of. Takes the facts and the job. */}}
+{{- define "mtft.clusterProblems" -}}
+{{- $forms := (index . 0).forms -}}
+{{- $cluster := (index . 1).cluster -}}
+{{- $root := (index . 1).storage.root -}}
+{{- $problems := list -}}
+{{- if not $cluster.image -}}
+  {{- $problems = append $problems "cluster.image: is required in a cluster; build one (docs/recipes/image.md) and add --set cluster.image=REPOSITORY:TAG" -}}
+{{- end -}}
+{{- if or (not (hasPrefix "/" $root)) (contains ":" $root) (ne (clean $root) (regexReplaceAll "/+$" $root "" | default "/")) -}}
+  {{- $problems = append $problems (printf "storage.root: cannot be mounted in a pod; got %s; allowed: an absolute path, such as /mnt/mtft" $root) -}}
+{{- end -}}
+{{- $inside := printf "%s/" (regexReplaceAll "/+$" $root "") -}}
+{{- range $mount := list "/etc/mtft/" "/tmp/" "/home/mtft/" "/dev/shm/" -}}
+  {{- if or (hasPrefix $mount $inside) (hasPrefix $inside $mount) -}}
+    {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $cluster.topology.required $cluster.topology.preferred -}}
+  {{- $problems = append $problems "cluster.topology: required and preferred exclude each other: give one of them" -}}
+{{- end -}}
+{{- range $name := concat (keys $cluster.env) (keys $cluster.secrets) | uniq | sortAlpha -}}
+  {{- if and (hasKey $cluster.env $name) (hasKey $cluster.secrets $name) -}}
+    {{- $problems = append $problems (printf "cluster: %s: in env and in secrets; keep the one in secrets" $name) -}}
+  {{- end -}}
+  {{- if regexMatch $forms.operator_variable $name -}}
+    {{- $problems = append $problems (printf "cluster.%s.%s: is set by the training operator; leave it out" (ternary "env" "secrets" (hasKey $cluster.env $name)) $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name := keys $cluster.labels | sortAlpha -}}
+  {{- if regexMatch $forms.our_label $name -}}
+    {{- $problems = append $problems (printf "cluster.labels.%s: is set by mtft or the training operator; leave it out" $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $index, $toleration := $cluster.tolerations -}}
+  {{- $path := printf "cluster.tolerations[%d]" $index -}}
+  {{- $exists := eq (get $toleration "operator") "Exists" -}}
+  {{- if and $exists (hasKey $toleration "value") (not (kindIs "invalid" $toleration.value)) -}}
+    {{- $problems = append $problems (printf "%s: operator Exists takes no value: leave out value, or give operator Equal" $path) -}}
+  {{- else if not (or $exists (get $toleration "key")) -}}
+    {{- $problems = append $problems (printf "%s: operator Equal needs a key; without one give operator Exists" $path) -}}
+  {{- end -}}
+  {{- if and (kindIs "float64" (get $toleration "tolerationSeconds")) (ne (toString (get $toleration "effect")) "NoExecute") -}}
+    {{- $problems = append $problems (printf "%s: tolerationSeconds needs effect NoExecute" $path) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* What concerns all jobs together, the release and the cluster it goes to. Takes the root and the plan. */}}
+{{- define "mtft.releaseProblems" -}}
+{{- $root := index . 0 -}}
+{{- $plan := index . 1 -}}
+{{- $problems := list -}}
+{{- $pods := 0 -}}
+{{- $namespaces := list -}}
+{{- range $plan.jobs -}}
+  {{- $pods = add $pods (int .cluster.nodes) -}}
+  {{- $namespaces = append $namespaces (.cluster.namespace | default $root.Release.Namespace) | uniq -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$" $root.Release.Name) -}}
+  {{- $problems = append $problems (printf "the release name %q names the batch; allowed: a to z, 0 to 9 and - inside, at most 53 characters" $root.Release.Name) -}}
+{{- end -}}
+{{- if gt (len $namespaces) 1 -}}
+  {{- $problems = append $problems (printf "cluster.namespace: a release goes to one namespace, not to %s" (join ", " (sortAlpha $namespaces))) -}}
+{{- end -}}
+{{- if and $plan.chart.claim.create (eq $plan.chart.claim.access_mode "ReadWriteOnce") (gt $pods 1) -}}
+  {{- $problems = append $problems (printf "chart.claim.access_mode: got ReadWriteOnce, which serves a single pod; the enabled models have %d; allowed: ReadWriteMany, or one model with cluster.nodes 1" $pods) -}}
+{{- end -}}
+{{- if and (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}
+  {{- $problems = append $problems (include "mtft.noOperator" $root) -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* Whether a cluster was asked: `helm template` knows no kinds but Kubernetes' own, and these are no client's. */}}
+{{- define "mtft.live" -}}
+{{- if .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" -}}true{{- end -}}
+{{- end }}
+
+{{- define "mtft.noOperator" -}}
+the cluster does not know PyTorchJob (kubeflow.org/v1); install the training operator: kubectl apply --server-side -k "github.com/kubeflow/trainer.git/manifests/overlays/standalone?ref=v1.9.4"
+{{- end }}

@@ -1,0 +1,145 @@
+"""What is generated of the Helm chart, so that it says nothing twice that the schema or the models say.
+
+``files/facts.json`` tells the templates the defaults of ``cluster``, ``storage`` and ``chart``, the keys of the models,
+the old names and the forms of what is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mtft.chart_config import ChartConfig
+from mtft.chart_schema import values_schema
+from mtft.cluster_config import ClusterConfig
+from mtft.cluster_names import OPERATOR_VARIABLES, OUR_LABELS
+from mtft.config import StorageConfig
+from mtft.fields import Field, fields, fields_of, sections, sections_of
+from mtft.legacy import OLD_NAMES
+from mtft.models import MODELS
+from mtft.redaction import SECRET_NAMES, SECRET_VALUES
+from mtft.reference import settings_tables, starter_lines
+
+_SUMMARY = "Retrains EN-FR translation models on a GPU cluster: one PyTorchJob for each enabled model"
+_BY_CARD = {
+    path: replace(fields()[path], description=f"{fields()[path].description} Default: the model card's.")
+    for path in ("train.batch_size", "train.learning_rate")
+}
+
+
+def files(project: str) -> dict[str, str]:
+    """Return the generated files of the chart by their names in it; ``project`` is the text of pyproject.toml."""
+    version = tomllib.loads(project)["project"]["version"]
+    return {
+        "Chart.yaml": _chart(version),
+        "README.md": "\n".join(_readme()) + "\n",
+        "values.yaml": "\n".join(_values()) + "\n",
+        "values.schema.json": json.dumps(values_schema(), ensure_ascii=False, indent=2) + "\n",
+        "files/facts.json": json.dumps(_facts(), ensure_ascii=False, indent=2) + "\n",
+    }
+
+
+def _chart(version: str) -> str:
+    return f"""# Written by `make generate`; the version is the project's.
+apiVersion: v2
+name: mtft
+description: "{_SUMMARY}"
+type: application
+version: {version}
+appVersion: "{version}"
+keywords: [translation, fine-tuning, lora, pytorchjob, kubeflow]
+"""
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "models": list(MODELS),
+        "cluster": ClusterConfig().model_dump(mode="json"),
+        "storage": StorageConfig().model_dump(mode="json"),
+        "chart": ChartConfig().model_dump(mode="json"),
+        "old_names": OLD_NAMES,
+        "forms": {
+            "secret_value": SECRET_VALUES.pattern,
+            "secret_name": SECRET_NAMES.pattern,
+            "operator_variable": _whole(OPERATOR_VARIABLES),
+            "our_label": _whole(OUR_LABELS),
+        },
+    }
+
+
+def _whole(pattern: re.Pattern[str]) -> str:
+    return f"^({pattern.pattern})$"
+
+
+def _parts() -> dict[str, str]:
+    """Return every part of the values and its description."""
+    own = {f"chart.{part}": text for part, text in sections_of(ChartConfig).items()}
+    return {**sections(), "chart": str(ChartConfig.__doc__), **own}
+
+
+def _settings() -> dict[str, Field]:
+    own = {f"chart.{path}": replace(field, path=f"chart.{path}") for path, field in fields_of(ChartConfig).items()}
+    return fields() | _BY_CARD | own
+
+
+def _values() -> Iterator[str]:
+    """Yield values.yaml. It sets nothing but the models' keys: where a value has a default, Helm drops a null."""
+    yield "## Values of the mtft chart: the document of `mtft-launch batch` (mtft.yaml) and the key `chart`."
+    yield "## Written by `make generate`. Lines with ## explain, lines with # show the defaults."
+    yield "##"
+    yield "## helm install retrain helm/mtft --set data.train=/mnt/mtft/data/train.jsonl.gz \\"
+    yield "##   --set cluster.image=example.org/mtft:1.0"
+    yield "##"
+    yield "## --set reads whole numbers only; a fraction goes into a file or is given with --set-json train.epochs=0.5"
+    yield ""
+    yield "## The models to train; each may override any setting below, such as"
+    yield "##   m2m100_418m: {train: {epochs: 2}, cluster: {nodes: 2}}"
+    yield "## `enabled: false` leaves one out. `model: KEY` (or {key, path, revision}) beside them trains that one."
+    yield "models:"
+    yield from (f"  {key}: {{}}" for key in MODELS)
+    settings = _settings()
+    for path in ("preset", "method"):
+        yield ""
+        yield f"## {settings[path].description} Allowed: {settings[path].allowed}."
+        yield f"#{path}: {json.dumps(settings[path].default)}"
+    shown = {"data.train": "/mnt/mtft/data/train.jsonl.gz"}
+    parts = {part: text for part, text in _parts().items() if part != "model"}
+    yield from starter_lines(parts, settings, shown)
+
+
+def _readme() -> Iterator[str]:
+    yield "# mtft"
+    yield ""
+    yield f"{_SUMMARY},"
+    yield "equal to what `mtft-launch batch --all --name RELEASE` sends. Written by `make generate`; do not edit."
+    yield ""
+    yield "```sh"
+    yield "helm install retrain helm/mtft --set data.train=/mnt/mtft/data/train.jsonl.gz \\"
+    yield "  --set cluster.image=example.org/mtft:1.0"
+    yield "```"
+    yield ""
+    yield from _NOTES.strip().splitlines()
+    yield from settings_tables(_parts(), _settings())
+
+
+_NOTES = """
+Values are the document of `mtft-launch` (`mtft.yaml`), the same keys with the same meaning, and one key more: `chart`.
+
+- **Models.** All are enabled; `--set models.m2m100_418m.enabled=false` leaves one out, any other key below
+  `models.<key>` goes over the shared part. `model: KEY` trains that one alone.
+- **Names.** A job is called `<release>-<model>-<hash>`; the hash covers all but `cluster`, `storage` and `chart`.
+  An upgrade with the same configuration changes nothing; with another one it makes new jobs and removes the old ones
+  from the cluster. What they have written stays on the volume, and a rollback finds a finished run finished.
+- **New data under an old name** make no new job, because Helm does not see them: give `data.sha256`, or let
+  `chart.schedule` hash them in the cluster.
+- **Numbers.** `--set` reads whole numbers only: `--set-json train.epochs=0.5`, or a values file.
+- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides.
+- **Old names** of settings (`lora_r`, `grad_accum`, ...) are refused with the new name.
+- **Namespace.** Objects name one only where `cluster.namespace` does; give `-n` to Helm, and to kubectl where it
+  applies what `helm template` prints.
+- Tested with Helm 3.22 and 4.2, and a cluster with the Kubeflow training operator (v1).
+"""

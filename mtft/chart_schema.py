@@ -1,0 +1,64 @@
+"""The JSON Schema of the Helm chart's values: that of a document, and the chart's own key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtft.chart_config import ChartConfig
+from mtft.config import Config
+from mtft.fields import is_part
+from mtft.parts import Part
+from mtft.reference import close_maps, document_schema
+
+
+def values_schema() -> dict[str, Any]:
+    """Return the schema Helm checks values against before it renders anything.
+
+    It differs from a document's in four things: ``model`` may stand beside ``models``, because values.yaml always names
+    the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; and it is written in
+    draft 7 with few branches, because Helm tells of each branch that did not fit.
+    """
+    whole = document_schema()
+    del whole["not"]
+    chart = ChartConfig.model_json_schema()
+    whole["$defs"] |= chart.pop("$defs")
+    whole["$defs"]["ChartConfig"] = chart
+    properties = whole["properties"]
+    models = properties["models"]
+    models["properties"] = {key: {"$ref": "#/$defs/Overrides"} for key in models["propertyNames"]["enum"]}
+    models["additionalProperties"] = False
+    properties["chart"] = {"$ref": "#/$defs/ChartConfig"}
+    properties["global"] = {"type": "object", "description": "Helm gives it to every subchart; nothing here reads it."}
+    close_maps(whole)
+    for name in _section_types(Config) - {"ModelRef"} | {"ChartConfig"}:
+        # A part left empty in YAML is null and says nothing.
+        whole["$defs"][name]["type"] = ["object", "null"]
+    about = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the mtft chart"}
+    return {**_few_branches(whole), **about}
+
+
+def _section_types(part: type[Part]) -> set[str]:
+    found = set()
+    for info in part.model_fields.values():
+        if is_part(info.annotation):
+            found |= {info.annotation.__name__} | _section_types(info.annotation)  # type: ignore[union-attr,arg-type]
+    return found
+
+
+def _few_branches(part: Any) -> Any:
+    """Return the schema with "this or null" as one type instead of two branches, and without pydantic's titles."""
+    if isinstance(part, list):
+        return [_few_branches(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    plain = {
+        name: _few_branches(inside)
+        for name, inside in part.items()
+        if not (name == "title" and isinstance(inside, str))
+    }
+    match plain.get("anyOf"):
+        case [{"type": str() as kind} as one, {"type": "null"}]:
+            del plain["anyOf"]
+            choices = {"enum": [*one["enum"], None]} if "enum" in one else {}
+            return {**plain, **one, **choices, "type": [kind, "null"]}
+    return plain

@@ -1,0 +1,160 @@
+"""What the chart refuses, it refuses with the path; and the launcher refuses the same documents."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from launcher.pytorchjob import render
+from mtft.errors import ConfigError
+from mtft.legacy import OLD_NAMES
+from mtft.models import MODELS
+from mtft.paths import overlay
+from mtft.settings import models_of
+from tests.chart.helm import Helm, HelmFailed
+
+GOOD: dict[str, Any] = {
+    "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
+    "cluster": {"image": "example.org/mtft:1.0"},
+    "models": {"m2m100_418m": {}},
+}
+TOKEN = "hf_" + "a" * 34
+
+# What is wrong -> what is written over GOOD, and what the refusal says.
+BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "no data": ({"data": None}, ("  data.train: is required",)),
+    "no data for one": (
+        {"data": None, "models": {"m2m100_418m": {"data": {"train": "a"}}, "opus_mt_en_fr": None}},
+        ("models.opus_mt_en_fr.data.train: is required",),
+    ),
+    "no image": ({"cluster": {"image": None}}, ("cluster.image: is required", "--set cluster.image=")),
+    "no dev rows": ({"data": {"dev_fraction": 0}}, ("data: no dev rows",)),
+    "two sizes": (
+        {"train": {"batch_size": 8, "tokens_per_batch": 512}},
+        ("train.tokens_per_batch exclude", "8 and 512"),
+    ),
+    "no size": ({"train": {"batch_size": None}}, ("train: give either train.batch_size",)),
+    "root": ({"storage": {"root": "data"}}, ("storage.root: cannot be mounted", "got data", "/mnt/mtft")),
+    "root taken": ({"storage": {"root": "/tmp/x"}}, ("storage.root: overlaps /tmp", "got /tmp/x")),
+    "two topologies": ({"cluster": {"topology": {"required": "a", "preferred": "b"}}}, ("cluster.topology",)),
+    "variable twice": (
+        {"cluster": {"env": {"A": "1"}, "secrets": {"A": {"name": "n", "key": "k"}}}},
+        ("cluster: A: in env and in secrets",),
+    ),
+    "operator's variable": (
+        {"cluster": {"env": {"RANK": "0"}}},
+        ("cluster.env.RANK: is set by the training operator",),
+    ),
+    "our label": ({"cluster": {"labels": {"mtft/model": "x"}}}, ("cluster.labels.mtft/model: is set by mtft",)),
+    "toleration": (
+        {"cluster": {"tolerations": [{"value": "x"}]}},
+        ("cluster.tolerations[0]: operator Equal needs a key",),
+    ),
+    "toleration's value": (
+        {"cluster": {"tolerations": [{"operator": "Exists", "value": "x"}]}},
+        ("cluster.tolerations[0]: operator Exists takes no value",),
+    ),
+    "toleration's seconds": (
+        {"cluster": {"tolerations": [{"key": "a", "tolerationSeconds": 5}]}},
+        ("cluster.tolerations[0]: tolerationSeconds needs effect NoExecute",),
+    ),
+    "secret by value": ({"cluster": {"secrets": {"HF_TOKEN": TOKEN}}}, ("/cluster/secrets/HF_TOKEN", "want object")),
+    "secret in env": ({"cluster": {"env": {"HF_TOKEN": "x"}}}, ("cluster.env.HF_TOKEN", "cluster.secrets.<VARIABLE>=")),
+    "secret in a list": ({"data": {"test": ["a", f"s3://u:{TOKEN}@h"]}}, ("data.test[1]: a secret is given",)),
+    "secret for one": (
+        {"models": {"m2m100_418m": {"cluster": {"annotations": {"note": TOKEN}}}}},
+        ("models.m2m100_418m.cluster.annotations.note: a secret is given",),
+    ),
+    "no such field": ({"cluster": {"nodez": 2}}, ("/cluster", "'nodez' not allowed")),
+    "no such part": ({"trian": {}}, ("'trian' not allowed",)),
+    "no such field of one": (
+        {"models": {"m2m100_418m": {"lora": {"rank": 8}}}},
+        ("/models/m2m100_418m/lora", "'rank'"),
+    ),
+    "no such model": (
+        {"models": {"opus; rm -rf /": {}}},
+        ("/models", "'opus; rm -rf /' not allowed", "'opus_mt_en_fr'"),
+    ),
+    "template for a model": ({"models": {"{{ .Values }}": {}}}, ("/models", "'{{ .Values }}' not allowed")),
+    "no switch": ({"models": {"m2m100_418m": {"enabled": "yes"}}}, ("/models/m2m100_418m/enabled", "want boolean")),
+    "no choice": ({"method": "qlora-full"}, ("/method", "'lora', 'qlora', 'full'")),
+    "text for a number": ({"train": {"epochs": "2"}}, ("/train/epochs", "got string, want number")),
+    "too small": ({"cluster": {"nodes": 0}}, ("/cluster/nodes", "got 0, want 1")),
+    "ends too early": ({"cluster": {"grace_seconds": 60}}, ("/cluster/grace_seconds", "got 60, want 135")),
+    "no image name": ({"cluster": {"image": "Not An Image"}}, ("/cluster/image", "'Not An Image'")),
+}
+
+
+def document(change: dict[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(GOOD)
+    overlay(result, change)
+    return result
+
+
+def assert_refused(helm: Helm, values: dict[str, Any], *said: str, release: str = "weekly") -> None:
+    with pytest.raises(HelmFailed) as refused:
+        helm.template(release, values=values)
+    text = str(refused.value)
+    assert [each for each in said if each not in text] == [], text
+    assert TOKEN not in text
+
+
+def test_the_document_that_is_changed_is_good(helm: Helm) -> None:
+    assert helm.template("weekly", values=GOOD)
+
+
+@pytest.mark.parametrize("case", BOTH)
+def test_what_the_launcher_refuses_the_chart_refuses(helm: Helm, case: str) -> None:
+    change, said = BOTH[case]
+    wrong = document(change)
+    assert_refused(helm, wrong, *said)
+    with pytest.raises(ConfigError):
+        for model in models_of(wrong):
+            render(wrong, model)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "opus_mt_en_fr", "models": {"m2m100_418m": {"method": "full"}}}, "models: stands beside model"),
+        ({"model": {"path": "/models/mine"}, "models": {}}, "model.key: is required"),
+        ({"model": "opus"}, "'opus_mt_en_fr'"),
+        ({"models": {key: {"enabled": False} for key in MODELS}}, "models: has no enabled model"),
+        ({"lora_r": 8}, "lora_r: is an old name; write lora.r"),
+        ({"models": {"m2m100_418m": {"use_qlora": True}}, "method": "full"}, "models.m2m100_418m.use_qlora: is an old"),
+        ({"models": {"opus_mt_en_fr": {"cluster": {"namespace": "b"}}}}, "one namespace, not to b, default"),
+        ({"chart": {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}}, "chart.claim.access_mode: got"),
+        ({"chart": {"claims": {}}}, "'claims' not allowed"),
+    ],
+)
+def test_what_only_the_chart_refuses(helm: Helm, change: dict[str, Any], said: str) -> None:
+    assert_refused(helm, document(change), said)
+
+
+def test_one_pod_may_have_a_claim_of_its_own_node(helm: Helm) -> None:
+    one = {"model": "opus_mt_en_fr", "chart": {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}}
+    assert helm.template("weekly", values={"data": GOOD["data"], "cluster": GOOD["cluster"], **one})
+    assert_refused(helm, document({**one, "cluster": {"nodes": 2}}), "the enabled models have 2")
+
+
+def test_every_old_name_is_told_the_new_one(helm: Helm) -> None:
+    assert_refused(helm, GOOD | dict.fromkeys(OLD_NAMES, 1), *(f"{old}: is an old" for old in OLD_NAMES))
+
+
+def test_all_problems_are_told_at_once(helm: Helm) -> None:
+    wrong = document({"data": None, "cluster": {"image": None}, "storage": {"root": "x"}})
+    assert_refused(helm, wrong, "the values have 3 problems", "data.train", "cluster.image", "storage.root")
+
+
+@pytest.mark.parametrize("name", ["a.b", "A", "x" * 54, "x" * 300, "$(id)", "{{ 1 }}"])
+def test_a_release_name_that_names_no_batch_is_refused(helm: Helm, name: str) -> None:
+    assert_refused(helm, GOOD, "release name", release=name)
+
+
+def test_a_file_with_tabs_is_refused(helm: Helm, tmp_path: pytest.TempPathFactory) -> None:
+    file = tmp_path / "tabs.yaml"  # type: ignore[operator]
+    file.write_text("data:\n\ttrain: x\n")
+    with pytest.raises(HelmFailed, match=r"tabs.yaml.*line 2"):
+        helm.template("weekly", "-f", file)

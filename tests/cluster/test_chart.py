@@ -1,0 +1,214 @@
+"""Helm 3 and Helm 4 against a real API server: every rendering, and the life of a release."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cluster_errors import OPERATOR_INSTALL
+from launcher.manifests import as_yaml
+from tests.chart.conftest import find_helm
+from tests.chart.helm import CHART, VERSIONS, Helm, HelmFailed
+from tests.cluster.cluster import Cluster
+from tests.cluster.launching import Launcher, end_pod, until_state
+from tests.cluster.levels import for_tests, start_bare
+from tests.cluster.playing import eventually
+from tests.goldens import CONFIGS, cases
+
+VALUES: dict[str, Any] = {
+    "data": {"train": "/mnt/mtft/data/train.jsonl"},
+    "cluster": {"image": "localhost/none:1", "gpus_per_node": 0, "cpus": 0.1, "memory_gib": 0.25, "claim": "adapters"},
+    "models": {key: {"enabled": False} for key in ("mbart50_mmt_fr", "mbart50_mmt_en", "m2m100_418m")},
+    "chart": {"claim": {"create": True, "size": "1Gi"}},
+}
+CHANGED = ("--set-json", "train.epochs=0.5")
+RENDERED = {path.stem: path for path in [*CONFIGS.glob("*.yaml"), *(CHART / "ci").glob("*-values.yaml")]}
+STRICT = ("create", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-")
+# Everything a release could leave.
+KINDS = "pytorchjobs,jobs,cronjobs,pods,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pvc"
+NOT_OURS = {"configmap/kube-root-ca.crt", "serviceaccount/default", "persistentvolumeclaim/mtft"}
+
+
+@pytest.fixture(params=VERSIONS)
+def helm(request: pytest.FixtureRequest, control_plane: Cluster, tmp_path: Path) -> Helm:
+    return find_helm(request.param, tmp_path, control_plane.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def restricted(control_plane: Cluster) -> str:
+    """Give a restricted namespace."""
+    return control_plane.namespace("chart", restricted=True)
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_server_takes_every_rendering(control_plane: Cluster, restricted: str, name: str, tmp_path: Path) -> None:
+    helm = find_helm(VERSIONS[-1], tmp_path)  # that both render the same is tests/chart's to show
+    objects = helm.template("weekly", "-f", RENDERED[name])
+    for each in objects:
+        each["metadata"]["namespace"] = restricted
+    taken = control_plane.kubectl(*STRICT, text=as_yaml(objects)).splitlines()
+    assert len(taken) == len(objects) >= 2
+    assert len(RENDERED) >= len(cases())
+
+
+class Release:
+    """One release in a namespace of its own."""
+
+    def __init__(self, helm: Helm, cluster: Cluster, name: str = "weekly", namespace: str | None = None) -> None:
+        self.helm, self.cluster, self.name = helm, cluster, name
+        self.namespace = namespace or cluster.namespace("release")
+
+    def __call__(self, verb: str, *arguments: str | Path, values: dict[str, Any] | None = None) -> str:
+        return self.helm(verb, self.name, *arguments, "--namespace", self.namespace, values=values)
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        found = self.cluster.get("pytorchjobs", "--namespace", self.namespace, "-l", f"mtft/batch={self.name}")
+        return {each["metadata"]["name"]: each for each in found}
+
+    def stored(self) -> dict[str, Any]:
+        """Return what tells whether anything was done: of jobs, what was asked for; of the rest, every write."""
+        kinds = "configmaps,pods,persistentvolumeclaims"
+        others = self.cluster.get(kinds, "--namespace", self.namespace, "-l", "app.kubernetes.io/part-of=mtft")
+        marks: dict[str, Any] = {
+            name: (job["metadata"]["uid"], job["metadata"]["generation"], job["spec"], job["metadata"]["labels"])
+            for name, job in self.jobs().items()
+        }
+        fixed = [each for each in others if each["kind"] == "ConfigMap"]
+        marks |= {each["metadata"]["name"] + " map": each["metadata"]["resourceVersion"] for each in fixed}
+        return marks | {each["metadata"]["name"] + " uid": each["metadata"]["uid"] for each in others}
+
+    def texts(self) -> dict[str, str]:
+        """Return what each job mounts."""
+        found = self.cluster.get("configmaps", "--namespace", self.namespace, "-l", f"mtft/batch={self.name}")
+        return {each["metadata"]["name"]: each["data"]["config.json"] for each in found}
+
+    def left(self) -> set[str]:
+        names = self.cluster.kubectl("get", KINDS, "--namespace", self.namespace, "-o", "name").split()
+        return {name.removesuffix(".kubeflow.org") for name in names} - NOT_OURS
+
+    def running(self) -> dict[str, Any]:
+        """Wait until every job has its pod; return what is stored then."""
+        jobs = self.jobs()
+        eventually(lambda: len([key for key in self.stored() if "-master-0 uid" in key]) == len(jobs))
+        return self.stored()
+
+
+@pytest.fixture
+def release(helm: Helm, control_plane: Cluster) -> Release:
+    return Release(helm, control_plane)
+
+
+def test_the_life_of_a_release(release: Release) -> None:
+    notes = release("install", CHART, values=VALUES)
+    first = release.running()
+    jobs = release.jobs()
+    assert {each["metadata"]["labels"]["mtft/model"] for each in jobs.values()} == {"opus_mt_en_fr", "opus_mt_fr_en"}
+    assert all(name in notes for name in jobs)
+
+    release("upgrade", CHART, values=VALUES)
+    assert release.stored() == first, "the same configuration changes nothing"
+
+    release("upgrade", CHART, *CHANGED, values=VALUES)
+    changed = release.jobs()
+    assert len(changed) == 2
+    assert not set(changed) & set(jobs), "another configuration makes new jobs"
+    assert "persistentvolumeclaim/adapters" in release.left()
+
+    release("rollback", "1")
+    assert set(release.jobs()) == set(jobs)
+    release("upgrade", CHART, values=VALUES)
+    assert set(release.jobs()) == set(jobs)
+
+    release("uninstall")
+    eventually(lambda: release.left() == {"persistentvolumeclaim/adapters"})
+
+
+def test_a_newer_chart_or_another_helm_restarts_nothing(release: Release, tmp_path: Path) -> None:
+    release("install", CHART, values=VALUES)
+    pods = {name: mark for name, mark in release.running().items() if name.endswith(" uid")}
+    newer = shutil.copytree(CHART, tmp_path / "mtft")
+    about = (CHART / "Chart.yaml").read_text()
+    (newer / "Chart.yaml").write_text(re.sub(r"(?m)^((?:appV|v)ersion:) .*$", r'\1 "99.0.0"', about))
+    (other,) = {*VERSIONS} - {release.helm.name}
+    for helm in (release.helm, find_helm(other, tmp_path, release.cluster.kubeconfig)):
+        helm("upgrade", release.name, newer, "--namespace", release.namespace, values=VALUES)
+        assert pods.items() <= release.stored().items()
+    versions = {each["metadata"]["labels"]["app.kubernetes.io/version"] for each in release.jobs().values()}
+    assert versions == {"99.0.0"}
+
+
+def test_a_queue_keeps_its_hold_of_a_job(release: Release) -> None:
+    release("install", CHART, values=VALUES)
+    for name in release.jobs():
+        hold = json.dumps({"spec": {"runPolicy": {"suspend": True}}})
+        place = ("--namespace", release.namespace)
+        release.cluster.kubectl("patch", "pytorchjob", name, *place, "--type=merge", "-p", hold)
+    release("upgrade", CHART, "--set", "cluster.labels.team=mt", values=VALUES)
+    jobs = release.jobs().values()
+    assert [each["spec"]["runPolicy"]["suspend"] for each in jobs] == [True, True]
+    assert {each["metadata"]["labels"]["team"] for each in jobs} == {"mt"}
+
+
+def test_a_retried_job_keeps_its_fresh_budget(
+    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Launcher(release.cluster.kubeconfig, release.namespace, tmp_path, capsys, monkeypatch)
+    release("install", CHART, values=VALUES)
+    release.running()
+    for name in release.jobs():
+        end_pod(launcher.cluster, f"{name}-master-0", 2)
+        until_state(launcher.cluster, name, "Failed", eventually)
+        assert launcher("retry", name) == 0, launcher.err
+    retried, pods = release.texts(), release.running().keys()
+    assert all("retried" in text for text in retried.values())
+    release("upgrade", CHART, values=VALUES)
+    assert (release.texts(), release.stored().keys()) == (retried, pods)
+
+
+def test_two_releases_in_a_namespace_do_not_meet(helm: Helm, release: Release) -> None:
+    long = "a-release-with-a-very-long-name-for-the-nightly-batch"
+    without_claim = VALUES | {"chart": {}}
+    others = [Release(helm, release.cluster, long[:-1] + end, release.namespace) for end in "ab"]
+    for each in (release, *others):
+        each("install", CHART, values=without_claim)
+    names = [name for each in (release, *others) for name in each.jobs()]
+    assert len(set(names)) == 6
+    others[0]("uninstall")
+    assert [len(each.jobs()) for each in (release, *others)] == [2, 0, 2]
+
+
+@pytest.mark.parametrize("side", [(), ("--server-side",)], ids=["client", "server"])
+def test_rendered_objects_are_applied_as_by_gitops(release: Release, tmp_path: Path, side: tuple[str, ...]) -> None:
+    text = as_yaml(release.helm.template(release.name, values=VALUES))
+    apply = ("apply", *side, "--namespace", release.namespace, "-f", "-")
+    release.cluster.kubectl(*apply, text=text)
+    first = release.running()
+    release.cluster.kubectl(*apply, text=text)
+    assert release.stored() == first
+
+
+@pytest.fixture(scope="module")
+def bare_cluster() -> Iterator[Cluster]:
+    """Give a cluster without the training operator."""
+    if "MTFT_TEST_KUBECONFIG" in os.environ:
+        pytest.skip("the given cluster has the training operator")
+    with for_tests(start_bare) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_the_operator_it_says_how_to_install_it(bare_cluster: Cluster, version: str, tmp_path: Path) -> None:
+    helm = find_helm(version, tmp_path, bare_cluster.kubeconfig)
+    for verb in ("install", "upgrade --install", "install --dry-run=server"):
+        with pytest.raises(HelmFailed, match="does not know PyTorchJob") as refused:
+            helm(*verb.split(), "weekly", CHART, values=VALUES)
+        assert OPERATOR_INSTALL in str(refused.value)
+    assert bare_cluster.get("secrets", "-n", "default") == []
+    assert helm.template("weekly", values=VALUES)

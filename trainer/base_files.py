@@ -1,0 +1,73 @@
+"""The base checkpoint: found and checked against its card without reading its weights.
+
+Preparation needs no more, and loading what models are made of takes seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from mtft.config import Config
+from mtft.errors import InputError
+from mtft.models import ModelCard
+from trainer.families import family_of
+
+
+def check_checkpoint(card: ModelCard, config: Config) -> tuple[str, Any]:
+    """Return where the base is and its configuration, with what can be seen without reading its weights checked.
+
+    Raises:
+        InputError: it is missing, of another family, too short for the lengths asked for, or only there as a pickle.
+    """
+    source = str(config.model.path or card.base)
+    settings = _load_config(card, source, config.model.revision)
+    _check_lengths(card, config, source, settings.max_position_embeddings)
+    _check_weight_files(source)
+    return source, settings
+
+
+def unreadable(card: ModelCard, source: str, error: Exception) -> InputError:
+    """Return the error for a base that transformers cannot read."""
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(f"the base model of {card.key} could not be read from {source}: {reason}")
+
+
+def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:
+    try:
+        settings: Any = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise unreadable(card, source, error) from error
+    expected = family_of(card).model_type
+    if settings.model_type != expected:
+        raise InputError(
+            f"{source} is a {settings.model_type} checkpoint; model {card.key} needs {expected}. "
+            "`mtft-launch models` lists the keys and their families."
+        )
+    # A dropped layer has no gradient, and DDP waits for it for ever.
+    for name in ("encoder_layerdrop", "decoder_layerdrop"):
+        if hasattr(settings, name):
+            setattr(settings, name, 0.0)
+    return settings
+
+
+def _check_lengths(card: ModelCard, config: Config, source: str, positions: int) -> None:
+    for name in ("max_source_length", "max_target_length"):
+        asked = getattr(config.train, name)
+        if asked > positions and not family_of(card).growing_positions:
+            raise InputError(f"train.{name} is {asked}, but {source} has {positions} positions; set it to at most that")
+
+
+def _check_weight_files(source: str) -> None:
+    folder = Path(source)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern))
+    if pickles:
+        raise InputError(
+            f"{source} holds its weights only as a pickle ({pickles[0]}), which is never read. Convert it where you "
+            "trust it: model.save_pretrained(folder) with transformers writes model.safetensors."
+        )
+    raise InputError(f"{source} holds no weights: no *.safetensors file in it")
