@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
 from launcher.cluster_errors import Forbidden
-from launcher.job_objects import parse_time, rank_of
-from launcher.resources import CONFIG_MAPS, JOBS, PODS
-from launcher.states import JobState, job_state
+from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resource
+from launcher.states import job_state
 from launcher.submit import own
-from launcher.watching import progress_of
 from mtft.errors import InputError, MtftError
 
 if TYPE_CHECKING:
@@ -68,18 +67,25 @@ def resume(cluster: Cluster, job: Manifest) -> str:
 
 
 def delete(cluster: Cluster, job: Manifest) -> str:
-    """Delete a job, its pods and its ConfigMap; return what was done."""
+    """Delete a job, its pods, its ConfigMap and its NetworkPolicy; return what was done.
+
+    Raises:
+        Conflict: another job has the name by now; it is left alone.
+        ClusterError: the cluster refuses.
+    """
     meta = job["metadata"]
-    there = cluster.delete(JOBS, meta["name"], namespace=meta["namespace"])
-    cluster.delete(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
+    there = cluster.delete(JOBS, meta["name"], namespace=meta["namespace"], only=job)
+    _delete_belonging(cluster, CONFIG_MAPS, job)
+    with suppress(Forbidden):  # who may not look at policies has applied none
+        _delete_belonging(cluster, NETWORK_POLICIES, job)
     return "deleted; its run stays on the volume" if there else "was gone already"
 
 
 def retry(cluster: Cluster, job: Manifest) -> str:
     """Make a failed job anew under its name, with a fresh budget; return what was done.
 
-    The supervisor counts attempts and time on the volume, so the limits in the job's configuration are raised by what
-    is spent. They are placement: neither the job's name nor what is trained changes.
+    The supervisor counts attempts and time on the volume, those of the same ``cluster.retried`` together, so the new
+    job's configuration gets another one. It is placement: neither the job's name nor what is trained changes.
 
     Raises:
         StillThere: the old one does not go.
@@ -99,17 +105,14 @@ def retry(cluster: Cluster, job: Manifest) -> str:
             f"{name}: retry makes the job anew, and you may not delete {JOBS.rbac_name} in namespace {namespace}; "
             "ask somebody with the Role mtft-user of manifests/base, or the cluster's administrator for that right"
         )
-    if state.restarts is None and pods:
-        progress = progress_of(cluster, min(pods, key=rank_of))  # its log says which attempt it was
-        state = job_state(job, pods, now=datetime.now(UTC), progress=progress)
     config = cluster.get(CONFIG_MAPS, name, namespace=namespace)
-    data, budget, said = _fresh_budget(config, job, state)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
-    detached = {"metadata": {"ownerReferences": None}, "data": data}
+    detached = {"metadata": {"ownerReferences": None}, "data": _with_fresh_budget(config, state.model)}
     cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)
     _delete_wholly(cluster, job)
-    made = cluster.create(_anew(job, budget))
-    return "; ".join([f"made anew; it goes on from its last checkpoint; {said}", *own(cluster, made)])
+    made = cluster.create(_anew(job))
+    said = "made anew; it goes on from its last checkpoint, restarts and deadline count from now"
+    return "; ".join([said, *own(cluster, made)])
 
 
 def _hold_back(cluster: Cluster, job: Manifest, word: str, annotations: Mapping[str, str]) -> str:
@@ -121,6 +124,20 @@ def _hold_back(cluster: Cluster, job: Manifest, word: str, annotations: Mapping[
     changes = {"metadata": {"annotations": dict(annotations)}, "spec": {"runPolicy": {"suspend": True}}}
     _patch(cluster, job, changes)
     return f"{word}; `mtft-launch resume {job['metadata']['name']}` continues it"
+
+
+def _delete_belonging(cluster: Cluster, resource: Resource, job: Manifest) -> None:
+    """Delete what was rendered with a job, unless it belongs to another job of the name by now."""
+    meta = job["metadata"]
+    found = cluster.find(resource, meta["name"], namespace=meta["namespace"])
+    if found is None or _run_of(found) != _run_of(job):
+        return
+    if {owner["uid"] for owner in found["metadata"].get("ownerReferences") or []} <= {meta["uid"]}:
+        cluster.delete(resource, meta["name"], namespace=meta["namespace"], only=found)
+
+
+def _run_of(thing: Manifest) -> str | None:
+    return (thing["metadata"].get("labels") or {}).get(labels.RUN)
 
 
 def _patch(cluster: Cluster, job: Manifest, changes: Manifest) -> None:
@@ -156,44 +173,23 @@ def _refuse_queued(job: Manifest, what: str) -> None:
     )
 
 
-def _fresh_budget(config: Manifest, job: Manifest, state: JobState) -> tuple[dict[str, str], Manifest, str]:
-    """Return the ConfigMap's data with limits raised by what is spent, what they were at first, and that in words."""
+def _with_fresh_budget(config: Manifest, model: str | None) -> dict[str, str]:
+    """Return the ConfigMap's data with another ``cluster.retried``."""
     from launcher.pod import CONFIG_FILE
     from mtft.naming import document_text
-    from mtft.settings import merge, resolve
+    from mtft.settings import merge
 
     document = json.loads(config["data"][CONFIG_FILE])
-    cluster = resolve(document, model=state.model).config.cluster
-    meta = job["metadata"]
-    first = {
-        "since": meta["creationTimestamp"],
-        "max_restarts": cluster.max_restarts,
-        "deadline_minutes": cluster.deadline_minutes,
-    }
-    first = json.loads(_annotations(job).get(labels.BUDGET) or "null") or first
-    raised: dict[str, Any] = {}
-    said = []
-    if state.restarts is None:
-        said.append("how often it started is not known any more, so its restarts still count")
-    else:
-        raised["max_restarts"] = state.restarts + 1 + first["max_restarts"]
-        said.append(f"{first['max_restarts']} restarts are allowed from now on")
-    if first["deadline_minutes"] is not None:
-        since = parse_time(first["since"])
-        spent = (datetime.now(UTC) - since).total_seconds() / 60 if since else 0
-        raised["deadline_minutes"] = int(spent) + 1 + first["deadline_minutes"]
-        said.append(f"the deadline is {first['deadline_minutes']} minutes from now")
-    # Into the model's own part where there is one: the limits of the others in a batch stay theirs.
-    top = f"models.{state.model}." if state.model in (document.get("models") or {}) else ""
-    text = document_text(merge(document, flags={f"{top}cluster.{key}": value for key, value in raised.items()}))
-    return {**config["data"], CONFIG_FILE: text}, first, "; ".join(said)
+    # Into the model's own part where there is one: the budget of the others in a batch stays theirs.
+    top = f"models.{model}." if model in (document.get("models") or {}) else ""
+    retried = merge(document, flags={f"{top}cluster.retried": datetime.now(UTC).isoformat()})
+    return {**config["data"], CONFIG_FILE: document_text(retried)}
 
 
-def _anew(job: Manifest, budget: Manifest) -> Manifest:
+def _anew(job: Manifest) -> Manifest:
     """Return a job as it was sent, without what the server and the operator wrote."""
     metadata = {key: value for key, value in job["metadata"].items() if key not in _SET_BY_SERVER}
-    annotations = {key: value for key, value in _annotations(job).items() if key != labels.CANCELLED}
-    metadata["annotations"] = annotations | {labels.BUDGET: json.dumps(budget, sort_keys=True)}
+    metadata["annotations"] = {key: value for key, value in _annotations(job).items() if key != labels.CANCELLED}
     spec = dict(job["spec"])
     spec["runPolicy"] = {key: value for key, value in (spec.get("runPolicy") or {}).items() if key != "suspend"}
     return {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "metadata": metadata, "spec": spec}
@@ -213,7 +209,7 @@ def _delete_wholly(cluster: Cluster, job: Manifest) -> None:
         for role in job["spec"]["pytorchReplicaSpecs"].values()
     )
     listed = cluster.list(JOBS, fields=f"metadata.name={meta['name']}", namespace=meta["namespace"])
-    if not cluster.delete(JOBS, meta["name"], namespace=meta["namespace"], propagation="Foreground"):
+    if not cluster.delete(JOBS, meta["name"], namespace=meta["namespace"], propagation="Foreground", only=job):
         return
     until = time.monotonic() + grace + _GONE_SECONDS
     for kind, thing in cluster.watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +72,20 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-n",
         "--namespace",
+        type=_namespace,
         metavar="NAME",
         help="Kubernetes namespace (default: cluster.namespace of the configuration or of "
         f"./{DEFAULT_FILE}, else that of the kubeconfig context)",
     )
     group.add_argument("--context", metavar="NAME", help="kubeconfig context (default: the current one)")
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a namespace; allowed: a to z, 0 to 9 and - inside, at most 63"
+        )
+    return text
 
 
 def namespace_of(args: argparse.Namespace) -> str | None:

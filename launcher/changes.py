@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launcher.cluster_errors import Busy, Gone, NoConnection, Request, from_status
+from launcher.cluster_errors import Busy, Cut, Gone, NoConnection, Request, from_status
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -106,13 +107,14 @@ class Changes:
             # The server keeps its own time; this ends a silent connection, or one the server does not end.
             answer_seconds=min(_SILENCE_SECONDS, seconds + 5.0),
         )
-        for line in lines(response):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                return  # cut within a line; the next watch gets it whole
-            if change := self._read(event):
-                yield change
+        with suppress(Cut):  # the next watch goes on; silence is no fault where nothing changes
+            for line in lines(response):
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    return  # cut within a line; the next watch gets it whole
+                if change := self._read(event):
+                    yield change
 
     def _read(self, event: Manifest) -> Change | None:
         kind, thing = event["type"], event["object"]
@@ -130,7 +132,11 @@ class Changes:
 
 
 def lines(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """Give the complete lines of a stream as they come, until it ends or is cut; a half line at a cut is dropped."""
+    """Give the complete lines of a stream as they come.
+
+    Raises:
+        Cut: it was cut; the half line at the cut is dropped.
+    """
     from urllib3.exceptions import HTTPError
 
     rest = b""
@@ -140,7 +146,7 @@ def lines(response: BaseHTTPResponse) -> Iterator[bytes]:
             yield from complete
         if rest:
             yield rest
-    except HTTPError:
-        pass
+    except HTTPError as error:
+        raise Cut(f"the connection to the API server was cut: {error}") from error
     finally:
         response.close()

@@ -8,7 +8,9 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _prepare_streams()
+        _heed_sigterm()
         try:
             code = _dispatch(arguments)
         except SystemExit:  # argparse has printed its help
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MtftError as error:
         _show_traceback()
         print(f"mtft-launch: {error}", file=sys.stderr)
-        return error.exit_code
+        return exit_codes.worst([error.exit_code])  # the trainer's own codes are a failure here
     except KeyboardInterrupt:
         _show_traceback()
         print("mtft-launch: interrupted", file=sys.stderr)
@@ -90,6 +93,12 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _heed_sigterm() -> None:
+    """Let SIGTERM, which ends a CI job, clean up as Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _discard_output() -> None:

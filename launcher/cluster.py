@@ -7,14 +7,15 @@ them as we do: it has no dry run, no patch, no label selector and no watch. ``tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from launcher.changes import Change, Changes, Listing, Manifest, Manifests, lines
-from launcher.cluster_errors import ClusterError, Gone, NoSuchKind, NotFound, Request
+from launcher.changes import Change, Listing, Manifest, Manifests
+from launcher.cluster_errors import ClusterError, NoSuchKind, NotFound
 from launcher.connection import Connection, open_connection
-from launcher.resources import ACCESS_REVIEWS, PODS, Resource, of_manifest
-from launcher.transport import ANSWER_SECONDS, Query, Transport
+from launcher.reading import Reader
+from launcher.resources import ACCESS_REVIEWS, Resource, of_manifest
+from launcher.transport import Transport
 
 if TYPE_CHECKING:
     from kubeflow.training import TrainingClient
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Cluster", "ClusterError", "Listing", "Manifest", "Manifests", "connect"]
 
-PAGE = 500  # objects per answer of a list, as kubectl asks for
 FIELD_MANAGER = "mtft-launch"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-_LOG_SILENCE_SECONDS = 300.0
 
 
 def connect(context: str | None = None, namespace: str | None = None) -> Cluster:
@@ -45,17 +44,16 @@ def connect(context: str | None = None, namespace: str | None = None) -> Cluster
     return Cluster(transport, namespace or first.namespace, first.context)
 
 
-class Cluster:
-    """One API server, and the namespace that is meant where none is given.
+class Cluster(Reader):
+    """One API server, read and written to.
 
     Attributes:
-        namespace: the default one of every method.
         context: name of the kubeconfig's context.
-        transport: what sends the requests.
     """
 
     def __init__(self, transport: Transport, namespace: str, context: str) -> None:
-        self.transport, self.namespace, self.context = transport, namespace, context
+        super().__init__(transport, namespace)
+        self.context = context
 
     @property
     def client(self) -> ApiClient:
@@ -69,102 +67,9 @@ class Cluster:
         return TrainingClient(client_configuration=self.client.configuration, namespace=self.namespace)
 
     @property
-    def server(self) -> str:
-        """Return the address of the API server."""
-        return self.transport.server
-
-    @property
     def calls(self) -> int:
         """Return the number of requests sent so far."""
         return self.transport.calls
-
-    def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Manifest:
-        """Return one object.
-
-        Raises:
-            NotFound: it is not there.
-            ClusterError: any other refusal.
-        """
-        place = self._place(resource, namespace)
-        request = self._request("get", resource, place, name)
-        return self.transport.json(request, resource.path(place, name))
-
-    def find(self, resource: Resource, name: str, *, namespace: str | None = None) -> Manifest | None:
-        """Return one object, None where it is not there.
-
-        Raises:
-            ClusterError: a refusal, or a cluster that does not know the kind.
-        """
-        try:
-            return self.get(resource, name, namespace=namespace)
-        except NoSuchKind:
-            raise
-        except NotFound:
-            return None
-
-    def list(
-        self,
-        resource: Resource,
-        *,
-        selector: str = "",
-        fields: str = "",
-        namespace: str | None = None,
-        everywhere: bool = False,
-    ) -> Listing:
-        """Return the objects that fit, in pages the caller does not see, and the version a watch goes on from.
-
-        Args:
-            resource: their kind.
-            selector: label selector, such as ``app.kubernetes.io/part-of=mtft``.
-            fields: field selector, such as ``status.phase=Running``.
-            namespace: None: the default one.
-            everywhere: in all namespaces.
-        """
-        place = None if everywhere else self._place(resource, namespace)
-        request = self._request("list", resource, place)
-        path, query = resource.path(place), _selectors(selector, fields)
-        items: Manifests = []
-        next_page: str | None = None
-        while True:
-            page = [("limit", PAGE), *([("continue", next_page)] if next_page else [])]
-            try:
-                answer = self.transport.json(request, path, query=[*query, *page])
-            except Gone:
-                if next_page is None:
-                    raise
-                items, next_page = [], None  # the server forgot the snapshot of the first page: begin again
-                continue
-            items += [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in answer["items"]]
-            next_page = answer["metadata"].get("continue")
-            if not next_page:
-                return Listing(items, answer["metadata"]["resourceVersion"])
-
-    def watch(
-        self,
-        resource: Resource,
-        *,
-        selector: str = "",
-        fields: str = "",
-        namespace: str | None = None,
-        everywhere: bool = False,
-        after: Listing | None = None,
-        until: float | None = None,
-    ) -> Iterator[Change]:
-        """Give each change, over cut connections and ended watches, without a gap.
-
-        Args:
-            resource: kind of the objects; as are ``selector``, ``fields``, ``namespace`` and ``everywhere``, those
-                of ``list``.
-            after: the listing to go on from; None: every object that is there is given first, as ADDED.
-            until: moment of ``time.monotonic`` at which it ends; None: never.
-        """
-        place = None if everywhere else self._place(resource, namespace)
-        request = self._request("watch", resource, place)
-
-        def relist() -> Listing:
-            return self.list(resource, selector=selector, fields=fields, namespace=namespace, everywhere=everywhere)
-
-        return iter(Changes(self.transport, request, _selectors(selector, fields), relist, after=after, until=until))
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create an object; fields the cluster does not know are refused.
@@ -216,6 +121,7 @@ class Cluster:
         namespace: str | None = None,
         propagation: str = "Background",
         only: Manifest | None = None,
+        unchanged: bool = False,
         grace_seconds: int | None = None,
     ) -> bool:
         """Delete an object and what it owns; return False where it was not there.
@@ -225,18 +131,19 @@ class Cluster:
             name: its name.
             namespace: None: the default one.
             propagation: ``Background``, ``Foreground`` (it stays until what it owns is gone) or ``Orphan``.
-            only: delete it only if it is still exactly this object, unchanged.
+            only: delete this object, never another that has its name by now.
+            unchanged: and only if nobody changed it since.
             grace_seconds: what a pod has to end; None: what its manifest says.
 
         Raises:
-            Conflict: it is not ``only`` any more.
+            Conflict: it is not ``only`` any more, or was changed.
             ClusterError: any other refusal.
         """
         place = self._place(resource, namespace)
         body: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if only is not None:
-            meta = only["metadata"]
-            body["preconditions"] = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+            sure = ("uid", "resourceVersion") if unchanged else ("uid",)
+            body["preconditions"] = {key: only["metadata"][key] for key in sure}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         request = self._request("delete", resource, place, name)
@@ -247,55 +154,6 @@ class Cluster:
         except NotFound:
             return False
         return True
-
-    def log(
-        self,
-        pod: str,
-        *,
-        namespace: str | None = None,
-        container: str | None = None,
-        follow: bool = False,
-        timestamps: bool = False,
-        tail_lines: int | None = None,
-        since_s: float | None = None,
-        since_time: str | None = None,
-        previous: bool = False,
-        limit_bytes: int | None = None,
-    ) -> Iterator[bytes]:
-        """Give the lines of a container's log; a cut connection ends them just as the end of the log does.
-
-        Args:
-            pod: name of the pod.
-            namespace: None: the default one.
-            container: None: the only one.
-            follow: wait for further lines; silence of some minutes counts as a cut.
-            timestamps: put the time before each line.
-            tail_lines: only the last so many lines.
-            since_s: only of the last so many seconds.
-            since_time: only from this time on (RFC 3339).
-            previous: of the container's run before this one.
-            limit_bytes: not more than this.
-        """
-        place = namespace or self.namespace
-        given = {
-            "container": container,
-            "follow": "true" if follow else None,
-            "timestamps": "true" if timestamps else None,
-            "tailLines": tail_lines,
-            "sinceSeconds": None if since_s is None else max(1, round(since_s)),
-            "sinceTime": since_time,
-            "previous": "true" if previous else None,
-            "limitBytes": limit_bytes,
-        }
-        response = self.transport.open(
-            self._request("get", PODS, place, pod, "log"),
-            PODS.path(place, pod, "log"),
-            query=[(key, value) for key, value in given.items() if value is not None],
-            stream=True,
-            answer_seconds=_LOG_SILENCE_SECONDS if follow else ANSWER_SECONDS,
-            attempts=1,  # a node that does not answer comes as 500; who follows a log asks again anyway
-        )
-        return lines(response)
 
     def allowed(self, verb: str, resource: Resource, *, part: str | None = None, namespace: str | None = None) -> bool:
         """Return whether the user may do this, as the API server says."""
@@ -315,23 +173,6 @@ class Cluster:
         request = self._request("create", ACCESS_REVIEWS, None)
         answer = self.transport.json(request, ACCESS_REVIEWS.path(None), method="POST", body=review)
         return bool(answer["status"]["allowed"])
-
-    def version(self) -> str:
-        """Return the version of the API server, such as ``v1.34.4``."""
-        request = self._request("get", Resource("version", "version", namespaced=False), None)
-        return str(self.transport.json(request, "/version")["gitVersion"])
-
-    def _place(self, resource: Resource, namespace: str | None) -> str | None:
-        return (namespace or self.namespace) if resource.namespaced else None
-
-    def _request(
-        self, verb: str, resource: Resource, namespace: str | None, name: str | None = None, part: str | None = None
-    ) -> Request:
-        return Request(verb=verb, resource=resource, namespace=namespace, name=name, part=part, server=self.server)
-
-
-def _selectors(selector: str, fields: str) -> Query:
-    return [(key, text) for key, text in (("labelSelector", selector), ("fieldSelector", fields)) if text]
 
 
 def _write(dry_run: bool) -> Sequence[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 ClusterError
  +-- NoConnection      no kubeconfig, unknown context, unreachable host, TLS
+ |    +-- Cut          the connection ended before what it carried did
  +-- Unauthorized      401: no, wrong or expired credentials
  +-- Forbidden         403: by RBAC, or by admission (quota, Pod Security, a webhook)
  +-- NotFound          404: no such object or namespace
@@ -42,6 +43,10 @@ class ClusterError(MtftError):
 
 class NoConnection(ClusterError):
     """There is no way to the API server: no kubeconfig, an unknown context, an unreachable host, a TLS failure."""
+
+
+class Cut(NoConnection):
+    """The connection ended before what it carried did; asking again may go on where it ended."""
 
 
 class Unauthorized(ClusterError):

@@ -49,7 +49,7 @@ def open_connection(context: str | None = None) -> Connection:
             raise NoConnection(f"--context {context}: this pod has no kubeconfig, only its service account")
         return _from_service_account()
     given = os.environ.get("KUBECONFIG")
-    looked = f"KUBECONFIG names {given}, which is not there" if given else f"{DEFAULT_KUBECONFIG} is not there"
+    looked = f"KUBECONFIG names {given}, which is no file" if given else f"{DEFAULT_KUBECONFIG} is not there"
     raise NoConnection(
         f"there is no kubeconfig: {looked}; get one from your cluster's administrator and "
         "`export KUBECONFIG=FILE`, or train on this machine with --backend local"

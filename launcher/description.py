@@ -10,8 +10,9 @@ from typing import Any
 from launcher import labels
 from launcher.job_objects import parse_time, rank_of
 from launcher.job_tables import duration, restarts_text, scores_text
+from launcher.labels import CONTAINER
 from launcher.output import table
-from launcher.pod_reasons import CONTAINER, ending, waiting_reason
+from launcher.pod_reasons import ending, waiting_reason
 from launcher.states import JobState
 
 Object = Mapping[str, Any]
@@ -31,7 +32,8 @@ def describe(
     """
     given = job["metadata"].get("labels") or {}
     master = (job["spec"]["pytorchReplicaSpecs"].get("Master") or {}).get("template") or {}
-    images = [each.get("image") for each in master["spec"]["containers"] if each["name"] == CONTAINER]
+    containers = (master.get("spec") or {}).get("containers") or []
+    images = [each.get("image") for each in containers if each.get("name") == CONTAINER]
     return {
         **state.as_dict(),
         "image": images[0] if images else None,

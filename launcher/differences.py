@@ -39,8 +39,8 @@ def differences(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) ->
     """Compare a live job and its ConfigMap with objects that would be sent under its name.
 
     The server completes what would be sent as it completed what is there (a dry run), so its defaults do not show.
-    Not compared: who holds the job back (``suspend``), what others have written on it, and which run it belongs to,
-    because that follows from the configuration.
+    Not compared: who holds the job back (``suspend``), when it was retried, what others have written on it, and which
+    run it belongs to, because that follows from the configuration.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached.
@@ -82,9 +82,16 @@ def _comparable(job: Mapping[str, Any]) -> Any:
 def _document(config_map: Mapping[str, Any] | None) -> Any:
     texts = list(((config_map or {}).get("data") or {}).values())
     try:
-        return json.loads(texts[0]) if texts else {}
+        return _without_retries(json.loads(texts[0])) if texts else {}
     except ValueError:
         return {"text": texts[0]}
+
+
+def _without_retries(document: dict[str, Any]) -> dict[str, Any]:
+    for part in (document, *filter(None, (document.get("models") or {}).values())):
+        if (part.get("cluster") or {}).pop("retried", None) and not part["cluster"]:
+            del part["cluster"]
+    return document
 
 
 def _compare(live: Any, wanted: Any, path: str) -> Iterator[Difference]:

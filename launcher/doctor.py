@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from launcher import doctor_access as access
 from launcher import doctor_namespace as namespace
+from launcher import doctor_volume as volume
 from launcher import labels
 from launcher.cluster_errors import Forbidden, NoSuchKind
 from launcher.description import events_of
 from launcher.doctor_nodes import check_nodes
 from launcher.findings import Finding, fail, ok, skip, warn
 from launcher.job_objects import replicas, roles
-from launcher.pod_reasons import CONTAINER
+from launcher.labels import CONTAINER
 from launcher.resources import (
-    CLAIMS,
     EVENTS,
     LIMIT_RANGES,
     LOCAL_QUEUES,
@@ -25,8 +25,6 @@ from launcher.resources import (
     PODS,
     QUOTAS,
     SECRETS,
-    SERVICES,
-    WORKLOADS,
     Resource,
 )
 from launcher.states import JobState
@@ -40,13 +38,17 @@ PLACEHOLDER_IMAGE = "mtft:not-given"
 _PULL_FAILED = re.compile(r"Failed to pull image|ErrImagePull|ImagePullBackOff|Back-off pulling image")
 
 
-def examine(cluster: Cluster, job: Object, *, live: bool) -> list[Finding]:
+def examine(
+    cluster: Cluster, job: Object, *, live: bool, only: Collection[str] = (), probe: bool = False
+) -> list[Finding]:
     """Return one finding a layer.
 
     Args:
         cluster: where the job is, or would be sent.
         job: the PyTorchJob.
         live: whether it is in the cluster; else it is what would be sent.
+        only: the layers to look at besides the connection; none: all.
+        probe: start a pod for a moment where none runs that has the volume mounted.
 
     Raises:
         ClusterError: the cluster cannot be reached.
@@ -54,6 +56,8 @@ def examine(cluster: Cluster, job: Object, *, live: bool) -> list[Finding]:
     template, count = _template(job), sum(replicas(role) for role in roles(job))
     connection = access.check_connection(cluster)
     operator, deployment = access.check_operator(cluster)
+    # Without an image no pod can be made.
+    inside = volume.Inside(cluster, template, probe=probe and PLACEHOLDER_IMAGE not in _images(template))
     looks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("permissions", lambda: access.check_rights(cluster)),
         ("operator", lambda: operator),
@@ -62,25 +66,22 @@ def examine(cluster: Cluster, job: Object, *, live: bool) -> list[Finding]:
         ("quota", lambda: [namespace.check_quota(_all(cluster, QUOTAS), template, count)]),
         ("limit range", lambda: [namespace.check_limits(_all(cluster, LIMIT_RANGES), template)]),
         ("queue", lambda: [_queue(cluster, job)]),
-        ("volume claim", lambda: _claims(cluster, template, count)),
+        ("volume claim", lambda: volume.check_volume(cluster, template, count)),
+        ("space", lambda: [volume.check_space(inside.said)]),
         ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name))),
         ("image", lambda: [_image(cluster, template)]),
         ("nodes", lambda: check_nodes(_all(cluster, NODES), _pods_everywhere(cluster), template, count)),
-        ("DNS", lambda: [_dns(cluster, count)]),
+        ("DNS", lambda: [volume.check_dns(cluster, count, inside)]),
         ("pods made", lambda: [_creation(cluster, job)] if live else []),
     ]
-    return [connection, *(finding for layer, look in looks for finding in _careful(layer, look))]
+    wanted = [(layer, look) for layer, look in looks if not only or layer in only]
+    return [connection, *(finding for layer, look in wanted for finding in _careful(layer, look))]
 
 
-def diagnose(state: JobState, workload: Object | None = None) -> Finding:
-    """Say of one job, in words, why it waits, restarts or failed.
-
-    Args:
-        state: the job's.
-        workload: Kueue's view of it, where it has one.
-    """
-    layer, reason = "job", _queue_reason(workload) or state.reason
-    said = f"{state.name} is {state.state} ({state.phase})" + (f": {reason}" if reason else "")
+def diagnose(state: JobState) -> Finding:
+    """Say of one job, in words, why it waits, restarts or failed."""
+    layer = "job"
+    said = f"{state.name} is {state.state} ({state.phase})" + (f": {state.reason}" if state.reason else "")
     if state.state == "Failed":
         return fail(layer, said, _remedy(state))
     if state.state in ("Pending", "Restarting", "Queued"):
@@ -90,18 +91,6 @@ def diagnose(state: JobState, workload: Object | None = None) -> Finding:
     if state.quiet_s is not None and state.quiet_s > 1800:
         return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", f"mtft-launch logs {state.name}")
     return ok(layer, said)
-
-
-def workload_of(cluster: Cluster, job: Object) -> Object | None:
-    """Return Kueue's Workload of a job; None where there is none or it may not be seen."""
-    try:
-        for each in cluster.list(WORKLOADS, namespace=job["metadata"]["namespace"]).items:
-            owners = each["metadata"].get("ownerReferences") or []
-            if any(owner["uid"] == job["metadata"]["uid"] for owner in owners):
-                return each
-    except (NoSuchKind, Forbidden):
-        pass
-    return None
 
 
 def _remedy(state: JobState) -> str:
@@ -115,15 +104,6 @@ def _remedy(state: JobState) -> str:
 def _anew(name: str) -> str:
     # Placement and data mended in place leave the name of the job as it is.
     return f"mtft-launch delete {name}, and run it again"
-
-
-def _queue_reason(workload: Object | None) -> str | None:
-    conditions = ((workload or {}).get("status") or {}).get("conditions") or []
-    for kind in ("Evicted", "QuotaReserved", "Admitted"):
-        for each in conditions:
-            if each["type"] == kind and (each["status"] == "True") == (kind == "Evicted"):
-                return f"its queue says {each.get('reason')}: {each.get('message')}"
-    return None
 
 
 def _careful(layer: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
@@ -164,12 +144,6 @@ def _queue(cluster: Cluster, job: Object) -> Finding:
         return namespace.check_queue(name, None, installed=False)
 
 
-def _claims(cluster: Cluster, template: Object, count: int) -> list[Finding]:
-    volumes = (template.get("spec") or {}).get("volumes") or []
-    names = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
-    return [namespace.check_claim(name, cluster.find(CLAIMS, name), count) for name in names]
-
-
 def _secret(cluster: Cluster, name: str) -> Object | None:
     try:
         return cluster.find(SECRETS, name)
@@ -179,7 +153,7 @@ def _secret(cluster: Cluster, name: str) -> Object | None:
 
 def _image(cluster: Cluster, template: Object) -> Finding:
     layer = "image"
-    images = [each["image"] for each in template["spec"]["containers"] if each["name"] == CONTAINER]
+    images = _images(template)
     if PLACEHOLDER_IMAGE in images:
         return skip(layer, "cluster.image is not set")
     image = images[0]
@@ -192,6 +166,10 @@ def _image(cluster: Cluster, template: Object) -> Finding:
     if pulled:
         return ok(layer, f"{image} was pulled within the last hour")
     return skip(layer, f"{image}: no pod has pulled it within the last hour, so nobody knows")
+
+
+def _images(template: Object) -> list[str]:
+    return [each["image"] for each in template["spec"]["containers"] if each["name"] == CONTAINER]
 
 
 def _creation(cluster: Cluster, job: Object) -> Finding:
@@ -207,14 +185,3 @@ def _creation(cluster: Cluster, job: Object) -> Finding:
     message = refused[-1]["message"].strip()
     fix = namespace.OPERATOR_FIX if "PodSecurity" in message else f"mtft-launch describe {name}"
     return fail(layer, message, fix)
-
-
-def _dns(cluster: Cluster, count: int) -> Finding:
-    layer = "DNS"
-    if count == 1:
-        return ok(layer, "one pod needs no other")
-    services = cluster.list(SERVICES, selector="k8s-app=kube-dns", namespace="kube-system").items
-    if services:
-        return ok(layer, f"service {services[0]['metadata']['name']} is there: pods find each other by name")
-    message = f"{count} pods find each other by name, and no DNS service is seen in kube-system"
-    return warn(layer, message, "unless DNS runs elsewhere, ask the cluster's administrator")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher import resources
-from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden, NotFound
+from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden
 from launcher.findings import Finding, fail, ok, skip, warn
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def check_operator(cluster: Cluster) -> tuple[list[Finding], Object | None]:
     """Say whether PyTorchJobs are known and somebody works on them; also return the operator's Deployment if seen."""
     layer = "operator"
     try:
-        cluster.list(resources.JOBS, fields="metadata.name=mtft-doctor")
-    except Forbidden:
-        pass  # the kind is known; the rights are another layer
-    except NotFound:
+        known = cluster.knows(resources.JOBS)
+    except Forbidden as error:
+        return [skip(layer, f"may not be looked at: {str(error).splitlines()[0]}")], None
+    if not known:
         return [fail(layer, "the cluster does not know PyTorchJob (kubeflow.org/v1)", OPERATOR_INSTALL)], None
     try:
         # By name, so that a rule for this one Deployment is enough.

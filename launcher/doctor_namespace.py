@@ -86,8 +86,12 @@ def check_pod_security(namespace: Object, pods: int, operator_template: bool | N
     return fail(layer, f"{what} and does not: worker pods will be refused", OPERATOR_FIX)
 
 
-def check_claim(name: str, claim: Object | None, pods: int) -> Finding:
-    """Say whether the volume is there and can be mounted by every pod."""
+# Why a claim gets no volume, as the controllers put it.
+_NOT_BINDING = ("FailedBinding", "ProvisioningFailed")
+
+
+def check_claim(name: str, claim: Object | None, pods: int, events: Sequence[Object] = ()) -> Finding:
+    """Say whether the volume is there and can be mounted by every pod; ``events`` are the claim's."""
     layer = "volume claim"
     if claim is None:
         return fail(
@@ -101,11 +105,12 @@ def check_claim(name: str, claim: Object | None, pods: int) -> Finding:
     if phase == "Lost":
         return fail(layer, f"claim {name} has lost its volume", "restore the volume, or make another claim")
     if phase != "Bound":
-        return warn(
-            layer,
-            f"claim {name} is not bound yet: {phase or 'nobody has seen it'}; it may wait for its first pod",
-            f"kubectl describe pvc {name}",
-        )
+        look = f"kubectl describe pvc {name} -n {(claim.get('metadata') or {}).get('namespace')}"
+        if failed := [each.get("message") or "" for each in events if each.get("reason") in _NOT_BINDING]:
+            message = f"claim {name} gets no volume: {failed[-1].strip()}"
+            return fail(layer, message, f"make it again with a storage class that offers ReadWriteMany; {look}")
+        state = f"claim {name} is not bound yet: {phase or 'nobody has seen it'}"
+        return warn(layer, f"{state}; it may wait for its first pod", look)
     if "ReadWriteMany" not in modes:
         message = f"claim {name} is bound, but {', '.join(modes)}: only one node can write to it"
         remedy = "make a ReadWriteMany claim (NFS, CephFS, a cloud file share)"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlencode
 
-from launcher.cluster_errors import ClusterError, NoConnection, Request, from_status
+from launcher.cluster_errors import ClusterError, Cut, NoConnection, Request, from_status
 from launcher.resources import PODS
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 STDIN, STDOUT, STDERR, STATUS = range(4)
 CHUNK = 1 << 18  # bytes of one websocket message
 _SILENCE = 120.0  # seconds after which a connection that says nothing counts as cut
-
-
-class Cut(ClusterError):
-    """The connection ended before the program did."""
 
 
 class ExecStream:
@@ -103,4 +99,8 @@ class ExecStream:
 def _check_status(data: bytes) -> None:
     status = json.loads(data)
     if status.get("status") != "Success":
-        raise ClusterError(f"the program in the pod failed: {status.get('message', status)}")
+        # The message repeats the whole command.
+        causes = (status.get("details") or {}).get("causes") or []
+        codes = [each["message"] for each in causes if each.get("reason") == "ExitCode"]
+        why = f"exit code {codes[0]}" if codes else str(status.get("message", status))[-200:]
+        raise ClusterError(f"the program in the pod failed: {why}; was the pod deleted, or out of memory?")

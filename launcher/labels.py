@@ -1,4 +1,4 @@
-"""Labels and annotations of everything mtft puts into a cluster; the one place their names are written."""
+"""Labels, annotations and the container of what mtft puts into a cluster; the one place their names are written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MODEL = "mtft/model"
 BATCH = "mtft/batch"
 RUN = "mtft/run"
-# Annotations that actions on a live job leave.
 CANCELLED = "mtft/cancelled"
-BUDGET = "mtft/budget"
+"""Annotation that ``cancel`` leaves on a job."""
+
+CONTAINER = "pytorch"
+"""Name of the container that trains; the training operator refuses a job without one of this name."""
 
 # Set by the training operator on every pod of a job.
 OPERATOR_JOB = "training.kubeflow.org/job-name"

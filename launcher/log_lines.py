@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from launcher.output import use_utf8
+from mtft.text import printable
 
 _COLOURS = (36, 33, 32, 35, 34, 31)  # cyan, yellow, green, magenta, blue, red
 # What the kubelet puts before each line when asked for times.
@@ -80,7 +81,9 @@ class Printer:
             values = {"time": line.at, "pod": line.pod, "rank": line.rank, "text": line.text}
             print(json.dumps(values, ensure_ascii=False), file=self.out, flush=True)
             return
-        print(f"{self._prefix(line.rank)}{line.text}", file=self.out, flush=True)
+        # A file gets every byte; a terminal would obey what a log tells it.
+        text = "\t".join(map(printable, line.text.split("\t"))) if self.out.isatty() else line.text
+        print(f"{self._prefix(line.rank)}{text}", file=self.out, flush=True)
 
     def remark(self, text: str) -> None:
         """Tell the person something that is no pod's line; programs that read the lines do not see it."""

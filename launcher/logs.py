@@ -6,16 +6,15 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launcher import labels
 from launcher.cluster_errors import ClusterError
 from launcher.job_objects import rank_of
-from launcher.log_lines import Line, Printer, merged, parse_line
-from launcher.pod_reasons import CONTAINER, waiting_reason
+from launcher.log_lines import Line, Printer, merged
+from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
+from launcher.pod_reasons import waiting_reason
 from launcher.resources import JOBS, PODS, Resource
 from launcher.states import job_state
 
@@ -23,37 +22,21 @@ if TYPE_CHECKING:
     from launcher.changes import Manifest
     from launcher.cluster import Cluster
 
-Object = Mapping[str, Any]
-
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0  # seconds between two tries to go on reading
-_MOST_IN_VAIN = 6  # tries on a pod that has ended; a node may lose logs before it loses pods
+_LONGEST_WAIT = 10.0  # seconds between two tries to go on reading
 _POLL = 0.5  # seconds; how soon Ctrl-C and the end of the job are noticed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which lines are wanted.
-
-    Attributes:
-        rank: number of one pod, 0 for the master; None: of all.
-        since_s: only those of the last so many seconds; None: from the start.
-        tail: only the last so many of each pod; None: all.
-    """
-
-    rank: int | None = None
-    since_s: float | None = None
-    tail: int | None = None
-
-    def has(self, pod: Object) -> bool:
-        """Whether a pod's lines are wanted."""
-        return self.rank is None or rank_of(pod) == self.rank
-
-
 def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int:
-    """Print what the job's pods have written so far, in the order of time; return the number of pods."""
+    """Print what the job's pods have written so far, in the order of time; return the number of pods.
+
+    A cut connection is taken up where it ended.
+
+    Raises:
+        ClusterError: a log cannot be read, or not to its end.
+    """
     pods = [pod for pod in _pods(cluster, job) if wanted.has(pod) and has_started(pod)]
     printer.prefixed = len(pods) > 1
-    for line in merged([_lines(cluster, pod, wanted) for pod in pods]):
+    for line in merged([whole_log(cluster, pod, wanted) for pod in pods]):
         printer.show(line)
     return len(pods)
 
@@ -73,22 +56,6 @@ def follow(
         follower.run(until)
     finally:
         follower.stopped.set()
-
-
-def has_started(pod: Object) -> bool:
-    """Whether the pod's trainer runs or has run, so that there is a log."""
-    for status in (pod.get("status") or {}).get("containerStatuses") or []:
-        if status["name"] == CONTAINER:
-            return bool(status.keys() & {"state"}) and bool(status["state"].keys() & {"running", "terminated"})
-    return False
-
-
-def has_ended(pod: Object) -> bool:
-    """Whether the pod's trainer writes no more."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or any(
-        status["name"] == CONTAINER and "terminated" in (status.get("state") or {}) for status in statuses
-    )
 
 
 class _Follower:
@@ -178,26 +145,26 @@ class _Follower:
     def _read(self, pod: Object) -> None:
         """Read one pod's log to its end, however often the connection is cut."""
         meta, last, vain = pod["metadata"], "", 0
-        while not self.stopped.is_set() and vain < _MOST_IN_VAIN:
+        while not self.stopped.is_set() and vain < MOST_IN_VAIN:
             before, ended = last, False
             with contextlib.suppress(ClusterError):
                 now = self.cluster.find(PODS, meta["name"], namespace=meta["namespace"])
                 if now is None or now["metadata"]["uid"] != meta["uid"]:
                     return
                 ended = has_ended(now)
-                for line in _lines(self.cluster, pod, self.wanted, last, follow=not ended):
+                for line in lines_of(self.cluster, pod, self.wanted, last, follow=not ended):
                     self.events.put(line)
                     last = line.at
                 if ended and self._is_last(pod, last):
                     return
             vain = 0 if last > before else vain + ended
-            self.stopped.wait(min(_FIRST_WAIT * 2.0**vain, _LONGEST_WAIT))
+            self.stopped.wait(min(FIRST_WAIT * 2.0**vain, _LONGEST_WAIT))
         if vain:
             self.printer.remark(f"{meta['name']}: the end of its log cannot be read")
 
     def _is_last(self, pod: Object, at: str) -> bool:
         """Whether a pod that has ended wrote nothing after that time; a cut looks like the end of a log."""
-        newest = list(_lines(self.cluster, pod, Wanted(tail=1, since_s=self.wanted.since_s)))
+        newest = list(lines_of(self.cluster, pod, Wanted(tail=1, since_s=self.wanted.since_s)))
         return all(line.at <= at for line in newest) and (bool(newest) or not at)
 
 
@@ -205,23 +172,3 @@ def _pods(cluster: Cluster, job: Object) -> list[Manifest]:
     meta = job["metadata"]
     found = cluster.list(PODS, selector=labels.selector(job=meta["name"]), namespace=meta["namespace"])
     return sorted(found.items, key=rank_of)
-
-
-def _lines(cluster: Cluster, pod: Object, wanted: Wanted, after: str = "", *, follow: bool = False) -> Iterator[Line]:
-    """Yield a pod's lines later than ``after``, the time of the last one that was read."""
-    meta, rank = pod["metadata"], rank_of(pod)
-    raw = cluster.log(
-        meta["name"],
-        container=CONTAINER,
-        namespace=meta["namespace"],
-        follow=follow,
-        timestamps=True,
-        tail_lines=None if after else wanted.tail,
-        since_s=None if after else wanted.since_s,
-        # The server goes by whole seconds: what comes twice is left out below.
-        since_time=f"{after[:19]}{after[29:]}" if after else None,
-    )
-    for text in raw:
-        line = parse_line(text.decode("utf-8", "replace"), rank, meta["name"])
-        if line.at > after or not after:
-            yield line

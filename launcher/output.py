@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from mtft.text import printable
+
 _LONGEST_VALUE = 80  # characters
 
 
@@ -69,7 +71,7 @@ def _fitted(column: str, text: str) -> str:
 def cell(value: Any) -> str:
     """Return a value as a person writes it in a configuration."""
     if isinstance(value, str):
-        return value
+        return printable(value)
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,6 @@ from mtft.cluster_names import NodeLabels
 from mtft.config import Config
 from mtft.naming import number_text
 
-CONTAINER = "pytorch"  # the training operator refuses a job without a container of this name
 CONFIG_FILE = "config.json"
 CONFIG_FOLDER = "/etc/mtft"
 HOME = "/home/mtft"
@@ -54,7 +53,7 @@ def pod_template(config: Config, model: str, job: str, own: Mapping[str, str]) -
 def _container(config: Config, model: str, job: str) -> dict[str, Any]:
     cluster = config.cluster
     return {
-        "name": CONTAINER,
+        "name": labels.CONTAINER,
         "image": cluster.image,
         "imagePullPolicy": cluster.image_pull_policy,
         "command": [

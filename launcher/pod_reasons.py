@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CONTAINER = "pytorch"
+from launcher import labels
+
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
 _NO_FIT = (
     (re.compile(r"(\d+) Insufficient ([^,. ]+(?:\.[^,. ]+)*)"), "too little free {1} on {0} nodes"),
@@ -94,7 +95,7 @@ def ending(pod: Mapping[str, Any]) -> Ending | None:
     """Return how the pod's trainer ended, or None while it has not."""
     status = pod.get("status") or {}
     for each in status.get("containerStatuses") or []:
-        if each["name"] == CONTAINER and (terminated := (each.get("state") or {}).get("terminated")):
+        if each["name"] == labels.CONTAINER and (terminated := (each.get("state") or {}).get("terminated")):
             return _ending(status, terminated)
     if status.get("phase") == "Failed":
         return Ending(exit_code=None, reason=_pod_reason(status) or "the pod failed and nobody says why", message={})

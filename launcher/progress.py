@@ -7,6 +7,7 @@ Every pod is one attempt, so the first lines say which attempt it is and where i
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -66,8 +67,11 @@ def split_time(line: str) -> tuple[datetime | None, str]:
     if not (found := STAMP.match(line)):
         return None, line
     second, fraction, zone, text = found.groups()
-    # Python reads microseconds; the kubelet writes nanoseconds.
-    return datetime.fromisoformat(f"{second}.{(fraction or '').ljust(6, '0')[:6]}{zone}"), text
+    try:
+        # Python reads microseconds; the kubelet writes nanoseconds.
+        return datetime.fromisoformat(f"{second}.{(fraction or '').ljust(6, '0')[:6]}{zone}"), text
+    except ValueError:
+        return None, line
 
 
 def _after_step(progress: Progress, at: datetime | None, text: str) -> Progress:
@@ -79,14 +83,21 @@ def _after_step(progress: Progress, at: datetime | None, text: str) -> Progress:
             phase="training" if step < total else "scoring test",
             step=step,
             total=total,
-            percent=float(values["percent"]),
-            eta_s=float(values["eta_s"]),
-            loss=float(values["loss"]),
-            tokens_per_second=float(values["tokens_per_second"]),
+            percent=_finite(values["percent"]),
+            eta_s=_finite(values["eta_s"]),
+            loss=_finite(values["loss"]),
+            tokens_per_second=_finite(values["tokens_per_second"]),
             at=at,
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return progress  # a line of something else, or cut off by the tail
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return number
 
 
 def _after_words(progress: Progress, text: str) -> Progress:

@@ -1,68 +1,138 @@
-"""The far end of `data push` and `fetch`: this file's text is run in a pod with ``python3 -c``, so it stands alone.
+"""The far end of `data push`, `fetch` and `doctor`: text that is run in a pod with ``python3 -c``, so it stands alone.
 
     receive PATH SIZE SHA256    write the bytes of stdin to PATH; says how many it has, so a cut one goes on
     list FOLDER NAME...         name every regular file of these files and folders, with its size; no links
     send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
     run ROOT MODEL [JOB]        name the run of a job, or without one the run a model's users get
+    look ROOT                   say how much room the volume has, and whether names of services are found
 
 Everything it says is one JSON object a line, of ``send`` on stderr, else on stdout: ``{"error": ...}`` when a person
-has to do something.
+has to do something, ``{"note": ...}`` when a person should know, ``{"alive": true}`` so that silence means a cut.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import select
+import shutil
+import socket
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 CHUNK = 1 << 20  # bytes
 GROUP_WRITES = 0o002  # as the trainer's files
+ALIVE_SECONDS = 20.0  # hashing a large file takes minutes, and the launcher takes long silence for a cut
+IDLE_SECONDS = 60.0  # who sends nothing for so long has lost the connection and comes again
+_voice = threading.Lock()
 
 
 def main(arguments: list[str]) -> None:
     """Do one command; what goes wrong is said, not raised."""
     os.umask(GROUP_WRITES)
-    verbs: dict[str, Callable[..., None]] = {"receive": receive, "list": list_files, "send": send, "run": run_of}
+    verbs: dict[str, Callable[..., None]] = {
+        "receive": receive,
+        "list": list_files,
+        "send": send,
+        "run": run_of,
+        "look": look,
+    }
     stream = sys.stderr if arguments[0] == "send" else sys.stdout
+    done = threading.Event()
+    alive = threading.Thread(target=stay_alive, args=(stream, done), daemon=True)
+    alive.start()
     try:
         verbs[arguments[0]](*arguments[1:])
     except (OSError, ValueError, KeyError) as error:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         say(stream, error=f"{where}{getattr(error, 'strerror', None) or error}")
+    finally:
+        done.set()
+        alive.join()
 
 
 def receive(name: str, size: str, sha256: str) -> None:
     """Continue a file from stdin; it gets its name only when the digest is right."""
     path, wanted = Path(name), int(size)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.stat().st_size == wanted and digest(path) == sha256:
-        say(sys.stdout, have=wanted, done=True, same=True)
+    if is_there(path, wanted, sha256):
         return
     # The name holds the digest: what is left of another version is never continued.
     part = path.with_name(f".{path.name[:150]}.{sha256[:16]}.part")
-    with part.open("ab", buffering=0) as out:
-        have = out.seek(0, os.SEEK_END)
-        say(sys.stdout, have=have)
-        while have < wanted:
-            block = os.read(sys.stdin.fileno(), min(CHUNK, wanted - have))
-            if not block:
-                return  # the connection was cut; the next call goes on from here
-            rest = memoryview(block)
-            while rest:
-                rest = rest[out.write(rest) :]
-            have += len(block)
-            say(sys.stdout, have=have)
-        os.fsync(out.fileno())
-    found = digest(part)
-    if found != sha256:
-        part.unlink()
-        raise ValueError(f"{path}: the SHA-256 of what arrived is {found}, not {sha256}")
-    part.replace(path)
+    with alone(part) as out:
+        if is_there(path, wanted, sha256):  # by another push of the same file, which this one waited for
+            part.unlink()
+            return
+        if not fill(out, wanted):
+            return  # the connection was cut; the next call goes on from here
+        found = digest(part)
+        if found != sha256:
+            part.unlink()
+            raise ValueError(f"{path}: the SHA-256 of what arrived is {found}, not {sha256}")
+        part.replace(path)
     say(sys.stdout, have=wanted, done=True, same=False)
+
+
+def is_there(path: Path, size: int, sha256: str) -> bool:
+    """Say so where the file is there already, byte for byte."""
+    if not path.is_file() or path.stat().st_size != size or digest(path) != sha256:
+        return False
+    say(sys.stdout, have=size, done=True, same=True)
+    return True
+
+
+@contextmanager
+def alone(part: Path) -> Iterator[BinaryIO]:
+    """Open the unfinished file for this process alone; wait while another push of the same file writes it."""
+    while True:
+        with part.open("ab", buffering=0) as out:
+            told = False
+            while not locked(out):
+                if not told:
+                    say(sys.stdout, note=f"another push of {part.parent}/{part.name} is running; waiting for its end")
+                told = True
+                time.sleep(0.5)
+            if part.exists() and os.path.samestat(part.stat(), os.fstat(out.fileno())):
+                yield out
+                return
+
+
+def locked(out: BinaryIO) -> bool:
+    """Whether this process has the file for itself, until it ends; a volume without locks gives True."""
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def fill(out: BinaryIO, wanted: int) -> bool:
+    """Append stdin to a file up to its size; return False when the connection was cut before."""
+    have = out.seek(0, os.SEEK_END)
+    say(sys.stdout, have=have)
+    source = sys.stdin.fileno()
+    while have < wanted:
+        if not select.select([source], [], [], IDLE_SECONDS)[0]:
+            return False
+        block = os.read(source, min(CHUNK, wanted - have))
+        if not block:
+            return False
+        rest = memoryview(block)
+        while rest:
+            rest = rest[out.write(rest) :]
+        have += len(block)
+        say(sys.stdout, have=have)
+    os.fsync(out.fileno())
+    return True
 
 
 def list_files(folder: str, *names: str) -> None:
@@ -110,6 +180,17 @@ def run_of(root: str, model: str, job: str = "") -> None:
     say(sys.stdout, folder=str(folder), deliverable=finished.get("deliverable"))
 
 
+def look(root: str) -> None:
+    """Say the bytes free and in all below a folder, and whether the cluster's DNS answers."""
+    usage = shutil.disk_usage(root)
+    try:
+        socket.getaddrinfo("kubernetes.default.svc", None)
+        dns = True
+    except OSError:
+        dns = False
+    say(sys.stdout, free=usage.free, total=usage.total, dns=dns)
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as source:
@@ -118,8 +199,15 @@ def digest(path: Path) -> str:
 
 def say(stream: TextIO, **values: object) -> None:
     """Write one JSON object as a line, at once."""
-    stream.write(json.dumps(values) + "\n")
-    stream.flush()
+    with _voice:
+        stream.write(json.dumps(values) + "\n")
+        stream.flush()
+
+
+def stay_alive(stream: TextIO, done: threading.Event) -> None:
+    """Say something every now and then."""
+    while not done.wait(ALIVE_SECONDS):
+        say(stream, alive=True)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ DEPLOYMENTS = Resource("Deployment", "deployments", "apps")
 ACCESS_REVIEWS = Resource(
     "SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io", namespaced=False
 )
+NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "networking.k8s.io")
 WORKLOADS = Resource("Workload", "workloads", "kueue.x-k8s.io", "v1beta1")
 LOCAL_QUEUES = Resource("LocalQueue", "localqueues", "kueue.x-k8s.io", "v1beta1")
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from launcher import labels
-from launcher.job_objects import condition, gpus_of, parse_time, rank_of, replicas, roles
-from launcher.pod_reasons import Ending, ending, is_broken, waiting_reason
+from launcher.job_objects import condition, gpus_of, parse_time, replicas, roles
+from launcher.pod_reasons import ending
 from launcher.progress import Progress
+from launcher.results import decisive_ending, restarts_of, scores_of, verdict_of
+from launcher.state_words import Name, phase_of, reason_of
 from mtft import exit_codes
 
-Name = Literal[
-    "Queued", "Suspended", "Cancelled", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Deleting"
-]
 TERMINAL: tuple[Name, ...] = ("Succeeded", "Failed")
 
 
@@ -97,7 +96,12 @@ class JobState:
 
 
 def job_state(
-    job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None, *, now: datetime, progress: Progress | None = None
+    job: Mapping[str, Any],
+    pods: Sequence[Mapping[str, Any]] | None,
+    *,
+    now: datetime,
+    progress: Progress | None = None,
+    queue_says: str | None = None,
 ) -> JobState:
     """Return the state of a job.
 
@@ -106,40 +110,33 @@ def job_state(
         pods: its pods; None when they were not asked for, which leaves to the operator what it says of them.
         now: the present, with time zone.
         progress: what the log of its first pod says, where it was read.
+        queue_says: why its queue lets it wait, where that was asked.
     """
-    meta = job["metadata"]
-    given, status = meta.get("labels") or {}, job.get("status") or {}
-    state = _state(job, pods)
+    state, progress = _state(job, pods), progress or Progress()
     pods = pods or ()
     ended = {pod["metadata"]["name"]: found for pod in pods if (found := ending(pod))}
-    decisive = _decisive(state, ended)
+    decisive = decisive_ending(state, ended)
     message: Mapping[str, Any] = decisive.message if decisive else {}
-    progress = progress or Progress()
-    started = parse_time(status.get("startTime"))
-    until = parse_time(status.get("completionTime")) or (_condition_time(status, state) if state in TERMINAL else now)
     return JobState(
-        name=meta["name"],
-        namespace=meta["namespace"],
-        model=given.get(labels.MODEL),
-        batch=given.get(labels.BATCH),
-        state=state,
-        phase=_phase(state, pods, progress),
+        **_identity(job),
+        **_placement(job, pods),
+        **_times(job, state, now),
         **(_live(progress, now) if state == "Running" else {}),
-        restarts=_restarts(message, progress, pods),
+        state=state,
+        phase=phase_of(state, pods, progress),
+        restarts=restarts_of(message, progress, pods),
         resumed_at=progress.resumed_at,
-        nodes=tuple(sorted({node for pod in pods if (node := (pod.get("spec") or {}).get("nodeName"))})),
-        pods=sum(1 for pod in pods if (pod.get("status") or {}).get("phase") == "Running"),
-        pods_wanted=sum(replicas(role) for role in roles(job)),
-        gpus=sum(replicas(role) * gpus_of(role.get("template") or {}) for role in roles(job)),
-        queue=given.get(labels.QUEUE),
-        reason=_reason(state, job, pods, decisive),
+        reason=reason_of(state, job, pods, decisive, queue_says),
         exit_code=decisive.exit_code if decisive else None,
         run_id=message.get("run_id") or progress.run_id,
-        verdict=_verdict(message),
-        scores=_scores(message),
-        age_s=_seconds(parse_time(meta.get("creationTimestamp")), now),
-        took_s=_seconds(started, until),
+        verdict=verdict_of(message),
+        scores=scores_of(message),
     )
+
+
+def is_queued(job: Mapping[str, Any]) -> bool:
+    """Whether a job waits in a queue."""
+    return _state(job, None) == "Queued"
 
 
 def _state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None) -> Name:
@@ -161,64 +158,29 @@ def _state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None) -> 
     return "Pending"
 
 
-def _decisive(state: Name, ended: Mapping[str, Ending]) -> Ending | None:
-    """Return the ending that decided the job: of a failed one the first that is permanent, else the master's."""
-    by_name = [ended[name] for name in sorted(ended)]
-    if state == "Failed":
-        bad = [each for each in by_name if each.exit_code != 0]
-        permanent = [each for each in bad if each.exit_code is not None and each.exit_code < 128]
-        return next(iter(permanent or bad), None)
-    good = [each for each in by_name if each.exit_code == 0]
-    if state == "Succeeded":
-        return next((each for each in good if each.message), next(iter(good), None))
-    return next(iter(by_name), None) if state == "Restarting" else None
+def _identity(job: Mapping[str, Any]) -> dict[str, Any]:
+    meta = job["metadata"]
+    given = meta.get("labels") or {}
+    named = {"model": labels.MODEL, "batch": labels.BATCH, "queue": labels.QUEUE}
+    return {"name": meta["name"], "namespace": meta["namespace"], **{key: given.get(it) for key, it in named.items()}}
 
 
-def _phase(state: Name, pods: Sequence[Mapping[str, Any]], progress: Progress) -> str:
-    if state == "Running":
-        waiting = [reason for pod in pods if (reason := waiting_reason(pod))]
-        return progress.phase if progress.attempt or not waiting else "waiting for its other pods"
-    if state == "Pending":
-        if not pods:
-            return "no pods yet"
-        return "blocked" if any(map(is_broken, pods)) else "starting" if all(map(_placed, pods)) else "unscheduled"
-    words: dict[Name, str] = {
-        "Queued": "waiting in its queue",
-        "Suspended": "stopped by hand",
-        "Cancelled": "stopped for good",
-        "Restarting": "a pod is being replaced",
-        "Succeeded": "finished",
-        "Failed": "failed",
-        "Deleting": "being deleted",
+def _placement(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "nodes": tuple(sorted({node for pod in pods if (node := (pod.get("spec") or {}).get("nodeName"))})),
+        "pods": sum(1 for pod in pods if (pod.get("status") or {}).get("phase") == "Running"),
+        "pods_wanted": sum(replicas(role) for role in roles(job)),
+        "gpus": sum(replicas(role) * gpus_of(role.get("template") or {}) for role in roles(job)),
     }
-    return words[state]
 
 
-def _placed(pod: Mapping[str, Any]) -> bool:
-    return bool((pod.get("spec") or {}).get("nodeName"))
-
-
-def _reason(
-    state: Name, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], decisive: Ending | None
-) -> str | None:
-    if state == "Failed":
-        said = (condition(job, "Failed") or {}).get("message")
-        return decisive.reason if decisive else f"{said} (its pods are gone)" if said else "its pods are gone"
-    if state == "Queued":
-        return f"queue {job['metadata']['labels'][labels.QUEUE]} has not admitted it yet"
-    if state in ("Suspended", "Cancelled"):
-        return f"`mtft-launch resume {job['metadata']['name']}` continues it"
-    if state in ("Succeeded", "Deleting"):
-        return None
-    if waiting := [(rank_of(pod), reason) for pod in pods if (reason := waiting_reason(pod))]:
-        return min(waiting)[1]
-    if state == "Restarting":
-        return decisive.reason if decisive else "a pod was lost"
-    if state == "Pending" and not pods:
-        if not (job.get("status") or {}).get("conditions"):
-            return "the training operator has not taken it up; `mtft-launch doctor` looks why"
-        return "the training operator has made no pods; `mtft-launch doctor` looks why"
-    return None
+def _times(job: Mapping[str, Any], state: Name, now: datetime) -> dict[str, Any]:
+    status = job.get("status") or {}
+    until = parse_time(status.get("completionTime")) or (_condition_time(status, state) if state in TERMINAL else now)
+    return {
+        "age_s": _seconds(parse_time(job["metadata"].get("creationTimestamp")), now),
+        "took_s": _seconds(parse_time(status.get("startTime")), until),
+    }
 
 
 def _live(progress: Progress, now: datetime) -> dict[str, Any]:
@@ -235,38 +197,6 @@ def _live(progress: Progress, now: datetime) -> dict[str, Any]:
         "tokens_per_second": progress.tokens_per_second,
         "quiet_s": since,
     }
-
-
-def _restarts(message: Mapping[str, Any], progress: Progress, pods: Sequence[Mapping[str, Any]]) -> int | None:
-    attempt = message.get("attempt") or progress.attempt
-    if isinstance(attempt, int):
-        return attempt - 1
-    counts = [
-        int(each.get("restartCount", 0))
-        for pod in pods
-        for each in (pod.get("status") or {}).get("containerStatuses") or []
-    ]
-    return sum(counts) or None
-
-
-def _verdict(message: Mapping[str, Any]) -> str | None:
-    gate = (message.get("finished") or {}).get("gate") or {}
-    verdict = message.get("verdict") or gate.get("verdict")
-    return str(verdict) if verdict else None
-
-
-def _scores(message: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    scores = (message.get("finished") or {}).get("scores") or {}
-    found: dict[str, dict[str, float]] = {}
-    for direction, tuned in (scores.get("tuned") or {}).items():
-        base = (scores.get("base") or {}).get(direction) or {}
-        found[direction] = {}
-        for metric in ("bleu", "chrf"):
-            if metric in tuned:
-                found[direction][metric] = round(tuned[metric], 2)
-            if metric in tuned and metric in base:
-                found[direction][f"{metric}_delta"] = round(tuned[metric] - base[metric], 2)
-    return found
 
 
 def _condition_time(status: Mapping[str, Any], state: Name) -> datetime | None:

@@ -1,7 +1,8 @@
 """Sending a job: its ConfigMap, then its PyTorchJob, and nothing half when one is refused.
 
 The ConfigMap goes first, because a pod that starts without it hangs. It is then owned by the job, so it goes with it.
-A job is known by its name, which holds the hash of its configuration: sending it twice is sending it once.
+A job is known by its name, which holds the hash of its configuration: sending it twice is sending it once. Whoever made
+the job has the last word on the ConfigMap's text: another launcher may have wanted the name at the same time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError, Conflict
+from launcher.cluster_errors import ClusterError, Conflict, NotFound
 from launcher.resources import CONFIG_MAPS, JOBS
 from mtft.errors import InputError
 
@@ -95,7 +96,7 @@ def send(cluster: Cluster, objects: Sequence[Manifest]) -> Submission:
     except BaseException:
         _undo(cluster, wanted, made)
         raise
-    return Submission(job=job, outcome="created", notes=own(cluster, job))
+    return Submission(job=job, outcome="created", notes=own(cluster, job, config))
 
 
 def submit(cluster: Cluster, objects: Sequence[Manifest]) -> Submission:
@@ -112,13 +113,28 @@ def submit(cluster: Cluster, objects: Sequence[Manifest]) -> Submission:
     return send(cluster, objects)
 
 
-def own(cluster: Cluster, job: Mapping[str, Any]) -> list[str]:
-    """Make a job the owner of its ConfigMap; return a note where the cluster refuses that."""
+def own(cluster: Cluster, job: Manifest, config: Manifest | None = None) -> list[str]:
+    """Make a job the owner of its ConfigMap; return a note where the cluster refuses that.
+
+    Args:
+        cluster: where they are.
+        job: the job.
+        config: what the ConfigMap holds from now on, from whoever made the job; None: what it holds.
+    """
     meta = job["metadata"]
     owner = {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "name": meta["name"], "uid": meta["uid"]}
+    changes: Manifest = {"metadata": {"ownerReferences": [owner]}}
+    if config is not None:
+        changes["metadata"]["labels"] = config["metadata"]["labels"]
+        changes["data"] = config["data"]
     try:
-        changes = {"metadata": {"ownerReferences": [owner]}}
-        cluster.patch(CONFIG_MAPS, meta["name"], changes, namespace=meta["namespace"])
+        try:
+            cluster.patch(CONFIG_MAPS, meta["name"], changes, namespace=meta["namespace"])
+        except NotFound:
+            if config is None:
+                raise
+            # A launcher that was refused the name took its own one away.
+            cluster.create({**config, "metadata": {**config["metadata"], "ownerReferences": [owner]}})
         return []
     except ClusterError as error:
         return [f"ConfigMap {meta['name']} will stay when the job is deleted by anything but mtft-launch: {error}"]
@@ -191,7 +207,7 @@ def _adopted(cluster: Cluster, wanted: Manifest) -> bool:
         if job is not None and job["metadata"]["uid"] in {owner["uid"] for owner in owners}:
             return True  # somebody else has sent the job in this moment
         # Its job is gone and the garbage collector about to take it too.
-        cluster.delete(CONFIG_MAPS, name, namespace=namespace, only=held)
+        cluster.delete(CONFIG_MAPS, name, namespace=namespace, only=held, unchanged=True)
         return False
     if held.get("data") != wanted["data"]:
         changes = {"metadata": {"resourceVersion": held["metadata"]["resourceVersion"]}, "data": wanted["data"]}
@@ -206,6 +222,6 @@ def _undo(cluster: Cluster, job: Manifest, made: Manifest | None) -> None:
     meta = made["metadata"]
     try:
         if cluster.find(JOBS, job["metadata"]["name"], namespace=meta["namespace"]) is None:
-            cluster.delete(CONFIG_MAPS, meta["name"], namespace=meta["namespace"], only=made)
+            cluster.delete(CONFIG_MAPS, meta["name"], namespace=meta["namespace"], only=made, unchanged=True)
     except ClusterError:
         pass  # the error that led here matters more; the next submit adopts what is left

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from launcher.cluster_errors import ClusterError, NoConnection
-from launcher.exec_stream import CHUNK, STDERR, STDOUT, Cut, ExecStream
-from launcher.pod_reasons import CONTAINER
+from launcher.cluster_errors import ClusterError, Cut, NoConnection
+from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
+from launcher.labels import CONTAINER
 from mtft.errors import InputError
 from mtft.files import sha256_file, sync_folder
 
@@ -148,7 +149,11 @@ def local_files(path: Path) -> list[tuple[Path, str]]:
         raise InputError(f"{path}: there is no such file or folder")
     top = path.resolve()
     if top.is_file():
-        return [(top, path.name)]
+        return [(top, _sent(path.name))]
+    if not top.is_dir():
+        raise InputError(f"{path}: is neither a file nor a folder")
+    if top == Path(top.anchor):
+        raise InputError(f"{path}: is the whole file system; push the folder that is meant")
     found = []
     for each in sorted(top.rglob("*")):
         name = each.relative_to(top)
@@ -156,10 +161,18 @@ def local_files(path: Path) -> list[tuple[Path, str]]:
             continue
         if each.is_symlink() or not each.is_file():
             raise InputError(f"{each}: is a link or no regular file; push what it stands for by itself")
-        found.append((each, str(PurePosixPath(top.name, *name.parts))))
+        found.append((each, _sent(str(PurePosixPath(top.name, *name.parts)))))
     if not found:
         raise InputError(f"{path}: the folder holds no file")
     return found
+
+
+def _sent(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name!a}: the name is not UTF-8, so the volume cannot have it; rename it") from None
+    return name
 
 
 def _send_while_reading(
@@ -208,7 +221,10 @@ def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, An
                 raise InputError(f"the pod says {line.decode('utf-8', 'replace')!r}; is its image mtft's?") from None
             if "error" in answer:
                 raise InputError(answer["error"])
-            yield answer
+            if "note" in answer:
+                print(f"-- {answer['note']}", file=sys.stderr, flush=True)
+            elif "alive" not in answer:
+                yield answer
 
 
 def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
@@ -217,7 +233,7 @@ def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
     while True:
         try:
             return attempt()
-        except (Cut, NoConnection):
+        except NoConnection:
             tries, before = (0, received()) if received() > before else (tries + 1, before)
             if tries >= _TRIES:
                 raise

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError
-from launcher.pod_reasons import CONTAINER, ending, is_broken, waiting_reason
-from launcher.resources import PODS
+from launcher.cluster_errors import ClusterError, Forbidden
+from launcher.labels import CONTAINER
+from launcher.pod_reasons import ending, is_broken, waiting_reason
+from launcher.resources import EVENTS, PODS
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
 
 LIFETIME = 6 * 3600  # seconds; the cluster ends a pod that nobody deleted
 _READY_SECONDS = 300.0
+_LOOK_SECONDS = 10.0  # between two looks at the pod's events
 _KEPT = (
     *("securityContext", "imagePullSecrets", "nodeSelector", "affinity", "tolerations"),
     *("automountServiceAccountToken", "enableServiceLinks", "serviceAccountName", "priorityClassName"),
@@ -76,6 +79,11 @@ def root_of(spec: Mapping[str, Any]) -> str:
 def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SECONDS) -> Iterator[str]:
     """Start a pod, give its name when it runs, and delete it whatever happens.
 
+    Args:
+        cluster: where.
+        pod: its manifest.
+        seconds: how long it may take beside pulling its image.
+
     Raises:
         ClusterError: it cannot be made or does not start.
     """
@@ -92,16 +100,47 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
 
 
 def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
-    name, reason = pod["metadata"]["name"], "nobody has taken it up"
-    fields = f"metadata.name={name}"
-    for change, now in cluster.watch(PODS, fields=fields, until=time.monotonic() + seconds):
+    name, told = pod["metadata"]["name"], ""
+    until = time.monotonic() + seconds
+    reason: str | None = "nobody has taken it up"
+    while time.monotonic() < until:
+        reason = _look(cluster, name, min(until, time.monotonic() + _LOOK_SECONDS))
+        if reason is None:
+            return
+        messages = {each.get("reason"): each.get("message") or "" for each in _events(cluster, name)}
+        if "Pulling" in messages and "Pulled" not in messages:
+            until = time.monotonic() + seconds  # the first pull of a large image takes what it takes
+            reason = messages["Pulling"]
+        elif mounting := messages.get("FailedMount") or messages.get("FailedAttachVolume"):
+            reason = f"{reason}: {mounting.strip()}"
+        if reason != told:
+            told = reason
+            print(f"-- waiting for pod {name}: {reason}", file=sys.stderr, flush=True)
+    raise ClusterError(f"pod {name} did not start within {seconds:.0f} s: {reason}")
+
+
+def _look(cluster: Cluster, name: str, until: float) -> str | None:
+    """Watch a pod for a while; say why it does not run yet, None as soon as it does.
+
+    Raises:
+        ClusterError: it never will.
+    """
+    reason = "nobody has taken it up"
+    for change, now in cluster.watch(PODS, fields=f"metadata.name={name}", until=until):
         if change == "DELETED":
             raise ClusterError(f"pod {name} was deleted by somebody else")
         if ended := ending(now):
             raise ClusterError(f"pod {name} ended at once: {ended.reason}")
         if (now.get("status") or {}).get("phase") == "Running":
-            return
+            return None
         reason = waiting_reason(now) or reason
         if is_broken(now):
             raise ClusterError(f"pod {name} cannot start: {reason}")
-    raise ClusterError(f"pod {name} did not start within {seconds:.0f} s: {reason}")
+    return reason
+
+
+def _events(cluster: Cluster, name: str) -> Sequence[Mapping[str, Any]]:
+    try:
+        return cluster.list(EVENTS, fields=f"involvedObject.name={name}").items
+    except Forbidden:
+        return ()

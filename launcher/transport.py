@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
+_SILENT_SECONDS = 5.0  # of trying, after which a person is told
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
@@ -73,6 +75,7 @@ class Transport:
         Raises:
             ClusterError: whatever the server, or the way to it, has against it.
         """
+        begin = time.monotonic()
         for attempt in range(1, attempts + 1):
             try:
                 response = self._send(path, method, query, body, content_type, answer_seconds, request)
@@ -88,6 +91,8 @@ class Transport:
             except _Later as later:
                 if attempt == attempts or not later.retry:
                     raise later.error from later.__cause__
+                if time.monotonic() - begin > _SILENT_SECONDS:
+                    print(f"-- {str(later.error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
                 self._pause(min(_LONGEST_PAUSE, later.after or _backoff(attempt)))
         raise AssertionError("every attempt returns or raises")
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from launcher import labels
 from launcher.cluster_errors import ClusterError
 from launcher.job_objects import by_job, rank_of
-from launcher.pod_reasons import CONTAINER
+from launcher.labels import CONTAINER
 from launcher.progress import Progress, read_progress
+from launcher.queues import queue_words
 from launcher.resources import JOBS, PODS
 from launcher.selection import choose
 from launcher.states import JobState, job_state
@@ -30,7 +31,9 @@ _LOGS_AT_ONCE = 4  # the client keeps at least five connections
 
 
 def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = False) -> list[JobState]:
-    """Return the states of jobs from one LIST of jobs and one of pods; logs are read of running ones only.
+    """Return the states of jobs from one LIST of jobs and one of pods, and one of queues' views where jobs wait there.
+
+    Logs are read of running jobs only.
 
     Raises:
         InputError: a name is unknown or means several jobs.
@@ -40,14 +43,22 @@ def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = 
     if not chosen:
         return []
     pods = pods_of(cluster, chosen, everywhere=everywhere)
-    now = datetime.now(UTC)
+    now, said = datetime.now(UTC), queue_words(cluster, chosen, everywhere=everywhere)
+
+    def look(job: Object) -> JobState:
+        return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]))
+
     with ThreadPoolExecutor(max_workers=_LOGS_AT_ONCE) as pool:
-        return list(pool.map(lambda job: state_with_log(cluster, job, pods.get(_key(job), []), now), chosen))
+        return list(pool.map(look, chosen))
 
 
-def state_with_log(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime) -> JobState:
-    """Return the state of a job, with what the log of a running one says."""
-    state = job_state(job, pods, now=now)
+def state_now(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime) -> JobState:
+    """Return the state of a job, with what the log of a running one and the queue of a waiting one say."""
+    return _with_log(cluster, job, pods, now, queue_words(cluster, [job]).get(job["metadata"]["uid"]))
+
+
+def _with_log(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime, queue_says: str | None) -> JobState:
+    state = job_state(job, pods, now=now, queue_says=queue_says)
     if state.state != "Running":
         return state
     leader = min(pods, key=lambda pod: ((pod.get("status") or {}).get("phase") != "Running", rank_of(pod)))
@@ -102,7 +113,7 @@ def wait_for(
     waiting = {job["metadata"]["name"]: job["metadata"]["uid"] for job in choose(names, jobs.items)}
     codes = dict.fromkeys(waiting, exit_codes.WAIT_TIMED_OUT)
     said: dict[str, str] = {}
-    for kind, job in _changes(cluster, jobs, until):
+    for kind, job in _changes(cluster, jobs, until) if waiting else ():
         name = job["metadata"]["name"]
         if waiting.get(name) != job["metadata"]["uid"]:
             continue
@@ -110,13 +121,10 @@ def wait_for(
         if said.get(name) != state.state:
             said[name] = state.state
             report(state)
-        if state.launcher_code is not None:
-            codes[name] = state.launcher_code
-        elif kind == "DELETED":
-            codes[name] = exit_codes.FAILED
-        else:
-            continue
-        del waiting[name]
+        code = exit_codes.FAILED if kind == "DELETED" and state.launcher_code is None else state.launcher_code
+        if code is not None:
+            codes[name] = code
+            del waiting[name]
         if not waiting:
             break
     return codes

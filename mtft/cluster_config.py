@@ -152,11 +152,17 @@ class ClusterConfig(Part):
     )
     scheduler: DnsName | None = Field(default=None, description="Name of the scheduler; null: the cluster's default.")
     priority_class: DnsName | None = Field(default=None, description="PriorityClass of the pods; null: none.")
-    max_restarts: Natural = Field(default=3, description="Restarts after which the job fails for good.")
+    max_restarts: Natural = Field(default=3, description="Restarts allowed; preemptions and suspensions count too.")
     deadline_minutes: PositiveMinutes | None = Field(
         default=720,
-        description="Minutes from the first start (with the local backend: from this one) after which the job fails; "
-        "null: no limit.",
+        description="Minutes the job may run, all its starts together (with the local backend: this one), before it "
+        "fails; time suspended or queued does not count; null: no limit.",
+    )
+    retried: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Set by `mtft-launch retry`: max_restarts and deadline_minutes count the starts with this value "
+        "alone; null: those before any retry.",
     )
     longest_step_seconds: Positive = Field(
         default=90,

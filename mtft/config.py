@@ -64,7 +64,8 @@ class DataConfig(Part):
     split_seed: Natural = Field(default=0, description="Seed of the choice of held-out documents.")
     on_bad_row: Literal["fail", "skip"] = Field(
         default="fail",
-        description="fail: stop when more than max_bad_fraction of the rows are bad; skip: drop and count them.",
+        description="fail: stop when more than max_bad_fraction of the rows are bad; skip: drop and count them. A "
+        "damaged or cut compressed file is always refused.",
     )
     max_bad_fraction: float = Field(
         default=0.001, ge=0, le=1, description="Fraction of bad rows that is tolerated with on_bad_row: fail."

@@ -9,6 +9,7 @@ MtftError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,6 +39,25 @@ class Retry(MtftError):
     """The work was interrupted from outside; starting it again continues it."""
 
     exit_code = exit_codes.RETRY
+
+
+# Trouble of a volume, a network or a machine. Not every system has every one of them.
+_TRANSIENT = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENOLCK", "EREMOTEIO", "ENOMEM", "ENFILE"),
+        *("ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ENOTCONN", "ESHUTDOWN", "EPIPE", "EPROTO"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET"),
+    )
+    if hasattr(errno, name)
+}
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another try may succeed though nobody mends anything: a volume or the network failed for a moment."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _TRANSIENT
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 @dataclass(frozen=True, kw_only=True)

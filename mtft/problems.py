@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +97,15 @@ def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> P
     if detail.get("ctx", {}).get("le") == LARGEST:
         message += f", more than {LARGEST}"
     value = _shown(detail["input"])
-    return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), where=place)
+    hint = _near(detail) if kind == "literal_error" else None
+    return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
+
+
+def _near(detail: ErrorDetails) -> str | None:
+    """Return the choice that was probably meant, as pydantic lists them: ``'a', 'b' or 'c'``."""
+    choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
+    near = difflib.get_close_matches(str(detail["input"]), choices, n=1)
+    return f"did you mean {near[0]}?" if near else None
 
 
 _MESSAGES = {

@@ -25,6 +25,7 @@ from typing import Any, Literal, NoReturn
 
 from mtft.errors import InputError
 from mtft.sources import MAX_LINE_BYTES, BrokenStreamError, expand, read_lines
+from mtft.text import printable
 
 LANGUAGES = ("en", "fr")
 FIELDS = frozenset({"source", "target", "source_lang", "pub_number"})
@@ -116,7 +117,7 @@ def read_file(file: str, extra_fields: Counter[str] | None = None) -> Iterator[t
                 found = True
                 yield parse_row(raw, file, number, extra_fields), raw
     except BrokenStreamError as broken:
-        reason = f"{BROKEN_FILE}: {broken}; nothing after this line can be read"
+        reason = f"{BROKEN_FILE}: {broken}; nothing after this line can be read, and rows before it may be damaged"
         yield Rejected(file, number + 1, reason, excerpt(broken.rest)), broken.rest
         return
     if not found:
@@ -142,7 +143,7 @@ def parse_row(line: bytes, file: str, number: int, extra_fields: Counter[str] | 
     except _BadRowError as bad:
         return Rejected(file, number, str(bad), excerpt(line))
     if extra_fields is not None and not record.keys() <= FIELDS:
-        extra_fields.update(_printable(name)[:40] for name in record.keys() - FIELDS)
+        extra_fields.update(printable(name)[:40] for name in record.keys() - FIELDS)
     if pub_number is not None and (not pub_number or pub_number.isspace()):
         pub_number = None
     return Row(source, target, source_lang, pub_number, file, number)
@@ -151,21 +152,15 @@ def parse_row(line: bytes, file: str, number: int, extra_fields: Counter[str] | 
 def excerpt(line: bytes) -> str:
     """Show the beginning of a line: at most 120 characters, what is not printable escaped."""
     # A character has at most 4 bytes.
-    text = _printable(line[: 4 * EXCERPT_CHARACTERS + 4].decode("utf-8", "backslashreplace"))
+    text = printable(line[: 4 * EXCERPT_CHARACTERS + 4].decode("utf-8", "backslashreplace"))
     return text if len(text) <= EXCERPT_CHARACTERS else text[: EXCERPT_CHARACTERS - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
         twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-        raise _BadRowError(f"duplicate_key: {_printable(twice)[:40]!r} is given more than once")
+        raise _BadRowError(f"duplicate_key: {printable(twice)[:40]!r} is given more than once")
     return record
 
 
@@ -259,13 +254,21 @@ class Tally:
     def check(self, *, on_bad_row: Literal["fail", "skip"], max_bad_fraction: float) -> None:
         """Refuse data of which too many rows are bad; with ``skip`` any number of them is dropped.
 
-        A broken or empty file is never within the fraction: nobody knows how many rows it lacks.
+        An empty file is never within the fraction. A broken one is refused with ``skip`` too: its checksum does not
+        fit, so rows that look good may hold another text than was written.
 
         Raises:
-            InputError: on_bad_row is ``fail`` and more than this fraction of all rows is bad; names the first five.
+            InputError: a file is broken, or on_bad_row is ``fail`` and more than this fraction of all rows is bad;
+                names the first five.
         """
-        if on_bad_row == "skip" or not (self.whole_files or self.bad > max_bad_fraction * self.rows):
+        broken = [each for each in self.whole_files if each.code == BROKEN_FILE]
+        if on_bad_row == "skip" and not broken:
             return
+        if not (self.whole_files or self.bad > max_bad_fraction * self.rows):
+            return
+        repair = "Repair the file, or drop bad rows with: --set data.on_bad_row=skip"
+        if broken:
+            repair = "Compress the file again from the original; no setting makes up for damaged rows."
         share = f"{self.bad / self.rows:.2%}; data.max_bad_fraction allows {max_bad_fraction:.2%}"
         shown = dict.fromkeys([*self.whole_files, *self.first_bad])
         raise InputError(
@@ -274,7 +277,7 @@ class Tally:
                     f"{self.bad:,} of {self.rows:,} rows are bad ({share}). The first of them:",
                     *(f"  {bad.file}:{bad.line}: {bad.reason}: {bad.excerpt}" for bad in list(shown)[:SHOWN]),
                     f"See all of them with: mtft-launch data check {next(iter(shown)).file}",
-                    "Repair the file, or drop bad rows with: --set data.on_bad_row=skip",
+                    repair,
                 ]
             )
         )

@@ -129,12 +129,21 @@ class RunPaths:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a job; ``ended`` is None while it runs, or for ever when it was killed without a word."""
+    """One start of a job.
+
+    Attributes:
+        started: when it began.
+        ended: None while it runs, or until the next start finds that it was killed without a word.
+        exit_code: None when it was killed.
+        reason: why it ended.
+        retried: ``cluster.retried`` of its configuration: the budget it counts towards.
+    """
 
     started: str
     ended: str | None = None
     exit_code: int | None = None
     reason: str | None = None
+    retried: str | None = None
 
 
 @dataclass(frozen=True)

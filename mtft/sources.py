@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry, may_pass
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line that is read whole, in bytes; of a longer one only the first ``MAX_LINE_BYTES + 1`` are kept."""
@@ -64,6 +64,7 @@ def read_lines(file: str) -> Iterator[bytes]:
 
     Raises:
         InputError: the file cannot be opened or read.
+        Retry: it cannot be read at the moment.
         BrokenStreamError: its compressed data end early or are damaged; every line before was yielded.
     """
     rest = b""
@@ -89,6 +90,7 @@ def content_sha256(paths: Sequence[Path | str]) -> str:
 
     Raises:
         InputError: a file is missing or unreadable.
+        Retry: one cannot be read at the moment.
     """
     return combined_sha256([file_sha256(file) for file in expand(paths)])
 
@@ -232,6 +234,8 @@ def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
         raise BrokenStreamError("the zstd data end early")
 
 
-def _unreadable(file: str, error: Exception) -> InputError:
+def _unreadable(file: str, error: Exception) -> InputError | Retry:
     detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    if may_pass(error):
+        return Retry(f"{file}: cannot be read now: {detail}; try again")
     return InputError(f"{file}: cannot be read: {detail}")

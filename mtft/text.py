@@ -1,4 +1,4 @@
-"""When two sentences count as the same but for case, punctuation and spacing."""
+"""Texts: when two sentences count as the same, and how a person can be shown any."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import re
 import unicodedata
 
 _NOT_WORDS = re.compile(r"[\W_]+")
+
+
+def printable(text: str) -> str:
+    """Return a text without what moves a terminal's cursor or hides: each such character as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def loose_form(text: str) -> str:

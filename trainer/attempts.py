@@ -1,16 +1,22 @@
-"""The restart budget and the deadline of a job; both count from its record on the volume."""
+"""The restart budget and the deadline of a job, counted from the starts in its record on the volume.
+
+Every restart counts, a preemption too. The deadline counts the time the starts ran, not what lies between them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from mtft.runs import Attempt, Job, now, parse_time
+from mtft.cluster_config import ClusterConfig
+from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths, now, parse_time
+
+_KILLED = "killed without a word"
 
 
-def begin(job: Job) -> Job:
-    """Return the record with an attempt that starts now."""
-    return job.with_attempt(Attempt(started=now()))
+def begin(job: Job, retried: str | None) -> Job:
+    """Return the record with an attempt that starts now, on the budget of this retry."""
+    return job.with_attempt(Attempt(started=now(), retried=retried))
 
 
 def close(job: Job, exit_code: int, reason: str) -> Job:
@@ -19,19 +25,53 @@ def close(job: Job, exit_code: int, reason: str) -> Job:
     return replace(ended, finished=job.finished or exit_code == 0)
 
 
-def spent_budget(job: Job, max_restarts: int) -> str | None:
-    """Say why the job may not start again: ``max_restarts`` restarts follow the first start. None: it may."""
-    if len(job.attempts) <= max_restarts:
+def settle(job: Job, sign: datetime | None) -> Job:
+    """Return the record with an attempt that was killed without a word ended at its last sign of life."""
+    if not job.attempts or job.attempts[-1].ended is not None:
+        return job
+    ended = _until(job.attempts[-1], sign).strftime(TIME_FORMAT)
+    return job.with_last_attempt(ended=ended, reason=_KILLED)
+
+
+def last_sign_of_life(paths: RunPaths) -> datetime | None:
+    """Return when the supervisor of node 0 last wrote down what it saw; None: never."""
+    try:
+        return datetime.fromtimestamp(paths.console.stat().st_mtime, UTC)
+    except OSError:
         return None
-    last = job.attempts[-1].reason or "killed without a word"
-    return f"restart budget spent: {len(job.attempts)} attempts, cluster.max_restarts is {max_restarts}; last: {last}"
 
 
-def deadline(job: Job, minutes: int | None) -> datetime | None:
-    """Return when the job's time is over, counted from its first start; None: never."""
-    return None if minutes is None else parse_time(job.first_started) + timedelta(minutes=minutes)
+def spent_budget(job: Job, cluster: ClusterConfig) -> str | None:
+    """Say why the job may not start again: ``max_restarts`` restarts follow the first start. None: it may."""
+    made = _counted(job, cluster)
+    if len(made) <= cluster.max_restarts:
+        return None
+    return (
+        f"restart budget spent: {len(made)} attempts, cluster.max_restarts is {cluster.max_restarts}; "
+        f"last: {made[-1].reason or _KILLED}"
+    )
 
 
-def seconds_left(end: datetime | None) -> float | None:
-    """Return the seconds until a deadline, below 0 when it has passed; None without one."""
-    return None if end is None else (end - datetime.now(UTC)).total_seconds()
+def seconds_left(job: Job, cluster: ClusterConfig, sign: datetime | None) -> float | None:
+    """Return the seconds the job may still run, 0 or less when its time is over; None without a deadline.
+
+    Args:
+        job: its record.
+        cluster: has the deadline.
+        sign: the last sign of life, up to which an attempt counts that has not ended.
+    """
+    if cluster.deadline_minutes is None:
+        return None
+    ran = sum((_until(each, sign) - parse_time(each.started)).total_seconds() for each in _counted(job, cluster))
+    return 60 * cluster.deadline_minutes - ran
+
+
+def _counted(job: Job, cluster: ClusterConfig) -> list[Attempt]:
+    return [each for each in job.attempts if each.retried == cluster.retried]
+
+
+def _until(attempt: Attempt, sign: datetime | None) -> datetime:
+    """Return when an attempt ended; never before it started, whatever the clock of the volume says."""
+    end = parse_time(attempt.ended) if attempt.ended else sign
+    started = parse_time(attempt.started)
+    return max(end, started) if end else started

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtft import exit_codes, files
-from mtft.errors import MtftError
+from mtft.errors import MtftError, may_pass
 
 # Set by the supervisor for its workers: the folder of this attempt's reason files.
 FOLDER_VARIABLE = "MTFT_REASONS"
@@ -188,6 +188,8 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
         return "preempted", f"out of host memory: {text}"
     if _is_peer_loss(error, text):
         return "peer_lost", f"another process is gone: {text.splitlines()[0][:200]}"
+    if isinstance(error, OSError) and may_pass(error):
+        return "preempted", f"the volume or the network failed: {text}"
     if type(error).__name__ == "OutOfMemoryError":
         hint = "lower train.micro_batch_tokens or eval.batch_tokens, or set train.gradient_checkpointing: true"
         return "error", f"out of device memory; {hint} ({text.splitlines()[0]})"

@@ -18,15 +18,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from mtft import exit_codes, files, provenance
+from mtft import exit_codes, files
 from mtft.errors import InputError, MtftError, Retry
 from mtft.naming import config_hash
-from mtft.runs import Job, RunPaths, claim, job_lock, new_run_id, now, read_job, write_job
+from mtft.runs import Job, RunPaths, claim, job_lock, now, read_job, write_job
 from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts
 from trainer.console import Console
+from trainer.ingredients import Ingredients
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent, run
@@ -100,6 +100,7 @@ class Supervisor:
         self.config_hash = config_hash(document, request.model)
         self.root = Path(self.config.storage.root).absolute()
         self.node = Node.of(self.config.cluster, os.environ)
+        self.ingredients = Ingredients(self.config, self.card)
         for note in resolved.notes:
             console.say(f"note: {note}")
 
@@ -121,22 +122,23 @@ class Supervisor:
                 f"job {job.name} was started with another configuration (run {job.run_id}); "
                 "give this one a --job name of its own"
             )
-        changed = self._changed_inputs(paths)
+        changed = self.ingredients.changed(paths)
         if paths.finished.exists():
             for name in changed:
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             return _finished_already(job, paths)
         if changed and not paths.prepared.exists():
-            files.write_json(paths.provenance, files.read_json(paths.provenance) | self._inputs())
+            files.write_json(paths.provenance, files.read_json(paths.provenance) | self.ingredients.inputs())
         elif changed:
             raise InputError(
                 f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
                 "start another run with --rerun, or restore what was there"
             )
+        job = attempts.settle(job, attempts.last_sign_of_life(paths))
         if refusal := self._refusal(job):
             return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
         files.sweep(paths.folder)
-        job = attempts.begin(job)
+        job = attempts.begin(job, self.config.cluster.retried)
         write_job(self.root, job)
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
@@ -189,48 +191,12 @@ class Supervisor:
     def _paths(self, job: Job) -> RunPaths:
         return RunPaths.at(self.root, job.model, job.run_id)
 
-    def _inputs(self) -> dict[str, Any]:
-        """Return the identity of what the run reads: data and base."""
-        config = self.config
-        return {
-            "data": {
-                "train": provenance.data_identity(config.data.train, config.data.sha256),
-                "dev": provenance.data_identity(config.data.dev),
-                "test": provenance.data_identity(config.data.test),
-            },
-            "base": provenance.base_identity(
-                self.card.base, config.model.path, config.model.revision or self.card.revision
-            ),
-        }
-
-    def _changed_inputs(self, paths: RunPaths) -> list[str]:
-        """Return what of data and base is no longer what the run began with, as far as that can be told."""
-        try:
-            recorded, current = files.read_json(paths.provenance), self._inputs()
-            changed = [f"data.{name}" for name, digest in current["data"].items() if digest != recorded["data"][name]]
-            # A base from the hub is known only when it is fetched: trainer.hub compares it.
-            other_base = self.config.model.path is not None and current["base"] != recorded["base"]
-            return changed + (["the base checkpoint"] if other_base else [])
-        except (OSError, ValueError, KeyError, InputError):
-            return []  # no record, or an input is gone: reading it will say so better
-
     def _claim(self) -> Job:
         """Give the job its run, with everything that goes into it written down first."""
-        config, request = self.config, self.request
-        parts = {**self._inputs(), "config_hash": self.config_hash, "code_sha256": provenance.code_hash()}
-        job = Job(
-            name=request.job,
-            model=request.model,
-            # The job is part of the hash: two jobs of one second never share a folder.
-            run_id=new_run_id(provenance.text_hash(request.job, json.dumps(parts))),
-            config_hash=self.config_hash,
-            first_started=now(),
-        )
+        job, record = self.ingredients.of_new_job(self.request.job, self.config_hash)
         paths = self._paths(job)
-        files.write_text(paths.config, to_yaml(config))
-        record = {"run_id": job.run_id, "job": job.name, "created": job.first_started, "seed": config.train.seed}
-        about = {"versions": provenance.versions(), "machine": provenance.machine()}
-        files.write_json(paths.provenance, record | parts | about)
+        files.write_text(paths.config, to_yaml(self.config))
+        files.write_json(paths.provenance, record)
         return claim(self.root, job)
 
     def _refusal(self, job: Job) -> str | None:
@@ -243,11 +209,12 @@ class Supervisor:
         if self.request.attended:
             self.stop.deadline = None if minutes is None else time.monotonic() + 60 * minutes
             return None
-        return attempts.spent_budget(job, self.config.cluster.max_restarts) or self._past_deadline(job)
+        spent = attempts.spent_budget(job, self.config.cluster)
+        return f"{spent}; {self._advice()}" if spent else self._past_deadline(job)
 
     def _past_deadline(self, job: Job) -> str | None:
         """Say that the deadline has passed, or make it end this attempt when it does."""
-        left = attempts.seconds_left(attempts.deadline(job, self.config.cluster.deadline_minutes))
+        left = attempts.seconds_left(job, self.config.cluster, attempts.last_sign_of_life(self._paths(job)))
         if left is not None and left <= 0:
             return self._deadline_text()
         self.stop.deadline = None if left is None else time.monotonic() + left
@@ -305,7 +272,11 @@ class Supervisor:
         return Outcome(code, text, paths)
 
     def _deadline_text(self) -> str:
-        return f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
+        passed = f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
+        return passed if self.request.attended else f"{passed}; {self._advice()}"
+
+    def _advice(self) -> str:
+        return f"`mtft-launch retry {self.request.job}` goes on with a fresh budget"
 
 
 @contextlib.contextmanager

@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="print what would be sent, and do nothing")
     group.add_argument("--force", action="store_true", help="send it even if the GPU's memory seems too small")
     group.add_argument("--wait", action="store_true", help="return when all have ended, with the worst exit code")
+    group.add_argument(
+        "--accept-not-better",
+        action="store_true",
+        help=f"leave with 0, not {exit_codes.NOT_PROMOTED}, when all were trained but not all are better",
+    )
     group.add_argument("--timeout", type=seconds, metavar="TIME", help="longest wait, such as 90s, 30m or 2h")
 
 
@@ -86,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     if args.wait and any(row.result in _THERE for row in rows):
         _wait(cluster, rows, args.timeout)
     _print(rows, args.output_format)
-    return exit_codes.worst([row.code for row in rows])
+    code = exit_codes.worst([row.code for row in rows])
+    return exit_codes.DONE if args.accept_not_better and code == exit_codes.NOT_PROMOTED else code
 
 
 def _resolve(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resolved]]:

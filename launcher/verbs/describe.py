@@ -27,13 +27,13 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_document
     from launcher.resources import EVENTS, JOBS
     from launcher.selection import choose_one
-    from launcher.watching import pods_of, state_with_log
+    from launcher.watching import pods_of, state_now
 
     cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
     now = datetime.now(UTC)
-    document = describe(job, state_with_log(cluster, job, pods, now), pods, cluster.list(EVENTS).items, now)
+    document = describe(job, state_now(cluster, job, pods, now), pods, cluster.list(EVENTS).items, now)
     if args.output_format == "table":
         print(page(document))
     else:

@@ -19,8 +19,16 @@ _LAYER = 18  # characters
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="job, or a model with one job: why it does not run")
+    parser.add_argument(
+        "--operator", action="store_true", help="only whether the cluster knows PyTorchJobs; any account may ask"
+    )
     add_config_arguments(parser)
     add_cluster_arguments(parser)
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="also start a pod for a moment: whether it starts, free space on the volume, DNS",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
 
     cluster = connect(args.context, namespace_of(args) if args.name else args.namespace)
     if args.name:
-        findings = _of_job(cluster, args.name)
+        findings = _of_job(cluster, args.name, probe=args.probe)
     else:
         job = _planned(args)
         if args.namespace is None and "namespace" in job["metadata"]:
             cluster.namespace = job["metadata"]["namespace"]
-        findings = examine(cluster, job, live=False)
+        only = ("operator",) if args.operator else ()
+        findings = examine(cluster, job, live=False, only=only, probe=args.probe)
     if args.output_format == "table":
         print("\n".join(_lines(findings)))
     else:
@@ -46,19 +55,19 @@ def run(args: argparse.Namespace) -> int:
     return exit_codes.FAILED if any(finding.verdict == "fail" for finding in findings) else exit_codes.DONE
 
 
-def _of_job(cluster: Cluster, name: str) -> list[Finding]:
+def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
     from datetime import UTC, datetime
 
     from launcher import labels
-    from launcher.doctor import diagnose, examine, workload_of
+    from launcher.doctor import diagnose, examine
     from launcher.resources import JOBS
     from launcher.selection import choose_one
-    from launcher.watching import pods_of, state_with_log
+    from launcher.watching import pods_of, state_now
 
     job = choose_one(name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
-    state = state_with_log(cluster, job, pods, datetime.now(UTC))
-    return [*examine(cluster, job, live=True), diagnose(state, workload_of(cluster, job))]
+    state = state_now(cluster, job, pods, datetime.now(UTC))
+    return [*examine(cluster, job, live=True, probe=probe), diagnose(state)]
 
 
 def _planned(args: argparse.Namespace) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from launcher.transfer_pod import root_of, running, transfer_pod
 
     folder = args.to or Path(args.name)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; give another with --to DIR")
     cluster = connect(args.context, namespace_of(args))
     job, model, spec = _find(cluster, args)
     with running(cluster, transfer_pod(spec, read_only=True)) as pod:

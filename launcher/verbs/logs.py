@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--follow", action="store_true", help="go on until the job has ended, over restarts and cut connections"
     )
-    parser.add_argument("--rank", type=int, metavar="N", help="only one pod: 0 is the master, 1 the first worker")
+    parser.add_argument("--rank", type=_count, metavar="N", help="only one pod: 0 is the master, 1 the first worker")
     parser.add_argument("--since", type=seconds, metavar="TIME", help="only the last 90s, 30m, 2h ...")
-    parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each pod")
+    parser.add_argument("--tail", type=_count, metavar="N", help="only the last N lines of each pod")
     parser.add_argument("--grep", type=_pattern, metavar="REGEX", help="only lines with this in them")
     add_cluster_arguments(parser)
     add_output_argument(parser)
@@ -37,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the lines; those of earlier starts are in console_output.txt of the run."""
     from launcher import labels, logs
     from launcher.cluster import connect
+    from launcher.job_objects import replicas, roles
     from launcher.log_lines import Printer
+    from launcher.pod_logs import Wanted
     from launcher.resources import JOBS
     from launcher.selection import choose_one
 
@@ -45,12 +47,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("logs -o yaml is not offered: a log has no end; use -o json, one object a line")
     cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
-    wanted = logs.Wanted(rank=args.rank, since_s=args.since, tail=args.tail)
+    pods = sum(map(replicas, roles(job)))
+    if args.rank is not None and args.rank >= pods:
+        raise InputError(f"--rank {args.rank}: job {job['metadata']['name']} has {pods} pods, counted from 0")
+    wanted = Wanted(rank=args.rank, since_s=args.since, tail=args.tail)
     printer = Printer(prefixed=False, pattern=args.grep, as_json=args.output_format == "json")
     if args.follow:
         logs.follow(cluster, job, printer, wanted)
     elif not logs.show(cluster, job, printer, wanted):
-        print("no pod has started yet; --follow waits for it, `mtft-launch status` tells why", file=sys.stderr)
+        print(
+            "no pod of it runs or has just run; --follow waits for one, `mtft-launch status` tells why", file=sys.stderr
+        )
     return exit_codes.DONE
 
 
@@ -61,6 +68,12 @@ def follow(cluster: Cluster, name: str, *, until: float | None = None) -> None:
     from launcher.resources import JOBS
 
     logs.follow(cluster, cluster.get(JOBS, name), Printer(prefixed=False), until=until)
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,8 +62,13 @@ def push(args: argparse.Namespace) -> int:
         return exit_codes.DONE
     same = len(files) - sent
     print(f"{sent} files sent{f', {same} were there already' if same else ''}; every SHA-256 is right", file=sys.stderr)
-    print(f"data: {{train: {target}, sha256: {sha256}}}" if sha256 else target)
+    print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}" if sha256 else target)
     return exit_codes.DONE
+
+
+def _flow(text: str) -> str:
+    """Return a text as YAML takes it inside braces."""
+    return text if re.fullmatch(r"[-./\w]+", text) else json.dumps(text, ensure_ascii=False)
 
 
 def cluster_config(path: Path | None, sets: Sequence[str] = ()) -> Config:

@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--storage-class", metavar="NAME", help="StorageClass of that claim (default: the cluster's default)"
     )
-    group.add_argument("--network-policy", action="store_true", help="also a NetworkPolicy for the pods of each job")
+    group.add_argument(
+        "--network-policy",
+        action="store_true",
+        help="also a NetworkPolicy for the pods of each job; `delete` removes it with the job",
+    )
     parser.set_defaults(output_format="yaml")
 
 

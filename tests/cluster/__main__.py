@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.cluster.cluster import Cluster
 from tests.cluster.levels import FAILED_LOGS, LEVELS, end
 from tests.cluster.parts import CACHE, CONTROL_PLANE, IMAGES, NODE, MissingPart, ensure_packages
 from tests.cluster.processes import ClusterFailed
@@ -17,7 +18,7 @@ _HOW_TO = """\
 A Kubernetes with the training operator is up. In this shell:
   export KUBECONFIG={kubeconfig}
   export PATH={programs}:$PATH          # kubectl of its version, helm3, helm4
-  kubectl get nodes
+  kubectl apply -k manifests/online     # namespace mtft, where the claim finds a volume
 Logs: {state}/logs. End it with `make cluster-down`."""
 
 
@@ -61,9 +62,22 @@ def _up(level: str) -> None:
         print("there is one already, or what is left of one: `make cluster-down` ends it\n")
     else:
         tools(report=lambda line: print(line, flush=True))
-        LEVELS[level](STATE)
+        _furnish(LEVELS[level](STATE))
     kubeconfig = STATE / "kubeconfigs" / "admin"
     print(_HOW_TO.format(kubeconfig=kubeconfig, programs=tools().folder / "bin", state=STATE))
+
+
+def _furnish(cluster: Cluster) -> None:
+    """Give a person what the README starts from: a volume for namespace mtft, and the image on the node."""
+    cluster.offer_volume("mtft")
+    if cluster.importer is None:
+        return
+    from tests.cluster.images import mtft_image
+
+    image = mtft_image()
+    for part in image.parts:
+        cluster.import_image(part.archive, part.name)
+    print(f"image of this checkout, on the node: {image.name}")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,11 @@ class Cluster:
             self._wait(name, "jsonpath={.status.phase}=Bound", "persistentvolumeclaim/mtft")
         return name
 
+    def offer_volume(self, namespace: str) -> None:
+        """Make the volume that a claim ``mtft`` in this namespace will be bound to, of a cluster of ours."""
+        if self.volumes is not None:
+            self.apply(_volume(self.volumes / namespace, namespace, {"storage": "200Gi"}))
+
     def user(self, namespace: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> Path:
         """Make a service account with these rules of a Role in one namespace; return a kubeconfig with its token."""
         name = f"user-{secrets.token_hex(3)}"
@@ -160,25 +165,28 @@ class Cluster:
             if storage_class := os.environ.get("MTFT_TEST_STORAGE_CLASS"):
                 claim["spec"]["storageClassName"] = storage_class
             return [claim]
-        folder = self.volumes / namespace
-        folder.mkdir(parents=True)
-        # Any user of group 0 may write, as on the shared file systems that give a claim to a group.
-        folder.chmod(_WRITABLE_BY_GROUP)
         claim["spec"].update(storageClassName="", volumeName=f"{namespace}-mtft")
-        volume = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": f"{namespace}-mtft"},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "capacity": size,
-                "claimRef": {"namespace": namespace, "name": "mtft"},
-                "hostPath": {"path": str(folder)},
-                "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": "",
-            },
-        }
-        return [volume, claim]
+        return [_volume(self.volumes / namespace, namespace, size), claim]
+
+
+def _volume(folder: Path, namespace: str, size: Mapping[str, str]) -> dict[str, Any]:
+    """Make a folder of this machine and return the volume it is, for the claim ``mtft`` of a namespace."""
+    folder.mkdir(parents=True)
+    # Any user of group 0 may write, as on the shared file systems that give a claim to a group.
+    folder.chmod(_WRITABLE_BY_GROUP)
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-mtft"},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "capacity": dict(size),
+            "claimRef": {"namespace": namespace, "name": "mtft"},
+            "hostPath": {"path": str(folder)},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "",
+        },
+    }
 
 
 def write_kubeconfig(path: Path, content: Mapping[str, Any]) -> None:

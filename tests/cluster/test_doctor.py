@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from launcher.cli import main
+from launcher.cluster import connect
+from launcher.resources import Resource
 from mtft import exit_codes
 from tests.cluster.cluster import Cluster
 from tests.cluster.playing import eventually, submit
@@ -57,6 +59,18 @@ def test_nothing_is_wrong(namespace: str, doctor: Doctor) -> None:
     assert {"cluster", "permissions", "quota", "limit range", "queue", "volume claim", "secrets", "GPUs", "DNS"} <= set(
         found
     )
+
+
+def test_any_account_may_ask_whether_jobs_are_known(
+    control_plane: Cluster, namespace: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.user(namespace, [])))
+    found = doctor(namespace, "--operator")
+    assert set(found) == {"cluster", "operator"}
+    assert "PyTorchJob is known" in found["operator"]["message"]
+    cluster = connect(None, namespace)
+    unknown = (Resource("Nothing", "nothings", "kubeflow.org"), Resource("PyTorchJob", "pytorchjobs", "example.org"))
+    assert not any(cluster.knows(kind) for kind in unknown)
 
 
 def test_a_gpu_pool_with_a_taint(namespace: str, doctor: Doctor) -> None:

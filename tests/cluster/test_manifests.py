@@ -119,6 +119,8 @@ def test_what_is_cluster_wide_applies(control_plane: Cluster, tmp_path: Path) ->
         for what in lists:
             eventually(partial(may_get, control_plane, *what))
         assert may_get(control_plane, "namespace", "kube-system")
+        assert allowed(control_plane, "kube-system", USER, "get", "services/kube-dns")
+        assert not allowed(control_plane, "kube-system", USER, "get", "services/other")
         assert not may_get(control_plane, "deployments", "--all-namespaces")
         assert not may_get(control_plane, "secrets", "--all-namespaces")
     finally:

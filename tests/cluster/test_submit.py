@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import labels, pytorchjob, submit
-from launcher.cluster_errors import ClusterError, Invalid
-from launcher.resources import CONFIG_MAPS, JOBS, PODS
+from launcher import actions, labels, pytorchjob, submit
+from launcher.cluster_errors import ClusterError, Conflict, Invalid
+from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS
+from launcher.surroundings import network_policy
 from mtft.errors import InputError
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import DOCUMENT, Launcher, end_pod, until_state
@@ -37,10 +38,10 @@ def names(launcher: Launcher) -> list[str]:
     return sorted(job["metadata"]["name"] for job in launcher.cluster.list(JOBS).items)
 
 
-def rendered(launcher: Launcher, name: str | None = None) -> list[dict[str, Any]]:
+def rendered(launcher: Launcher, name: str | None = None, **settings: Any) -> list[dict[str, Any]]:
     from launcher.pytorchjob import render
 
-    return render(DOCUMENT, "m2m100_418m", name=name, namespace=launcher.namespace)
+    return render({**DOCUMENT, **settings}, "m2m100_418m", name=name, namespace=launcher.namespace)
 
 
 def without_defaults(spec: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -143,6 +144,51 @@ def test_job_sent_by_several_at_once_is_one_job(launcher: Launcher) -> None:
         assert [each.outcome for each in sent].count("created") == 1
         (owner,) = clusters[0].get(CONFIG_MAPS, name)["metadata"]["ownerReferences"]
         assert owner["uid"] == sent[0].job["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("theirs", ["written over ours", "taken away"])
+def test_a_job_keeps_its_configuration_when_another_wants_its_name(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    cluster, other = launcher.cluster, launcher.cluster
+    ours, foreign = rendered(launcher, "mine"), rendered(launcher, "mine", train={"epochs": 2})
+    real = cluster.create
+
+    def last_moment(manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        if manifest["kind"] == "PyTorchJob" and not dry_run:
+            submit._config_map(other, foreign[0])
+            if theirs == "taken away":
+                other.delete(CONFIG_MAPS, "mine")
+        return real(manifest, dry_run=dry_run)
+
+    monkeypatch.setattr(cluster, "create", last_moment)
+    sent = submit.submit(cluster, ours)
+    assert (sent.outcome, sent.notes) == ("created", [])
+    with pytest.raises(InputError, match="another configuration"):
+        submit.send(other, foreign)
+    held = cluster.get(CONFIG_MAPS, "mine")
+    assert held["data"] == ours[0]["data"]
+    assert held["metadata"]["labels"] == ours[0]["metadata"]["labels"]
+    assert [owner["uid"] for owner in held["metadata"]["ownerReferences"]] == [sent.job["metadata"]["uid"]]
+
+
+def test_of_several_configurations_under_one_name_one_is_sent_whole(launcher: Launcher) -> None:
+    clusters = [launcher.cluster for _ in range(4)]
+    for name in ("one", "two", "three"):
+        wanted = [rendered(launcher, name, train={"epochs": 1 + number}) for number in range(len(clusters))]
+
+        def send(cluster: Any, objects: list[dict[str, Any]]) -> submit.Submission | None:
+            try:
+                return submit.send(cluster, objects)
+            except (InputError, Conflict):
+                return None
+
+        with ThreadPoolExecutor(len(clusters)) as pool:
+            sent = list(pool.map(send, clusters, wanted))
+        [winner] = [number for number, each in enumerate(sent) if each and each.outcome == "created"]
+        assert clusters[0].get(CONFIG_MAPS, name)["data"] == wanted[winner][0]["data"]
+        run = clusters[0].get(JOBS, name)["metadata"]["labels"][labels.RUN]
+        assert run == wanted[winner][1]["metadata"]["labels"][labels.RUN]
 
 
 def test_config_of_a_job_that_is_gone_is_made_anew(launcher: Launcher) -> None:
@@ -288,6 +334,9 @@ def test_job_in_a_queue_is_left_to_the_queue(launcher: Launcher) -> None:
     name = launcher.json("run", document=changed(queue="team"))["name"]
     assert launcher("suspend", name) == 2
     assert "the Kueue queue team decides" in launcher.out and "get workloads" in launcher.out
+    launcher.cluster.patch(JOBS, name, {"spec": {"runPolicy": {"suspend": True}}})
+    [state] = launcher.json("status", name)
+    assert state["state"] == "Queued" and "Kueue is not installed" in state["reason"]
 
 
 def test_waiting_leaves_with_the_code_of_the_job(launcher: Launcher) -> None:
@@ -316,9 +365,10 @@ def test_failed_job_is_retried_under_its_name_with_a_fresh_budget(launcher: Laun
     cluster = launcher.cluster
     name = launcher.json("run", document=DOCUMENT)["name"]
     assert "only a failed or cancelled job" in launcher.json("retry", name)[0]["result"]
-    for attempts in (4, 9):
+    budgets = set()
+    for message in (json.dumps({"exit_code": 2, "attempt": 4, "reason": "bad data"}), ""):
         eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
-        end_pod(cluster, f"{name}-master-0", 2, json.dumps({"exit_code": 2, "attempt": attempts, "reason": "bad data"}))
+        end_pod(cluster, f"{name}-master-0", 2, message)
         old = until_state(cluster, name, "Failed", eventually)
         assert "has failed" in launcher.json("suspend", name)[0]["result"]
         assert cluster.get(JOBS, name)["spec"]["runPolicy"]["suspend"] is False
@@ -329,19 +379,13 @@ def test_failed_job_is_retried_under_its_name_with_a_fresh_budget(launcher: Laun
         assert new["spec"] == old["spec"]
         config = cluster.get(CONFIG_MAPS, name)
         assert config["metadata"]["ownerReferences"][0]["uid"] == new["metadata"]["uid"]
-        limits = json.loads(config["data"]["config.json"])["cluster"]
-        assert limits["max_restarts"] == attempts + 3
-        assert 720 < limits["deadline_minutes"] < 730
-        assert json.loads(new["metadata"]["annotations"][labels.BUDGET])["max_restarts"] == 3
-    # Without its pods nobody knows how often it started: then only the deadline is renewed.
-    eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
-    end_pod(cluster, f"{name}-master-0", 2)
-    until_state(cluster, name, "Failed", eventually)
-    cluster.delete(PODS, f"{name}-master-0", grace_seconds=0)
-    eventually(lambda: cluster.find(PODS, f"{name}-master-0") is None)
-    assert "is not known any more" in launcher.json("retry", name)[0]["result"]
-    # The same configuration still means this job.
+        document = json.loads(config["data"]["config.json"])
+        budgets.add(document["cluster"].pop("retried"))
+        assert document == DOCUMENT
+    assert len(budgets) == 2
+    # The same configuration still means this job, and a retry is no difference.
     assert launcher.json("run", document=DOCUMENT)["outcome"] == "already there"
+    assert launcher.json("diff", name, document=DOCUMENT) == []
 
 
 def test_retry_without_the_right_to_delete_changes_nothing(
@@ -378,6 +422,47 @@ def test_delete_removes_job_pods_and_config(launcher: Launcher) -> None:
     eventually(lambda: not cluster.list(PODS, selector=labels.SELECTOR).items)
     assert cluster.list(CONFIG_MAPS, selector=labels.SELECTOR).items == []
     assert cluster.find(CONFIG_MAPS, "kube-root-ca.crt")
+
+
+def test_delete_leaves_another_job_of_the_name_alone(launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    objects = rendered(launcher)
+    old = submit.submit(cluster, objects).job
+    name = old["metadata"]["name"]
+    cluster.delete(JOBS, name, only=old)
+    eventually(lambda: cluster.find(JOBS, name) is None)
+    new = submit.submit(cluster, objects).job
+    with pytest.raises(Conflict, match="UID in the precondition"):
+        actions.delete(cluster, old)
+    assert cluster.get(JOBS, name)["metadata"]["uid"] == new["metadata"]["uid"]
+    assert cluster.find(CONFIG_MAPS, name)
+
+
+def test_delete_takes_the_network_policy_of_the_job(control_plane: Cluster, launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    config, job = rendered(launcher)
+    made = submit.submit(cluster, [config, job]).job
+    policy = network_policy(job)
+    control_plane.apply(policy)
+    actions.delete(cluster, made)
+    assert cluster.find(NETWORK_POLICIES, job["metadata"]["name"]) is None
+    # One that only has the name stays: it was there before.
+    made = submit.submit(cluster, [config, job]).job
+    del policy["metadata"]["labels"]
+    control_plane.apply(policy)
+    actions.delete(cluster, made)
+    assert cluster.find(NETWORK_POLICIES, job["metadata"]["name"])
+
+
+def test_delete_needs_no_right_to_network_policies(
+    control_plane: Cluster, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    base = (CHECKOUT / "manifests" / "base" / "users.yaml").read_text()
+    (role,) = [each for each in yaml.safe_load_all(base) if each["kind"] == "Role"]
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.user(launcher.namespace, role["rules"])))
+    assert "deleted" in launcher.json("delete", name, "--yes")[0]["result"]
+    assert launcher.cluster.find(CONFIG_MAPS, name) is None
 
 
 def test_validate_asks_the_server(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:

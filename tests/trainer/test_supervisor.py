@@ -151,11 +151,50 @@ def test_spent_budget_and_passed_deadline_are_permanent(bench: Bench) -> None:
     assert code == 1 and "restart budget spent: 2 attempts, cluster.max_restarts is 1" in output
     assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 143]
 
-    long_ago = (datetime.now(UTC) - timedelta(minutes=6)).strftime(TIME_FORMAT)
-    record = bench.record | {"first_started": long_ago, "attempts": []}
-    runs.job_file(bench.root, MODEL, "job").write_text(json.dumps(record))
+    bench.configure(
+        cluster={"processes_per_node": 1, "max_restarts": 1, "deadline_minutes": 5, "retried": "2030-01-02T03:04:05Z"}
+    )
+    assert bench.run({"preparation": "signal 9"})[0] == 143
+    assert len(bench.record["attempts"]) == 3
+
+
+def ran(bench: Bench, minutes: int) -> None:
+    """Let the job's one attempt have begun a day ago and, where it was not killed, have run so long."""
+    begun = datetime.now(UTC) - timedelta(days=1)
+    record = bench.record
+    attempt = record["attempts"][0]
+    attempt["started"] = begun.strftime(TIME_FORMAT)
+    if attempt["ended"]:
+        attempt["ended"] = (begun + timedelta(minutes=minutes)).strftime(TIME_FORMAT)
+    else:
+        said = (begun + timedelta(minutes=minutes)).timestamp()
+        os.utime(bench.folder / "console_output.txt", (said, said))
+    runs.job_file(bench.root, MODEL, "job").write_text(json.dumps(record | {"first_started": attempt["started"]}))
+
+
+def test_time_between_the_attempts_is_not_counted(bench: Bench) -> None:
+    bench.configure(cluster={"processes_per_node": 1, "deadline_minutes": 5})
+    assert bench.run({"preparation": "signal 15"})[0] == 143
+    ran(bench, 6)
     code, output = bench.run({})
-    assert code == 1 and "deadline passed: cluster.deadline_minutes is 5" in output
+    assert code == 1 and "deadline passed: cluster.deadline_minutes is 5; `mtft-launch retry job`" in output
+    ran(bench, 4)
+    assert bench.run({})[0] == 0
+
+
+def test_an_attempt_that_was_killed_counts_up_to_its_last_sign_of_life(bench: Bench) -> None:
+    bench.configure(cluster={"processes_per_node": 1, "deadline_minutes": 5})
+    with bench.started({"preparation": "wait"}) as process:
+        until(process, "ready")
+        process.kill()
+    ran(bench, 6)
+    code, output = bench.run({})
+    assert code == 1 and "deadline passed" in output
+    ran(bench, 4)
+    assert bench.run({})[0] == 0
+    killed = bench.record["attempts"][0]
+    lasted = runs.parse_time(killed["ended"]) - runs.parse_time(killed["started"])
+    assert lasted == timedelta(minutes=4) and killed["exit_code"] is None
 
 
 def test_another_configuration_under_the_same_job_is_refused(bench: Bench) -> None:
@@ -313,6 +352,8 @@ def test_an_abort_is_blamed_on_other_nodes_where_there_are_some() -> None:
     [
         (OSError(28, "No space left on device"), "input"),
         (MemoryError(), "preempted"),
+        (OSError(116, "Stale file handle"), "preempted"),
+        (OSError(9, "Bad file descriptor"), "error"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"), "peer_lost"),
         (type("DistBackendError", (RuntimeError,), {})("NCCL error: remote process exited"), "peer_lost"),
         (type("DistBackendError", (RuntimeError,), {})("ncclInvalidUsage: Duplicate GPU detected"), "error"),

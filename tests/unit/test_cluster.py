@@ -277,10 +277,13 @@ def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Serve
         cluster.get(JOBS, "a")
 
 
-def test_log_lines_end_with_the_log_and_with_a_cut(cluster: Cluster, server: Server) -> None:
+def test_log_lines_end_with_the_log_and_a_cut_is_told(cluster: Cluster, server: Server) -> None:
     server.answers = [Answer(chunks=[b"one\ntw", b"o\nthree"]), Answer(chunks=[b"one\ntw"], cut=True)]
     assert list(cluster.log("p", tail_lines=3)) == [b"one", b"two", b"three"]
-    assert list(cluster.log("p", follow=True, since_s=0.2)) == [b"one"]
+    read: list[bytes] = []
+    with pytest.raises(cluster_errors.Cut):
+        read.extend(cluster.log("p", follow=True, since_s=0.2))
+    assert read == [b"one"]
     assert server.asked[0].query == {"tailLines": "3"}
     assert server.asked[1].query == {"follow": "true", "sinceSeconds": "1"}
 

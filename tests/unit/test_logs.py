@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from launcher import labels, logs
+from launcher import labels, logs, pod_logs
 from launcher.cluster import Cluster
+from launcher.cluster_errors import Cut
 from launcher.log_lines import Line, Printer, merged, parse_line
+from launcher.pod_logs import Wanted
 from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
 
 SECONDS = 30  # bound of every wait
@@ -70,11 +72,11 @@ class Following:
 
     def __init__(self, cluster: Cluster, job: dict[str, Any], until: float | None = None, **options: Any) -> None:
         self.out, self.failure = io.StringIO(), None
-        wanted = logs.Wanted(**options)
+        wanted = Wanted(**options)
         self.thread = threading.Thread(target=self._run, args=(cluster, job, wanted, until), daemon=True)
         self.thread.start()
 
-    def _run(self, cluster: Cluster, job: dict[str, Any], wanted: logs.Wanted, until: float | None) -> None:
+    def _run(self, cluster: Cluster, job: dict[str, Any], wanted: Wanted, until: float | None) -> None:
         logs.follow(cluster, job, Printer(prefixed=False, out=self.out), wanted, until=until)
 
     @property
@@ -105,9 +107,28 @@ def test_all_pods_in_the_order_of_time(api: TinyApi, cluster: Cluster) -> None:
     api.write("m-1-master-0", stamped(1, "first"), stamped(3, "third"), end=True)
     api.write("m-1-worker-0", stamped(2, "second"), end=True)
     out = io.StringIO()
-    shown = logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), logs.Wanted())
+    shown = logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), Wanted())
     assert shown == 2
     assert out.getvalue().splitlines() == ["[0] first", "[1] second", "[0] third"]
+
+
+def test_a_cut_connection_is_told_or_mended(api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_logs, "FIRST_WAIT", 0.01)
+    api.put(job("Running"))
+    api.put(pod())
+    texts = [f"line {number}" for number in range(6)]
+    api.write("m-1-master-0", *(stamped(n, text) for n, text in enumerate(texts)))
+    for cuts in ([2, 1, 0], [2, *[0] * 20]):
+        api.logs["m-1-master-0"].cut_after = cuts
+        out = io.StringIO()
+        printer = Printer(prefixed=False, out=out)
+        if len(cuts) > 3:
+            with pytest.raises(Cut, match="the log of m-1-master-0 is not whole"):
+                logs.show(cluster, api.objects["PyTorchJob", "m-1"], printer, Wanted())
+            assert out.getvalue().splitlines() == texts[:2]
+        else:
+            logs.show(cluster, api.objects["PyTorchJob", "m-1"], printer, Wanted())
+            assert out.getvalue().splitlines() == texts
 
 
 def test_one_pod_only_and_its_last_lines(api: TinyApi, cluster: Cluster) -> None:
@@ -116,7 +137,7 @@ def test_one_pod_only_and_its_last_lines(api: TinyApi, cluster: Cluster) -> None
     api.put(pod(role="worker", uid="pod-2"))
     api.write("m-1-worker-0", stamped(1, "a"), stamped(2, "b"), stamped(3, "c"), end=True)
     out = io.StringIO()
-    wanted = logs.Wanted(rank=1, tail=2)
+    wanted = Wanted(rank=1, tail=2)
     assert logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), wanted) == 1
     assert out.getvalue().splitlines() == ["b", "c"]
 

@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from mtft.rows import Rejected, Row, Tally, parse_row, read_rows
 from mtft.sources import MAX_LINE_BYTES, REMOTE_SCHEMES, content_sha256
 from tests.conftest import CHECKOUT
@@ -326,19 +326,33 @@ class TestTally:
     def test_what_is_tolerated(self, policy: Any, bad: int) -> None:
         self.tally(bad, 1000 - bad).check(on_bad_row=policy, max_bad_fraction=0.007)
 
+    @pytest.mark.parametrize("policy", ["fail", "skip"])
     @pytest.mark.parametrize("code", ["broken_file", "empty_file"])
-    def test_a_broken_file_is_never_within_the_fraction(self, code: str) -> None:
+    def test_a_broken_file_is_always_refused_an_empty_one_may_be_skipped(self, code: str, policy: Any) -> None:
         tally = self.tally(1, 10_000, code)
-        tally.check(on_bad_row="skip", max_bad_fraction=0.5)
+        if (code, policy) == ("empty_file", "skip"):
+            tally.check(on_bad_row="skip", max_bad_fraction=0.5)
+            return
         with pytest.raises(InputError, match=code):
-            tally.check(on_bad_row="fail", max_bad_fraction=0.5)
+            tally.check(on_bad_row=policy, max_bad_fraction=0.5)
 
 
-def test_a_file_that_cannot_be_read_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError(13, "Permission denied"), InputError, "cannot be read: Permission denied"),
+        (OSError(5, "Input/output error"), Retry, "cannot be read now: Input/output error; try again"),
+        (OSError(116, "Stale file handle"), Retry, "cannot be read now: Stale file handle; try again"),
+        (TimeoutError("no answer"), Retry, "cannot be read now: no answer; try again"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_the_users_fault_or_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: type[Exception], words: str
+) -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            raise OSError(5, "Input/output error")
+            raise error
 
     monkeypatch.setattr("mtft.sources._open", lambda file: Failing())
-    with pytest.raises(InputError, match=r"rows.jsonl: cannot be read: Input/output error"):
+    with pytest.raises(kind, match=rf"rows.jsonl: {words}"):
         list(read_rows([write(tmp_path, GOOD)]))

@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from mtft import provenance, runs
+from mtft.cluster_config import ClusterConfig
 from mtft.errors import InputError
 from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths
 from trainer import attempts
@@ -70,26 +71,38 @@ def test_a_record_that_is_none_is_reported_with_its_path(tmp_path: Path, text: s
 
 
 def test_attempts_are_counted_and_closed(tmp_path: Path) -> None:
-    job = attempts.close(attempts.begin(JOB), 143, "stopped by SIGTERM")
+    job = attempts.close(attempts.begin(JOB, None), 143, "stopped by SIGTERM")
     runs.write_job(tmp_path, job)
     assert runs.read_job(tmp_path, JOB.model, JOB.name) == job
     assert (job.attempts[0].exit_code, job.finished) == (143, False)
-    assert attempts.close(attempts.begin(job), 0, "finished").finished
+    assert attempts.close(attempts.begin(job, None), 0, "finished").finished
 
 
 @pytest.mark.parametrize(("made", "restarts", "may"), [(0, 0, True), (1, 0, False), (3, 3, True), (4, 3, False)])
 def test_budget(made: int, restarts: int, may: bool) -> None:
     job = replace(JOB, attempts=(Attempt(started=runs.now()),) * made)
-    assert (attempts.spent_budget(job, restarts) is None) == may
+    assert (attempts.spent_budget(job, ClusterConfig(max_restarts=restarts)) is None) == may
+    assert attempts.spent_budget(job, ClusterConfig(max_restarts=0, retried="2030-01-02T03:04:05Z")) is None
 
 
-def test_the_deadline_counts_from_the_first_start() -> None:
-    started = (datetime.now(UTC) - timedelta(minutes=10)).strftime(TIME_FORMAT)
-    job = replace(JOB, first_started=started)
-    left = [attempts.seconds_left(attempts.deadline(job, minutes)) for minutes in (9, 12, None)]
-    assert left[0] is not None and left[0] < 0
-    assert left[1] is not None and 0 < left[1] <= 121
-    assert left[2] is None
+def at(minute: int) -> str:
+    return (datetime(2030, 1, 2, tzinfo=UTC) + timedelta(minutes=minute)).strftime(TIME_FORMAT)
+
+
+def test_the_deadline_counts_the_time_the_attempts_ran() -> None:
+    ran = (Attempt(started=at(0), ended=at(5)), Attempt(started=at(600), ended=at(604), retried="once"))
+    killed = replace(JOB, attempts=(*ran, Attempt(started=at(900))))
+    limits = ClusterConfig(deadline_minutes=9)
+    for sign, left in ((at(903), 60), (at(905), -60), (at(0), 240), (None, 240)):
+        seen = runs.parse_time(sign) if sign else None
+        assert attempts.seconds_left(killed, limits, seen) == left
+        settled = attempts.settle(killed, seen)
+        # Once the next start has settled it, no later sign of life changes what it ran.
+        assert attempts.seconds_left(settled, limits, runs.parse_time(at(99_999))) == left
+        assert settled.attempts[-1].reason == "killed without a word"
+    assert attempts.settle(settled, None) is settled
+    assert attempts.seconds_left(killed, ClusterConfig(deadline_minutes=9, retried="once"), None) == 300
+    assert attempts.seconds_left(killed, ClusterConfig(deadline_minutes=None), None) is None
 
 
 def test_a_base_folder_is_its_visible_files(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher import transfer
+from launcher import exec_stream, transfer
+from launcher import transfer_pod as transfer_pods
 from launcher.cluster_errors import ClusterError
 from launcher.pytorchjob import render
 from launcher.resources import Resource
@@ -18,6 +22,8 @@ from launcher.transfer import Remote, data_sha256, local_files, safe_path
 from launcher.transfer_pod import root_of, running, transfer_pod
 from mtft.errors import InputError
 from mtft.sources import content_sha256
+from tests.unit import tiny_api
+from tests.unit.tiny_api import TinyApi
 from tests.unit.tiny_exec import TinyExec, serve
 
 
@@ -92,6 +98,46 @@ def test_damage_on_the_volume_is_found(pod: TinyExec, remote: Remote, big: Path)
         remote.push(big, str(pod.root / "a"))
     assert not list(pod.root.iterdir())
     assert remote.push(big, str(pod.root / "a"))
+
+
+def test_two_pushes_of_one_file_send_it_once(pod: TinyExec, remote: Remote, big: Path) -> None:
+    remotes = [remote, Remote(remote.cluster, "mtft-transfer-2", "team")]
+    with ThreadPoolExecutor(2) as pool:
+        sent = list(pool.map(lambda each: each.push(big, str(pod.root / "a")), remotes))
+    assert sorted(sent) == [False, True] and pod.fed == big.stat().st_size
+    assert (pod.root / "a").read_bytes() == big.read_bytes()
+    assert [path.name for path in pod.root.iterdir()] == ["a"]
+
+
+def test_a_push_waits_for_another_of_the_same_file_and_goes_on_where_that_broke_off(
+    pod: TinyExec, remote: Remote, big: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = hashlib.sha256(big.read_bytes()).hexdigest()
+    with ThreadPoolExecutor(1) as pool, (pod.root / f".a.{digest[:16]}.part").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        pushed, said = pool.submit(remote.push, big, str(pod.root / "a")), ""
+        end = time.monotonic() + 30
+        while "another push of" not in said and time.monotonic() < end:
+            said += capsys.readouterr().err
+            time.sleep(0.02)
+        assert "another push of" in said
+        other.write(big.read_bytes()[:1000])
+        other.close()
+        assert pushed.result(30)
+    assert (pod.root / "a").read_bytes() == big.read_bytes() and pod.fed == big.stat().st_size - 1000
+
+
+def test_long_hashing_is_not_taken_for_a_cut(
+    pod: TinyExec, remote: Remote, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_stream, "_SILENCE", 1.0)
+    slow = remote.program.replace(
+        '    with path.open("rb") as source:\n        return', "    time.sleep(2)\n    return"
+    )
+    slow = slow.replace("hashlib.file_digest(source,", 'hashlib.file_digest(path.open("rb"),')
+    assert slow.count("time.sleep(2)") == 1
+    remote.program = slow.replace("ALIVE_SECONDS = 20.0", "ALIVE_SECONDS = 0.2")
+    assert remote.push(big, str(pod.root / "a")) and len(pod.commands) == 1
 
 
 def test_what_the_far_end_cannot_do_is_said(pod: TinyExec, remote: Remote, big: Path, tmp_path: Path) -> None:
@@ -232,3 +278,43 @@ class Refusing:
 def test_what_went_wrong_first_is_told() -> None:
     with pytest.raises(ClusterError, match="the quota is used up"), running(Refusing(), {"metadata": {"name": "p"}}):  # type: ignore[arg-type]
         raise AssertionError("no pod")
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TinyApi, Callable[[], Future[None]]]]:
+    """Give an API server with a pod that is on a node, and what waits for it to run: two seconds without progress."""
+    monkeypatch.setattr(transfer_pods, "_LOOK_SECONDS", 1.0)
+    api = TinyApi()
+    api.put(pending("Pending"))
+    with tiny_api.serve(api) as cluster, ThreadPoolExecutor(1) as pool:
+        yield api, lambda: pool.submit(transfer_pods._await, cluster, pending("Pending"), 2.0)
+
+
+def pending(phase: str) -> dict[str, Any]:
+    metadata = {"name": "p", "namespace": "team", "uid": "pod-1"}
+    return {"kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-1"}, "status": {"phase": phase}}
+
+
+def event(reason: str, message: str) -> dict[str, Any]:
+    metadata = {"name": f"p.{reason}", "uid": reason}
+    return {"kind": "Event", "metadata": metadata, "reason": reason, "message": message}
+
+
+def test_a_pod_has_the_time_its_image_takes(
+    waiting: tuple[TinyApi, Callable[[], Future[None]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    api, wait = waiting
+    api.put(event("Pulling", 'Pulling image "example.org/mtft:1.0"'))
+    waits = wait()
+    time.sleep(4)
+    assert not waits.done()
+    api.put(pending("Running"))
+    waits.result(10)
+    assert 'waiting for pod p: Pulling image "example.org/mtft:1.0"' in capsys.readouterr().err
+
+
+def test_a_pod_that_makes_no_progress_is_given_up(waiting: tuple[TinyApi, Callable[[], Future[None]]]) -> None:
+    api, wait = waiting
+    api.put(event("FailedMount", "MountVolume.SetUp failed: access denied"))
+    with pytest.raises(ClusterError, match=r"did not start within 2 s: its node .* access denied"):
+        wait().result(30)

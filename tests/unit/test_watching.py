@@ -199,3 +199,50 @@ def test_only_running_jobs_logs_are_read() -> None:
     running = states["opus-1"]
     assert (running.percent, running.restarts, running.resumed_at, running.run_id) == (75.0, 2, 2, "r-1")
     assert states["opus-2"].percent is None
+
+
+@pytest.mark.parametrize(
+    ("workload", "words"),
+    [
+        (
+            {
+                "conditions": [
+                    {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "2 GPUs short"}
+                ]
+            },
+            "queue night: 2 GPUs short (Pending)",
+        ),
+        (
+            {
+                "conditions": [
+                    {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "waits"},
+                    {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "by a job of more weight"},
+                ]
+            },
+            "queue night: by a job of more weight (Preempted)",
+        ),
+        ({"conditions": []}, "queue night has not admitted it yet"),
+        (None, "integrations.frameworks of Kueue's configuration must name kubeflow.org/pytorchjob"),
+    ],
+)
+def test_a_queued_job_tells_why_its_queue_lets_it_wait(workload: dict[str, Any] | None, words: str) -> None:
+    api = TinyApi()
+    queued = job("opus-1")
+    queued["metadata"]["labels"][labels.QUEUE] = "night"
+    queued["spec"]["runPolicy"] = {"suspend": True}
+    api.put(queued)
+    api.put(job("opus-2"))
+    for owner, status in (("uid-opus-1", workload), ("uid-other", {"conditions": []})):
+        if status is not None:
+            meta = {
+                "name": f"w-{owner}",
+                "namespace": NAMESPACE,
+                "uid": f"w-{owner}",
+                "ownerReferences": [{"uid": owner}],
+            }
+            api.put({"kind": "Workload", "metadata": meta, "status": status})
+    with serve(api) as cluster:
+        states = {state.name: state for state in jobs_now(cluster)}
+        assert cluster.calls == 3  # jobs, pods, workloads
+    assert states["opus-1"].state == "Queued" and words in note(states["opus-1"])
+    assert "queue" not in note(states["opus-2"])

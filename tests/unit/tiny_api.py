@@ -1,13 +1,14 @@
 """A few addresses of an API server, on a local port, that can fail as real ones do: cut streams, forgotten versions.
 
-It keeps pods and PyTorchJobs of one namespace, watches of them, and logs. What it answers is written by the tests; the
-real API server is in tests/cluster.
+It keeps pods, PyTorchJobs and queues' Workloads of one namespace, watches of them, and logs. What it answers is written
+by the tests; the real API server is in tests/cluster.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ _PATHS = {
     f"/api/v1/namespaces/{NAMESPACE}/pods": "Pod",
     f"/apis/kubeflow.org/v1/namespaces/{NAMESPACE}/pytorchjobs": "PyTorchJob",
     f"/api/v1/namespaces/{NAMESPACE}/events": "Event",
+    f"/apis/kueue.x-k8s.io/v1beta1/namespaces/{NAMESPACE}/workloads": "Workload",
 }
 
 
@@ -127,7 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
             if address.path.endswith("/log"):
                 self._log(address.path.split("/")[-2], query)
             elif kind := _PATHS.get(address.path):
-                self._watch(kind, int(query["resourceVersion"])) if query.get("watch") else self._list(kind)
+                if query.get("watch"):
+                    self._watch(kind, int(query["resourceVersion"]), int(query["timeoutSeconds"]))
+                else:
+                    self._list(kind)
             else:
                 collection, _, name = address.path.rpartition("/")
                 self._get(_PATHS[collection], name)
@@ -147,14 +152,14 @@ class _Handler(BaseHTTPRequestHandler):
         missing = {"kind": "Status", "code": 404, "message": "not found", "details": {"name": name, "kind": "pods"}}
         self._json(200 if found else 404, found or missing)
 
-    def _watch(self, kind: str, after: int) -> None:
+    def _watch(self, kind: str, after: int, seconds: int) -> None:
         tiny = self.tiny
         if after < tiny.oldest:
             self._json(410, {"kind": "Status", "code": 410, "message": "too old resource version"})
             return
         self._start()
-        generation = tiny.generation
-        while True:
+        generation, end = tiny.generation, time.monotonic() + seconds
+        while time.monotonic() < end:
             with tiny.changed:
                 if tiny.generation != generation:
                     raise _Cut
@@ -165,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                 after = version
                 if thing["kind"] == kind:
                     self._chunk(json.dumps({"type": what, "object": thing}) + "\n")
+        self._chunk("")
 
     def _log(self, pod: str, query: dict[str, str]) -> None:
         log, since = self.tiny.logs.setdefault(pod, Log()), query.get("sinceTime", "")[:19]

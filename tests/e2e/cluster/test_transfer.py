@@ -218,3 +218,22 @@ def test_what_is_not_there_is_said(
     arguments = ["fetch", MODEL, "-n", namespace, "--config", str(config), "--to", str(tmp_path / "x")]
     assert main(arguments) == exit_codes.BAD_INPUT
     assert "no run of opus_mt_en_fr is finished yet" in capsys.readouterr().err
+
+
+def test_the_doctor_looks_from_a_pod(namespace: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["doctor", "-n", namespace, "--config", str(config), "--set", "cluster.nodes=2", "-o", "json"]
+
+    def layers(*more: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main([*arguments, *more]) in (exit_codes.DONE, exit_codes.FAILED)
+        return {each["layer"]: each for each in json.loads(capsys.readouterr().out)}
+
+    assert layers()["space"]["verdict"] == "skip"
+    found = layers("--probe")
+    assert "GiB are free" in found["space"]["message"], found["space"]
+    assert found["DNS"] == {
+        "layer": "DNS",
+        "verdict": "ok",
+        "message": "a pod finds the cluster's services by name",
+        "fix": None,
+    }

@@ -1,0 +1,124 @@
+"""The shared volume, and what only a pod can tell: how much room it has, and whether names of other pods are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from launcher import labels
+from launcher.cluster_errors import Forbidden
+from launcher.doctor_namespace import check_claim
+from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.resources import CLAIMS, EVENTS, PODS, SERVICES
+from launcher.transfer import Remote
+from launcher.transfer_pod import root_of, running, transfer_pod
+from mtft.errors import MtftError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+Object = Mapping[str, Any]
+
+_GIB = 2**30
+_LEAST_GIB, _LOW_GIB = 1, 10  # a base checkpoint in the hub's cache takes 1 to 3, a run about 1
+
+
+class Inside:
+    """What a pod of ours sees: one that runs and mounts the claim, or with ``probe`` one that is made for it.
+
+    Args:
+        cluster: where.
+        template: pod template of the job.
+        probe: whether a pod may be made.
+    """
+
+    def __init__(self, cluster: Cluster, template: Object, *, probe: bool) -> None:
+        self._cluster, self._spec, self._probe = cluster, template["spec"], probe
+
+    @cached_property
+    def said(self) -> Mapping[str, Any] | MtftError | None:
+        """The pod's answer; why there is none; None where no pod runs and none may be made."""
+        try:
+            with self._pod() as pod:
+                return None if pod is None else Remote(self._cluster, *pod).ask("look", root_of(self._spec))[0]
+        except MtftError as error:
+            return error
+
+    @contextmanager
+    def _pod(self) -> Iterator[tuple[str, str] | None]:
+        for pod in self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items:
+            if _claims(pod["spec"]) == _claims(self._spec) and _has_trainer(pod["spec"]):
+                yield pod["metadata"]["name"], self._cluster.namespace
+                return
+        if not self._probe:
+            yield None
+            return
+        with running(self._cluster, transfer_pod(self._spec, read_only=True)) as name:
+            yield name, self._cluster.namespace
+
+
+def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding]:
+    """Say whether the job's claims are there and can be mounted by every pod."""
+    names = _claims(template["spec"])
+    return [check_claim(name, cluster.find(CLAIMS, name), count, _events(cluster, name)) for name in names]
+
+
+def _events(cluster: Cluster, claim: str) -> Sequence[Object]:
+    try:
+        return cluster.list(
+            EVENTS, fields=f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}"
+        ).items
+    except Forbidden:
+        return ()
+
+
+def check_space(said: Mapping[str, Any] | MtftError | None) -> Finding:
+    """Say how much room the volume has, from what a pod says."""
+    layer = "space"
+    if said is None:
+        return skip(layer, "no pod has the volume mounted now; --probe starts one for a moment to look")
+    if isinstance(said, Forbidden):
+        return skip(layer, f"may not be looked at: {str(said).splitlines()[0]}")
+    if isinstance(said, MtftError):
+        return fail(layer, f"no pod can look at the volume: {said}", "mend what it says, then look again with --probe")
+    free, total = said["free"] / _GIB, said["total"] / _GIB
+    message = f"{free:.1f} of {total:.1f} GiB are free"
+    remedy = "delete runs nobody needs below outputs/, or ask for a larger volume"
+    if free < _LEAST_GIB:
+        return fail(layer, message, remedy)
+    return warn(layer, message, remedy) if free < _LOW_GIB else ok(layer, message)
+
+
+def check_dns(cluster: Cluster, count: int, inside: Inside) -> Finding:
+    """Say whether the pods of a job find each other by name; a pod knows best, else the DNS service is looked for."""
+    layer = "DNS"
+    if count == 1:
+        return ok(layer, "one pod needs no other")
+    if isinstance(inside.said, Mapping):
+        if inside.said["dns"]:
+            return ok(layer, "a pod finds the cluster's services by name")
+        return fail(
+            layer,
+            "a pod finds no service of the cluster by name",
+            "kubectl -n kube-system get pods -l k8s-app=kube-dns",
+        )
+    try:
+        # By name, so that a rule for this one Service is enough.
+        service = cluster.find(SERVICES, "kube-dns", namespace="kube-system")
+    except Forbidden:
+        return skip(layer, "kube-system may not be looked at; --probe asks from a pod")
+    if service:
+        return ok(layer, "service kube-dns is there: pods find each other by name")
+    message = f"{count} pods find each other by name, and no service kube-dns is seen in kube-system"
+    return warn(layer, message, "--probe asks from a pod; unless DNS runs elsewhere, ask the cluster's administrator")
+
+
+def _claims(spec: Object) -> list[str]:
+    volumes = spec.get("volumes") or []
+    return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+
+
+def _has_trainer(spec: Object) -> bool:
+    return any(each["name"] == labels.CONTAINER for each in spec["containers"])

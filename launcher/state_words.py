@@ -1,0 +1,67 @@
+"""The words for what a job is doing: its state, the phase within it, and why it does not go on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from launcher import labels
+from launcher.job_objects import condition, rank_of
+from launcher.pod_reasons import Ending, is_broken, waiting_reason
+from launcher.progress import Progress
+
+Name = Literal[
+    "Queued", "Suspended", "Cancelled", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Deleting"
+]
+
+
+def phase_of(state: Name, pods: Sequence[Mapping[str, Any]], progress: Progress) -> str:
+    """Return what is going on within a state, in a word or two."""
+    if state == "Running":
+        waiting = [reason for pod in pods if (reason := waiting_reason(pod))]
+        return progress.phase if progress.attempt or not waiting else "waiting for its other pods"
+    if state == "Pending":
+        if not pods:
+            return "no pods yet"
+        return "blocked" if any(map(is_broken, pods)) else "starting" if all(map(_placed, pods)) else "unscheduled"
+    words: dict[Name, str] = {
+        "Queued": "waiting in its queue",
+        "Suspended": "stopped by hand",
+        "Cancelled": "stopped for good",
+        "Restarting": "a pod is being replaced",
+        "Succeeded": "finished",
+        "Failed": "failed",
+        "Deleting": "being deleted",
+    }
+    return words[state]
+
+
+def reason_of(
+    state: Name,
+    job: Mapping[str, Any],
+    pods: Sequence[Mapping[str, Any]],
+    decisive: Ending | None,
+    queue_says: str | None,
+) -> str | None:
+    """Say in words why a job waits, restarts or failed; None where there is nothing to say."""
+    if state == "Failed":
+        said = (condition(job, "Failed") or {}).get("message")
+        return decisive.reason if decisive else f"{said} (its pods are gone)" if said else "its pods are gone"
+    if state == "Queued":
+        return queue_says or f"queue {job['metadata']['labels'][labels.QUEUE]} has not admitted it yet"
+    if state in ("Suspended", "Cancelled"):
+        return f"`mtft-launch resume {job['metadata']['name']}` continues it"
+    if state in ("Succeeded", "Deleting"):
+        return None
+    if waiting := [(rank_of(pod), reason) for pod in pods if (reason := waiting_reason(pod))]:
+        return min(waiting)[1]
+    if state == "Restarting":
+        return decisive.reason if decisive else "a pod was lost"
+    if state == "Pending" and not pods:
+        name = job["metadata"]["name"]
+        return f"no pods yet: the operator has not seen it or may make none; `mtft-launch doctor {name}` tells"
+    return None
+
+
+def _placed(pod: Mapping[str, Any]) -> bool:
+    return bool((pod.get("spec") or {}).get("nodeName"))

@@ -1,0 +1,65 @@
+"""What goes into a run: written down when a job claims it, compared at every later start."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mtft import files, provenance
+from mtft.config import Config
+from mtft.errors import InputError, Retry
+from mtft.models import ModelCard
+from mtft.runs import Job, RunPaths, new_run_id, now
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """Data, base, configuration and code of one job."""
+
+    config: Config
+    card: ModelCard
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the identity of what the run reads: data and base.
+
+        Raises:
+            InputError: something is not there.
+            Retry: it cannot be read at the moment.
+        """
+        config = self.config
+        return {
+            "data": {
+                "train": provenance.data_identity(config.data.train, config.data.sha256),
+                "dev": provenance.data_identity(config.data.dev),
+                "test": provenance.data_identity(config.data.test),
+            },
+            "base": provenance.base_identity(
+                self.card.base, config.model.path, config.model.revision or self.card.revision
+            ),
+        }
+
+    def changed(self, paths: RunPaths) -> list[str]:
+        """Return what of data and base is no longer what the run began with, as far as that can be told."""
+        try:
+            recorded, current = files.read_json(paths.provenance), self.inputs()
+            changed = [f"data.{name}" for name, digest in current["data"].items() if digest != recorded["data"][name]]
+            # A base from the hub is known only when it is fetched: trainer.hub compares it.
+            other_base = self.config.model.path is not None and current["base"] != recorded["base"]
+            return changed + (["the base checkpoint"] if other_base else [])
+        except (OSError, ValueError, KeyError, InputError, Retry):
+            return []  # no record, or an input is gone: reading it will say so better
+
+    def of_new_job(self, name: str, config_hash: str) -> tuple[Job, dict[str, Any]]:
+        """Return the record of a job that claims a run, and the provenance of that run."""
+        parts = {**self.inputs(), "config_hash": config_hash, "code_sha256": provenance.code_hash()}
+        job = Job(
+            name=name,
+            model=self.card.key,
+            # The job is part of the hash: two jobs of one second never share a folder.
+            run_id=new_run_id(provenance.text_hash(name, json.dumps(parts))),
+            config_hash=config_hash,
+            first_started=now(),
+        )
+        record = {"run_id": job.run_id, "job": name, "created": job.first_started, "seed": self.config.train.seed}
+        return job, record | parts | {"versions": provenance.versions(), "machine": provenance.machine()}
