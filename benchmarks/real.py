@@ -23,17 +23,19 @@ from tests.standins.build import cached_standin
 OUT = HERE.parent / "build" / "real"
 # LoRA on random weights moves little at the cards' rates, which are meant for trained models.
 SETTINGS = ("train.learning_rate=3e-3", "eval.every=1000", "eval.beams=2", "cluster.gpus_per_node=0")
+LONG = ("eval.max_test_rows=200", "eval.max_dev_rows=50")
+SHORT = ("data.max_samples=4000", "eval.max_nll_rows=300", "eval.max_test_rows=10", "eval.max_dev_rows=6")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="30 steps each and fewer scored rows")
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: 300, short: 30)")
+    parser.add_argument("--short", action="store_true", help="20 steps each on fewer rows")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: 300, short: 20)")
     options = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     data = real_files()
-    results = [train(key, data, options.steps or (30 if options.short else 300), options.short) for key in MODELS]
+    results = [train(key, data, options.steps or (20 if options.short else 300), options.short) for key in MODELS]
     print(
         f"\n{'model':16} {'directions':14} {'steps':>5} {'dev NLL before':>15} {'after':>7} {'test chrF before':>17}",
         end="",
@@ -74,12 +76,7 @@ def train(key: str, data: dict[str, Path], steps: int, short: bool) -> dict[str,
     command = [sys.executable, "-m", "launcher", "--model", key, "--backend", "local", "--processes", "2"]
     command += ["--model-path", str(checkpoint), "--data", str(data["train"]), "--output", str(OUT)]
     command += ["--max-steps", str(steps)]
-    rows = (
-        ("eval.max_test_rows=20", "eval.max_dev_rows=10")
-        if short
-        else ("eval.max_test_rows=200", "eval.max_dev_rows=50")
-    )
-    sets = (*SETTINGS, *rows, f"data.dev={data['dev']}", f"data.test={data['test']}")
+    sets = (*SETTINGS, *(SHORT if short else LONG), f"data.dev={data['dev']}", f"data.test={data['test']}")
     command += [part for setting in sets for part in ("--set", setting)]
     print(f"== {key}", flush=True)
     code = subprocess.run(command, check=False, cwd=HERE.parent).returncode

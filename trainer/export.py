@@ -43,7 +43,8 @@ def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths:
     model.save_pretrained(temporary)
     only = card.directions[0] if len(card.directions) == 1 else None
     settings = generation_settings(base, card, encoder.tokenizer, only, config.eval.beams)
-    settings.max_length = config.train.max_target_length
+    # As long as the base's own users may translate, however short the training rows were.
+    settings.max_length = max(config.train.max_target_length, settings.max_length or 0)
     settings.save_pretrained(temporary)
     (temporary / "README.md").unlink(missing_ok=True)  # PEFT's model card template, all of it unfilled
     refuse_pickles(temporary)

@@ -60,11 +60,11 @@ def prepare_run(paths: RunPaths) -> None:
     from trainer.quiet import quiet_libraries
 
     quiet_libraries()
+    from trainer.base_files import check_checkpoint
     from trainer.building import Inputs
-    from trainer.distributed import choose_device
+    from trainer.distributed import choose_device, choose_precision
     from trainer.encoding import Encoder
     from trainer.hub import pin_base
-    from trainer.loading import check_checkpoint, choose_precision
     from trainer.prepared_run import remember_prepared
 
     resolved = resolve(load_document(paths.config))

@@ -22,11 +22,11 @@ from trainer import evaluation, finish
 from trainer.adapters import check_targets, make_trainable
 from trainer.batching import make_budget
 from trainer.checkpoints import Checkpoints, is_complete, load_weights
-from trainer.distributed import World
+from trainer.distributed import World, choose_precision
 from trainer.encoding import Encoder
 from trainer.export import all_finite, export
 from trainer.generation import Decoding
-from trainer.loading import choose_precision, load_base
+from trainer.loading import load_base
 from trainer.loop import Loop, StepResult
 from trainer.pairs import Pair, sampled
 from trainer.prepared_run import PreparedRun

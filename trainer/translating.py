@@ -27,11 +27,11 @@ from mtft.provenance import base_identity
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from mtft.sources import MAX_LINE_BYTES, BrokenStreamError, read_lines
-from trainer.distributed import World, choose_device
+from trainer.distributed import World, choose_device, choose_precision
 from trainer.encoding import Encoder
 from trainer.generation import Decoding, Segment, translate
 from trainer.hub import at_recorded_commit
-from trainer.loading import choose_precision, load_base
+from trainer.loading import load_base
 
 # Enough to fill batches of like lengths, little enough to give answers while a pipe still writes.
 _CHUNK_ROWS = 2048

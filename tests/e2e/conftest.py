@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from demo.corpus import generate, write_jsonl
 from mtft import exit_codes
+from tests.conftest import require
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -80,14 +81,34 @@ def launcher(tmp_path: Path) -> Launcher:
     return Launcher(tmp_path)
 
 
+@pytest.fixture
+def small_volume(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a volume of so many MiB: ``small_volume(2)``."""
+    made: list[Path] = []
+
+    def mount(mib: int) -> Path:
+        folder = tmp_path / f"volume-{mib}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            require("mount", "mounting a small volume needs root")
+        made.append(folder)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 @dataclass(frozen=True)
 class Finished:
-    """A run that went to its end."""
+    """A run that went to its end, and the arguments that started it."""
 
     model: str
     base: Path
     folder: Path
     launcher: Launcher
+    arguments: list[str]
     output: str
 
 
@@ -95,17 +116,22 @@ class Finished:
 def finished(
     tmp_path_factory: pytest.TempPathFactory, standins: Callable[[str], Path], training_file: Path
 ) -> Callable[[str], Finished]:
-    """Give the finished run of a model key: two processes, 8 steps; made once."""
+    """Give the finished run of a model key: 8 steps, OPUS's in two processes; made once.
+
+    All five keys train in two processes in ``make real-short``.
+    """
     made: dict[str, Finished] = {}
 
     def get(model: str) -> Finished:
         if model not in made:
             launcher = Launcher(tmp_path_factory.mktemp(model))
             base = standins(model)
-            done = launcher(*launcher.local(model, base, training_file, "--max-steps", "8", "--processes", "2"))
+            processes = "2" if model.startswith("opus") else "1"
+            arguments = launcher.local(model, base, training_file, "--max-steps", "8", "--processes", processes)
+            done = launcher(*arguments)
             assert done.returncode in TRAINED, done.stdout + done.stderr
             (folder,) = launcher.runs(model)
-            made[model] = Finished(model, base, folder, launcher, done.stdout)
+            made[model] = Finished(model, base, folder, launcher, arguments, done.stdout)
         return made[model]
 
     return get

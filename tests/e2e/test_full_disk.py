@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import require
 from tests.e2e.conftest import Launcher
 from trainer.checkpoints import is_complete
 
 MODEL = "opus_mt_en_fr"
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
-    """A volume of 64 MiB."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        require("mount", "mounting a small volume needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_fills_up_between_two_checkpoints(
-    launcher: Launcher, standins: Callable[[str], Path], training_file: Path, volume: Path
+    launcher: Launcher, standins: Callable[[str], Path], training_file: Path, small_volume: Callable[[int], Path]
 ) -> None:
+    volume = small_volume(64)
     sets = ("--set", "checkpoint.every_steps=4", "--set", "tracking.log_every_steps=1")
     arguments = launcher.local(MODEL, standins("marian"), training_file, "--output", str(volume), *sets)
     with subprocess.Popen(

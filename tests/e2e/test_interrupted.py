@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,33 +21,31 @@ STEPS = 40
 @pytest.fixture
 def arguments(launcher: Launcher, standins: Callable[[str], Path], training_file: Path) -> list[str]:
     """A run that logs every step and saves every fifth."""
-    return settings(launcher, standins, training_file)
-
-
-def settings(launcher: Launcher, standins: Callable[[str], Path], training_file: Path) -> list[str]:
     sets = ("--set", "checkpoint.every_steps=5", "--set", "tracking.log_every_steps=1")
     return launcher.local(
         MODEL, standins("marian"), training_file, "--max-steps", str(STEPS), *sets, "--processes", "2"
     )
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, standins: Callable[[str], Path], training_file: Path) -> str:
+@pytest.fixture
+def unbroken(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give the SHA-256 of the adapter of the same run when nothing stops it."""
     launcher = Launcher(tmp_path_factory.mktemp("unbroken"))
-    done = launcher(*settings(launcher, standins, training_file))
+    done = launcher(*arguments)
     assert done.returncode in TRAINED, done.stdout + done.stderr
     (run,) = launcher.runs(MODEL)
     return files.sha256_file(run / "lora" / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_same_command_continues_the_run(
-    launcher: Launcher, arguments: list[str], unbroken: str, number: signal.Signals
-) -> None:
-    code = interrupt(launcher, arguments, number, at_step=12)
-    assert code == (-9 if number == signal.SIGKILL else 130)
+@pytest.mark.timeout(900)
+def test_the_same_command_continues_the_run(launcher: Launcher, arguments: list[str], unbroken: str) -> None:
+    """Its supervisor is killed, then it is asked to stop, then its machine dies."""
+    assert interrupt(launcher, arguments, kill_supervisor, at_step=1) == 1
     (run,) = launcher.runs(MODEL)
+    assert interrupt(launcher, arguments, ask_to_stop, at_step=12) == 130
+    said: list[str] = []
+    assert interrupt(launcher, arguments, lose_machine, at_step=25, said=said) == -signal.SIGKILL
+    assert "continuing from step-" in "".join(said)
     assert not (run / "finished.json").exists()
     done = launcher(*arguments)
     assert done.returncode in TRAINED, done.stdout + done.stderr
@@ -60,22 +57,30 @@ def test_the_same_command_continues_the_run(
     assert files.sha256_file(run / "lora" / "adapter_model.safetensors") == unbroken
 
 
-def test_a_killed_supervisor_takes_its_ranks_with_it(launcher: Launcher, arguments: list[str]) -> None:
-    """Its lock on the job is gone with it: two sets of ranks in one run folder would spoil each other's files."""
-    with subprocess.Popen(
-        launcher.command(*arguments), cwd=launcher.folder, env=launcher.environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("{"))
-        below = psutil.Process(process.pid).children(recursive=True)
-        below[0].kill()
-        _, alive = psutil.wait_procs(below, timeout=20)
-        assert alive == []
-        assert process.wait(timeout=20) == 1
+def kill_supervisor(launcher: psutil.Process) -> None:
+    """Its lock on the job goes with it: two sets of ranks in one run folder would spoil each other's files."""
+    launcher.children()[0].kill()
 
 
-def interrupt(launcher: Launcher, arguments: list[str], number: signal.Signals, at_step: int) -> int:
-    """Start a run, send a signal once it has logged a step, and return its exit code with nothing left behind."""
+def ask_to_stop(launcher: psutil.Process) -> None:
+    launcher.terminate()
+
+
+def lose_machine(launcher: psutil.Process) -> None:
+    """Everything at once, without a word."""
+    for each in (launcher, *launcher.children(recursive=True)):
+        each.kill()
+
+
+def interrupt(
+    launcher: Launcher,
+    arguments: list[str],
+    how: Callable[[psutil.Process], None],
+    at_step: int,
+    said: list[str] | None = None,
+) -> int:
+    """Start a run, disturb it once it has logged a step, and return its exit code with nothing left behind."""
+    said = [] if said is None else said
     with subprocess.Popen(
         launcher.command(*arguments),
         cwd=launcher.folder,
@@ -86,23 +91,13 @@ def interrupt(launcher: Launcher, arguments: list[str], number: signal.Signals, 
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
+            said.append(line)
             if line.startswith("{") and json.loads(line).get("step", 0) >= at_step:
                 break
-        below = psutil.Process(process.pid).children(recursive=True)
-        if number == signal.SIGKILL:
-            # The machine dies: everything at once, without a word.
-            for each in (psutil.Process(process.pid), *below):
-                each.kill()
-        else:
-            os.kill(process.pid, number)
-        for _ in drained(process.stdout):
-            pass
-        code = process.wait(timeout=120)
-    _, alive = psutil.wait_procs(below, timeout=30)
-    assert alive == []
-    return code
-
-
-def drained(stream: Iterator[str]) -> Iterator[str]:
-    """Read what is left, so that the process can end."""
-    yield from stream
+        started = psutil.Process(process.pid)
+        below = started.children(recursive=True)
+        how(started)
+        _, alive = psutil.wait_procs(below, timeout=30)
+        assert alive == []
+        said += process.stdout
+        return process.wait(timeout=120)

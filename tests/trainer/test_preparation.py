@@ -365,6 +365,13 @@ class TestRefused:
         cut.write_bytes(packed[: len(packed) * 3 // 4])
         self.refuse(config(cut), tmp_path, "broken_file: the gzip data end early")
 
+    def test_a_damaged_file_whose_rows_look_good(self, corpus: Path, tmp_path: Path) -> None:
+        damaged = tmp_path / "damaged.jsonl.gz"
+        damaged.write_bytes(
+            gzip.compress(corpus.read_bytes(), compresslevel=0).replace(b"Cod number 7.", b"Cod number 9.", 1)
+        )
+        self.refuse(config(damaged, on_bad_row="skip"), tmp_path, "rows before it may be damaged")
+
     def test_training_rows_in_the_test_set_are_told(
         self, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from demo.corpus import generate, write_jsonl
+from launcher.pytorchjob import render
 from launcher.resources import JOBS, PODS
 from mtft import exit_codes
 from mtft.models import MODELS
@@ -61,6 +62,10 @@ def launch(
 
 @pytest.fixture
 def document(image: str) -> dict[str, Any]:
+    return given(image)
+
+
+def given(image: str) -> dict[str, Any]:
     return {
         "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
         "train": {"max_steps": 40, "learning_rate": 0.01},
@@ -71,21 +76,43 @@ def document(image: str) -> dict[str, Any]:
     }
 
 
+def curve(image: str) -> dict[str, Any]:
+    """Return the run whose loss one pod and two have in common."""
+    document = given(image) | {"model": base("opus_mt_en_fr"), "checkpoint": {"every_steps": 5}}
+    document["train"] |= {"max_steps": 30, "learning_rate": 0.001, "batch_size": 8, "gradient_accumulation": 2}
+    return document
+
+
 @pytest.fixture
-def volume(
-    launch: Launcher, document: dict[str, Any], full_cluster: Cluster, standins: Callable[[str], Path], tmp_path: Path
-) -> Path:
-    """Push sentences and stand-ins to the claim; give its folder on this machine."""
-    source = tmp_path / "pushed"
-    source.mkdir()
-    write_jsonl(source / "train.jsonl.gz", generate("assessment", 600, seed=3))
-    for name in sorted(set(BASE.values())):
-        shutil.copytree(standins(name), source / name)
-    for path in sorted(source.iterdir()):
-        assert launch("data", "push", str(path), document=document) == 0, launch.err
-    if full_cluster.volumes is None:
+def volume(launch: Launcher, full_cluster: Cluster, standins: Callable[[str], Path]) -> Path:
+    """Put sentences and stand-ins on the claim; give its folder on this machine."""
+    return filled(full_cluster, launch.namespace, standins)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(full_cluster: Cluster, image: str, standins: Callable[[str], Path]) -> Path:
+    """Start the curve in one pod, with twice the accumulation; give its volume.
+
+    Started first and looked at later: the first test here leaves a core to it.
+    """
+    namespace = full_cluster.namespace("alone", restricted=True)
+    volume = filled(full_cluster, namespace, standins)
+    document = curve(image)
+    document["train"]["gradient_accumulation"] *= 2
+    full_cluster.apply(*render(document, "opus_mt_en_fr", namespace=namespace))
+    return volume
+
+
+def filled(cluster: Cluster, namespace: str, standins: Callable[[str], Path]) -> Path:
+    """Put sentences and stand-ins on the claim of a namespace; return its folder on this machine."""
+    if cluster.volumes is None:
         require("own-cluster", "the volumes of a cluster that was given cannot be looked into")
-    return full_cluster.volumes / launch.namespace
+    data = cluster.volumes / namespace / "data"
+    for name in set(BASE.values()):
+        shutil.copytree(standins(name), data / name)
+    write_jsonl(data / "train.jsonl.gz", generate("assessment", 600, seed=3))
+    data.chmod(0o2775)
+    return data.parent
 
 
 def base(model: str) -> dict[str, str]:
@@ -112,8 +139,19 @@ def until(look: Callable[[], Any], seconds: float = 240) -> Any:
 
 
 def test_one_model_from_data_to_a_fetched_adapter(
-    launch: Launcher, document: dict[str, Any], volume: Path, standins: Callable[[str], Path], tmp_path: Path
+    launch: Launcher,
+    document: dict[str, Any],
+    full_cluster: Cluster,
+    standins: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
+    if full_cluster.volumes is None:
+        require("own-cluster", "the volumes of a cluster that was given cannot be looked into")
+    volume = full_cluster.volumes / launch.namespace
+    write_jsonl(tmp_path / "train.jsonl.gz", generate("assessment", 600, seed=3))
+    shutil.copytree(standins("mbart50"), tmp_path / "mbart50")
+    for name in ("train.jsonl.gz", "mbart50"):
+        assert launch("data", "push", str(tmp_path / name), document=document) == 0, launch.err
     document["model"] = base("mbart50_mmt_fr")
     code = launch("run", "--wait", "--follow", document=document)
     assert code == exit_codes.DONE, launch.out + launch.err
@@ -138,21 +176,13 @@ def test_one_model_from_data_to_a_fetched_adapter(
 
 
 def test_two_pods_train_as_one_and_survive_the_loss_of_each(
-    launch: Launcher, document: dict[str, Any], volume: Path
+    launch: Launcher, image: str, volume: Path, alone: Path
 ) -> None:
     """Same loss curve as one pod with twice the accumulation; a worker and then the master are deleted."""
-    document["model"] = base("opus_mt_en_fr")
-    document["train"] |= {"max_steps": 30, "learning_rate": 0.001, "batch_size": 8, "gradient_accumulation": 2}
-    document["checkpoint"] = {"every_steps": 5}
-    alone = json.loads(json.dumps(document))
-    alone["train"]["gradient_accumulation"] = 4
-    assert launch("run", "--wait", document=alone) in (0, 4), launch.err
-    expected, score = steps(volume, "opus_mt_en_fr"), finished(volume, "opus_mt_en_fr")["scores"]["tuned"]
-    (volume / "outputs").rename(volume / "alone")
-
+    document = curve(image)
     document["cluster"]["nodes"] = 2
     assert launch("run", document=document) == exit_codes.DONE, launch.err
-    (job,) = [each["metadata"]["name"] for each in launch.cluster.list(JOBS).items if "Worker" in replicas(each)]
+    (job,) = [each["metadata"]["name"] for each in launch.cluster.list(JOBS).items]
 
     def past(step: int) -> Callable[[], Any]:
         return lambda: (
@@ -165,6 +195,8 @@ def test_two_pods_train_as_one_and_survive_the_loss_of_each(
         launch.cluster.delete(PODS, pod)
     assert launch("wait", job, "--timeout", "300s") in (0, 4), launch.err
     found = steps(volume, "opus_mt_en_fr")
+    until(lambda: list(alone.glob("outputs/opus_mt_en_fr/runs/*/finished.json")))
+    expected, score = steps(alone, "opus_mt_en_fr"), finished(alone, "opus_mt_en_fr")["scores"]["tuned"]
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     # Each process draws its own dropout; without it the curves agree to rtol 1e-4 (tests/trainer/test_distributed.py).
     assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], rel=0.05)
@@ -179,36 +211,25 @@ def test_two_pods_train_as_one_and_survive_the_loss_of_each(
     assert (state["state"], state["restarts"]) == ("Succeeded", 2)
 
 
-def replicas(job: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = job["spec"]["pytorchReplicaSpecs"]
-    return found
-
-
 def test_all_models_at_once_queue_for_the_node_and_one_bad_one_harms_no_other(
     launch: Launcher, document: dict[str, Any], volume: Path
 ) -> None:
-    document["train"]["max_steps"] = 8
-    document["models"] = {model: {"model": base(model)} for model in MODELS}
-    good = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)
-    assert good in (0, 4), launch.out + launch.err
-    for model in MODELS:
-        assert finished(volume, model)["status"] == "finished"
-    states = launch.json("status", "night")
-    assert {each["state"] for each in states} == {"Succeeded"} and len(states) == len(MODELS)
-
     broken = volume / "data" / "broken.jsonl"
     broken.write_text('{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n{"source": 3}\n' * 50)
     bad = {"data": {"train": "/mnt/mtft/data/broken.jsonl"}}
-    document["models"] = {
-        "opus_mt_en_fr": {"model": base("opus_mt_en_fr"), **bad},
-        "opus_mt_fr_en": {"model": base("opus_mt_fr_en")},
-    }
-    code = launch("batch", "--all", "--name", "mixed", "--wait", "--timeout", "600s", document=document)
+    document["train"]["max_steps"] = 8
+    document["models"] = {model: {"model": base(model)} for model in MODELS}
+    document["models"]["opus_mt_en_fr"] |= bad
+    code = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)
     assert code == exit_codes.FAILED, launch.out + launch.err
-    by_model = {each["model"]: each for each in launch.json("status", "mixed")}
-    assert by_model["opus_mt_fr_en"]["state"] == "Succeeded"
-    assert by_model["opus_mt_en_fr"]["state"] == "Failed"
-    assert "broken.jsonl" in by_model["opus_mt_en_fr"]["reason"]
+    states = {each["model"]: each for each in launch.json("status", "night")}
+    assert states.keys() == MODELS.keys()
+    failed = states.pop("opus_mt_en_fr")
+    assert failed["state"] == "Failed"
+    assert "broken.jsonl" in failed["reason"]
+    for model, state in states.items():
+        assert state["state"] == "Succeeded", state
+        assert finished(volume, model)["status"] == "finished"
 
 
 def test_doctor_names_the_init_container_of_a_restricted_namespace(
