@@ -5,7 +5,6 @@ The volume is never touched: the run and its checkpoints stay, so whatever start
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resour
 from launcher.states import job_state
 from launcher.submit import own
 from mtft.errors import InputError, MtftError
+from mtft.runs import RETRIED_FILE
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -84,8 +84,8 @@ def delete(cluster: Cluster, job: Manifest) -> str:
 def retry(cluster: Cluster, job: Manifest) -> str:
     """Make a failed job anew under its name, with a fresh budget; return what was done.
 
-    The supervisor counts attempts and time on the volume, those of the same ``cluster.retried`` together, so the new
-    job's configuration gets another one. It is placement: neither the job's name nor what is trained changes.
+    The supervisor counts attempts and time on the volume, those since one retry together: when that was
+    stands beside the configuration, which stays as it was sent.
 
     Raises:
         StillThere: the old one does not go.
@@ -105,9 +105,8 @@ def retry(cluster: Cluster, job: Manifest) -> str:
             f"{name}: retry makes the job anew, and you may not delete {JOBS.rbac_name} in namespace {namespace}; "
             "ask somebody with the Role mtft-user of manifests/base, or the cluster's administrator for that right"
         )
-    config = cluster.get(CONFIG_MAPS, name, namespace=namespace)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
-    detached = {"metadata": {"ownerReferences": None}, "data": _with_fresh_budget(config, state.model)}
+    detached = {"metadata": {"ownerReferences": None}, "data": {RETRIED_FILE: datetime.now(UTC).isoformat()}}
     cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)
     _delete_wholly(cluster, job)
     made = cluster.create(_anew(job))
@@ -171,19 +170,6 @@ def _refuse_queued(job: Manifest, what: str) -> None:
         f"  kubectl -n {meta['namespace']} get workloads -l kueue.x-k8s.io/job-uid={meta['uid']} -o name | "
         f'xargs kubectl -n {meta["namespace"]} patch --type merge -p \'{{"spec":{{"active":{active}}}}}\''
     )
-
-
-def _with_fresh_budget(config: Manifest, model: str | None) -> dict[str, str]:
-    """Return the ConfigMap's data with another ``cluster.retried``."""
-    from launcher.pod import CONFIG_FILE
-    from mtft.naming import document_text
-    from mtft.settings import merge
-
-    document = json.loads(config["data"][CONFIG_FILE])
-    # Into the model's own part where there is one: the budget of the others in a batch stays theirs.
-    top = f"models.{model}." if model in (document.get("models") or {}) else ""
-    retried = merge(document, flags={f"{top}cluster.retried": datetime.now(UTC).isoformat()})
-    return {**config["data"], CONFIG_FILE: document_text(retried)}
 
 
 def _anew(job: Manifest) -> Manifest:

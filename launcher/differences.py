@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import labels
 from launcher.cluster_errors import ClusterError, Invalid
+from launcher.pod import CONFIG_FILE
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.submit import parts
 
@@ -80,18 +81,11 @@ def _comparable(job: Mapping[str, Any]) -> Any:
 
 
 def _document(config_map: Mapping[str, Any] | None) -> Any:
-    texts = list(((config_map or {}).get("data") or {}).values())
+    text = ((config_map or {}).get("data") or {}).get(CONFIG_FILE)
     try:
-        return _without_retries(json.loads(texts[0])) if texts else {}
+        return json.loads(text) if text else {}
     except ValueError:
-        return {"text": texts[0]}
-
-
-def _without_retries(document: dict[str, Any]) -> dict[str, Any]:
-    for part in (document, *filter(None, (document.get("models") or {}).values())):
-        if (part.get("cluster") or {}).pop("retried", None) and not part["cluster"]:
-            del part["cluster"]
-    return document
+        return {"text": text}
 
 
 def _compare(live: Any, wanted: Any, path: str) -> Iterator[Difference]:

@@ -152,17 +152,14 @@ class ClusterConfig(Part):
     )
     scheduler: DnsName | None = Field(default=None, description="Name of the scheduler; null: the cluster's default.")
     priority_class: DnsName | None = Field(default=None, description="PriorityClass of the pods; null: none.")
-    max_restarts: Natural = Field(default=3, description="Restarts allowed; preemptions and suspensions count too.")
+    max_restarts: Natural = Field(
+        default=3,
+        description="Restarts allowed; preemptions and suspensions count too. `mtft-launch retry` begins anew.",
+    )
     deadline_minutes: PositiveMinutes | None = Field(
         default=720,
         description="Minutes the job may run, all its starts together (with the local backend: this one), before it "
         "fails; time suspended or queued does not count; null: no limit.",
-    )
-    retried: str | None = Field(
-        default=None,
-        max_length=64,
-        description="Set by `mtft-launch retry`: max_restarts and deadline_minutes count the starts with this value "
-        "alone; null: those before any retry.",
     )
     longest_step_seconds: Positive = Field(
         default=90,

@@ -19,6 +19,8 @@ from typing import Any
 from mtft import files
 from mtft.errors import InputError
 
+RETRIED_FILE = "retried"
+"""Beside a job's configuration: written by each retry, so that attempts before it no longer count."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -136,7 +138,7 @@ class Attempt:
         ended: None while it runs, or until the next start finds that it was killed without a word.
         exit_code: None when it was killed.
         reason: why it ended.
-        retried: ``cluster.retried`` of its configuration: the budget it counts towards.
+        retried: when the job was last retried: the budget it counts towards.
     """
 
     started: str

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mtft.cluster_config import ClusterConfig
-from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths, now, parse_time
+from mtft.runs import RETRIED_FILE, TIME_FORMAT, Attempt, Job, RunPaths, now, parse_time
 
 _KILLED = "killed without a word"
+
+
+def last_retry(config: Path) -> str | None:
+    """Return when the job of a configuration file was last retried; None: never."""
+    try:
+        return config.with_name(RETRIED_FILE).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def begin(job: Job, retried: str | None) -> Job:
@@ -41,9 +50,9 @@ def last_sign_of_life(paths: RunPaths) -> datetime | None:
         return None
 
 
-def spent_budget(job: Job, cluster: ClusterConfig) -> str | None:
+def spent_budget(job: Job, cluster: ClusterConfig, retried: str | None) -> str | None:
     """Say why the job may not start again: ``max_restarts`` restarts follow the first start. None: it may."""
-    made = _counted(job, cluster)
+    made = _counted(job, retried)
     if len(made) <= cluster.max_restarts:
         return None
     return (
@@ -52,22 +61,23 @@ def spent_budget(job: Job, cluster: ClusterConfig) -> str | None:
     )
 
 
-def seconds_left(job: Job, cluster: ClusterConfig, sign: datetime | None) -> float | None:
+def seconds_left(job: Job, cluster: ClusterConfig, retried: str | None, sign: datetime | None) -> float | None:
     """Return the seconds the job may still run, 0 or less when its time is over; None without a deadline.
 
     Args:
         job: its record.
         cluster: has the deadline.
+        retried: the budget that counts.
         sign: the last sign of life, up to which an attempt counts that has not ended.
     """
     if cluster.deadline_minutes is None:
         return None
-    ran = sum((_until(each, sign) - parse_time(each.started)).total_seconds() for each in _counted(job, cluster))
+    ran = sum((_until(each, sign) - parse_time(each.started)).total_seconds() for each in _counted(job, retried))
     return 60 * cluster.deadline_minutes - ran
 
 
-def _counted(job: Job, cluster: ClusterConfig) -> list[Attempt]:
-    return [each for each in job.attempts if each.retried == cluster.retried]
+def _counted(job: Job, retried: str | None) -> list[Attempt]:
+    return [each for each in job.attempts if each.retried == retried]
 
 
 def _until(attempt: Attempt, sign: datetime | None) -> datetime:

@@ -99,6 +99,7 @@ class Supervisor:
         self.config, self.card = resolved.config, resolved.card
         self.config_hash = config_hash(document, request.model)
         self.root = Path(self.config.storage.root).absolute()
+        self.retried = attempts.last_retry(request.config)
         self.node = Node.of(self.config.cluster, os.environ)
         self.ingredients = Ingredients(self.config, self.card)
         for note in resolved.notes:
@@ -138,7 +139,7 @@ class Supervisor:
         if refusal := self._refusal(job):
             return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
         files.sweep(paths.folder)
-        job = attempts.begin(job, self.config.cluster.retried)
+        job = attempts.begin(job, self.retried)
         write_job(self.root, job)
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
@@ -209,12 +210,13 @@ class Supervisor:
         if self.request.attended:
             self.stop.deadline = None if minutes is None else time.monotonic() + 60 * minutes
             return None
-        spent = attempts.spent_budget(job, self.config.cluster)
+        spent = attempts.spent_budget(job, self.config.cluster, self.retried)
         return f"{spent}; {self._advice()}" if spent else self._past_deadline(job)
 
     def _past_deadline(self, job: Job) -> str | None:
         """Say that the deadline has passed, or make it end this attempt when it does."""
-        left = attempts.seconds_left(job, self.config.cluster, attempts.last_sign_of_life(self._paths(job)))
+        sign = attempts.last_sign_of_life(self._paths(job))
+        left = attempts.seconds_left(job, self.config.cluster, self.retried, sign)
         if left is not None and left <= 0:
             return self._deadline_text()
         self.stop.deadline = None if left is None else time.monotonic() + left

@@ -151,9 +151,7 @@ def test_spent_budget_and_passed_deadline_are_permanent(bench: Bench) -> None:
     assert code == 1 and "restart budget spent: 2 attempts, cluster.max_restarts is 1" in output
     assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 143]
 
-    bench.configure(
-        cluster={"processes_per_node": 1, "max_restarts": 1, "deadline_minutes": 5, "retried": "2030-01-02T03:04:05Z"}
-    )
+    (bench.root / "retried").write_text("2030-01-02T03:04:05Z")
     assert bench.run({"preparation": "signal 9"})[0] == 143
     assert len(bench.record["attempts"]) == 3
 

@@ -81,8 +81,8 @@ def test_attempts_are_counted_and_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("made", "restarts", "may"), [(0, 0, True), (1, 0, False), (3, 3, True), (4, 3, False)])
 def test_budget(made: int, restarts: int, may: bool) -> None:
     job = replace(JOB, attempts=(Attempt(started=runs.now()),) * made)
-    assert (attempts.spent_budget(job, ClusterConfig(max_restarts=restarts)) is None) == may
-    assert attempts.spent_budget(job, ClusterConfig(max_restarts=0, retried="2030-01-02T03:04:05Z")) is None
+    assert (attempts.spent_budget(job, ClusterConfig(max_restarts=restarts), None) is None) == may
+    assert attempts.spent_budget(job, ClusterConfig(max_restarts=0), "2030-01-02T03:04:05Z") is None
 
 
 def at(minute: int) -> str:
@@ -95,14 +95,14 @@ def test_the_deadline_counts_the_time_the_attempts_ran() -> None:
     limits = ClusterConfig(deadline_minutes=9)
     for sign, left in ((at(903), 60), (at(905), -60), (at(0), 240), (None, 240)):
         seen = runs.parse_time(sign) if sign else None
-        assert attempts.seconds_left(killed, limits, seen) == left
+        assert attempts.seconds_left(killed, limits, None, seen) == left
         settled = attempts.settle(killed, seen)
         # Once the next start has settled it, no later sign of life changes what it ran.
-        assert attempts.seconds_left(settled, limits, runs.parse_time(at(99_999))) == left
+        assert attempts.seconds_left(settled, limits, None, runs.parse_time(at(99_999))) == left
         assert settled.attempts[-1].reason == "killed without a word"
     assert attempts.settle(settled, None) is settled
-    assert attempts.seconds_left(killed, ClusterConfig(deadline_minutes=9, retried="once"), None) == 300
-    assert attempts.seconds_left(killed, ClusterConfig(deadline_minutes=None), None) is None
+    assert attempts.seconds_left(killed, limits, "once", None) == 300
+    assert attempts.seconds_left(killed, ClusterConfig(deadline_minutes=None), None, None) is None
 
 
 def test_a_base_folder_is_its_visible_files(tmp_path: Path) -> None:

@@ -71,25 +71,3 @@ Takes facts, document, overrides. A part left empty (null) says nothing.
 {{- end -}}
 {{- include "mtft.canonical" $chart -}}
 {{- end }}
-
-{{/*
-The text a job mounts: the document, and when `mtft-launch retry` last gave the live job a fresh budget. Without that an
-upgrade would take the budget back, or Helm 4 refuse to. Takes the root, the document, the job.
-*/}}
-{{- define "mtft.mounted" -}}
-{{- $root := index . 0 -}}
-{{- $document := index . 1 | mustToRawJson | fromJson -}}
-{{- $job := index . 2 -}}
-{{- $place := $job.cluster.namespace | default $root.Release.Namespace -}}
-{{- $live := lookup "v1" "ConfigMap" $place $job.name | dig "data" "config.json" "{}" | fromJson -}}
-{{- $own := get (get $live "models" | default dict) $job.model | default dict -}}
-{{- with get (get $own "cluster" | default dict) "retried" -}}
-  {{- $retried := dict $job.model (dict "cluster" (dict "retried" .)) -}}
-  {{- include "mtft.overlay" (list $document (dict "models" $retried)) -}}
-{{- else -}}
-  {{- with get (get $live "cluster" | default dict) "retried" -}}
-    {{- include "mtft.overlay" (list $document (dict "cluster" (dict "retried" .))) -}}
-  {{- end -}}
-{{- end -}}
-{{- include "mtft.canonical" $document -}}
-{{- end }}
