@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from mtft.documents import parse_value
 from mtft.errors import ConfigError, Problem
-from mtft.fields import sections, suggest
+from mtft.fields import fields, sections, suggest
 from mtft.legacy import translate
 from mtft.models import MODELS, suggest_key
 from mtft.paths import put
@@ -95,9 +96,7 @@ def parse_sets(sets: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
         path, equals, value = text.partition("=")
         names = [name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", path)]
         if not equals or not all(names):
-            problems.append(
-                Problem(path=path or "--set", message="is not path=value", where="--set", **_hint(suggest(path)))
-            )
+            problems.append(_no_pair(path) if equals or path not in fields() else _no_value(path))
             continue
         try:
             put(values, names, parse_value(value, "--set"))
@@ -107,6 +106,16 @@ def parse_sets(sets: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
                 for one in error.problems
             ]
     return values
+
+
+def _no_value(path: str) -> Problem:
+    field = fields()[path]
+    hint = f"such as {path}={json.dumps(field.default)}" if field.default is not None else None
+    return Problem(path=path, message="needs a value", allowed=field.allowed, hint=hint, where="--set")
+
+
+def _no_pair(path: str) -> Problem:
+    return Problem(path=path or "--set", message="is not path=value", where="--set", **_hint(suggest(path)))
 
 
 def _inside(where: Callable[[str], str], prefix: str, name: str) -> str:

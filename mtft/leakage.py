@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from mtft.rows import EXCERPT_CHARACTERS, Row
 from mtft.split import HELD_OUT, HeldOut
 from mtft.text import loose_form
 
 EXAMPLES = 20
+Weight = Literal["grave", "slight"]
 
 # As what a held-out text was met; bits of one byte. A pair counts as met on the source side.
 _SOURCE, _TARGET = 1, 2
@@ -54,14 +55,29 @@ class Leakage:
     def report(self) -> dict[str, Any]:
         """Return the counts of held-out rows and up to 20 examples.
 
-        Per split and match: ``source`` and ``target``, rows whose source or target was met in training on the same
-        side; ``swapped``, rows of which a side was met on the other side; ``any``, rows with at least one of these;
-        ``pair``, rows of which both sides were met in one training row, in either direction.
+        Per split and match: ``rows``, all that are held out; ``source`` and ``target``, those whose source or target
+        was met in training on the same side; ``swapped``, those of which a side was met on the other side; ``any``,
+        those with at least one of these; ``pair``, those of which both sides were met in one training row, in either
+        direction.
         """
         report: dict[str, Any] = {
             split: {name: matcher.count(split) for name, matcher in self._matchers.items()} for split in HELD_OUT
         }
         return report | {"examples": self._examples}
+
+
+def remarks(split: HeldOut, loose: Mapping[str, int]) -> list[tuple[Weight, str]]:
+    """Say what the loose counts of a split mean for its scores, the gravest first; nothing where nothing was met."""
+    pairs, alone = loose["pair"], loose["any"] - loose["pair"]
+    of = f" of {loose['rows']:,}" if "rows" in loose else ""
+    found: list[tuple[Weight, str]] = []
+    if pairs:
+        text = f"{pairs:,}{of} {split} rows are training rows too, but for case and punctuation"
+        found.append(("grave", f"{text}: their scores say too much"))
+    if alone:
+        text = f"{alone:,}{of} {split} rows share a source or a target with training rows, but not the pair"
+        found.append(("slight", f"{text}: their scores may say a little too much"))
+    return found
 
 
 class _Matcher:
@@ -95,9 +111,10 @@ class _Matcher:
                 self._met[position] |= bit
 
     def count(self, split: HeldOut) -> dict[str, int]:
-        counts = dict.fromkeys(("source", "target", "swapped", "pair", "any"), 0)
+        counts = dict.fromkeys(("rows", "source", "target", "swapped", "pair", "any"), 0)
         keys = iter(self._rows[split])
         for source, target, pair in zip(*(map(self._met_as, keys),) * 3, strict=True):
+            counts["rows"] += 1
             counts["source"] += bool(source & _SOURCE)
             counts["target"] += bool(target & _TARGET)
             counts["swapped"] += bool(source & _TARGET or target & _SOURCE)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from mtft.errors import InputError, Retry, may_pass
+from mtft.text import printable
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line that is read whole, in bytes; of a longer one only the first ``MAX_LINE_BYTES + 1`` are kept."""
@@ -21,6 +22,8 @@ MAX_LINE_BYTES = 1 << 20
 REMOTE_SCHEMES = ("s3://", "gs://", "hf://")
 _CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_PATTERNS = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+_NAMED = 5
 
 _CHUNK = 1 << 18
 # One compressed block of 4 bytes can hold 128 KiB: small inputs bound what one step can unfold to.
@@ -52,6 +55,27 @@ def expand(paths: Sequence[Path | str]) -> list[str]:
             raise InputError(f"{file}: {how}; each data file may be given once")
         first[real] = file
     return files
+
+
+def passed_over(paths: Sequence[Path | str]) -> list[str]:
+    """List what lies in the folders of ``paths`` and is not read: folders, and files of other names; no hidden ones.
+
+    Raises:
+        InputError: a folder cannot be read.
+        Retry: it cannot be read at the moment.
+    """
+    folders = [_listing(str(path)) for path in paths]
+    return [other for folder in folders if folder is not None for other in folder[1]]
+
+
+def passed_over_note(others: Sequence[str]) -> str | None:
+    """Return one line for people about what `passed_over` gives; None when that is nothing."""
+    if not others:
+        return None
+    named = ", ".join(printable(other) for other in others[:_NAMED])
+    more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+    are = "entry of a data folder is" if len(others) == 1 else "entries of data folders are"
+    return f"{len(others):,} {are} not read: {named}{more}; of a folder its own {_PATTERNS} are, and no folder below it"
 
 
 def real_path(file: str) -> str:
@@ -115,18 +139,17 @@ def file_sha256(file: str) -> str:
 
 
 def _expand_one(path: str) -> list[str]:
-    if path.startswith(REMOTE_SCHEMES):
-        return _expand_remote(path)
     if not path:
         raise InputError("a data path is empty; name a JSON Lines file or folder (the current folder is .)")
-    local = Path(path)
+    folder = _listing(path)
+    if folder is not None:
+        return folder[0] or _no_data(path)
+    if path.startswith(REMOTE_SCHEMES):
+        return [path]
     try:
-        if local.is_dir():
-            found = sorted(str(child) for child in local.iterdir() if child.is_file() and _is_data(child.name))
-            return found or _no_data(path)
-        if local.is_file():
+        if Path(path).is_file():
             return [path]
-        exists = local.exists()
+        exists = Path(path).exists()
     except OSError as error:
         raise _unreadable(path, error) from error
     if exists:
@@ -134,28 +157,44 @@ def _expand_one(path: str) -> list[str]:
     raise InputError(f"{path}: no such file or folder; check data.train, data.dev and data.test")
 
 
-def _expand_remote(path: str) -> list[str]:
+def _listing(path: str) -> tuple[list[str], list[str]] | None:
+    """Return the data files of a folder and what else lies in it, both sorted; None for anything but a folder."""
+    children = _remote_children(path) if path.startswith(REMOTE_SCHEMES) else _local_children(path)
+    if children is None:
+        return None
+    visible = sorted((name, is_file) for name, is_file in children if not _last(name).startswith("."))
+    data = [name for name, is_file in visible if is_file and name.endswith(SUFFIXES)]
+    return data, [name if is_file else f"{name}/" for name, is_file in visible if name not in data]
+
+
+def _local_children(path: str) -> list[tuple[str, bool]] | None:
+    try:
+        return [(str(each), each.is_file()) for each in Path(path).iterdir()] if Path(path).is_dir() else None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _remote_children(path: str) -> list[tuple[str, bool]] | None:
     fsspec = _fsspec(path)
     try:
         filesystem, inner = fsspec.core.url_to_fs(path)
         if not filesystem.isdir(inner):
-            return [path]
-        names = [name for name in filesystem.ls(inner, detail=False) if _is_data(name.rsplit("/", 1)[-1])]
-        return sorted(str(filesystem.unstrip_protocol(name)) for name in names) or _no_data(path)
-    except InputError:
-        raise
+            return None
+        # Some stores list the folder itself.
+        found = [each for each in filesystem.ls(inner, detail=True) if each["name"].strip("/") != inner.strip("/")]
+        return [(str(filesystem.unstrip_protocol(each["name"])), each["type"] == "file") for each in found]
     except ImportError as error:
         raise _no_client(path) from error
     except Exception as error:  # every store has exceptions of its own, such as missing credentials
         raise _unreadable(path, error) from error
 
 
-def _is_data(name: str) -> bool:
-    return name.endswith(SUFFIXES) and not name.startswith(".")
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]
 
 
 def _no_data(path: str) -> list[str]:
-    raise InputError(f"{path}: no {', '.join('*' + suffix for suffix in SUFFIXES)} in this folder")
+    raise InputError(f"{path}: no {_PATTERNS} in this folder")
 
 
 def _fsspec(path: str) -> Any:

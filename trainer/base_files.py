@@ -14,6 +14,7 @@ from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
 from trainer.families import family_of
+from trainer.weights import check_names
 
 
 def check_checkpoint(card: ModelCard, config: Config) -> tuple[str, Any]:
@@ -25,7 +26,8 @@ def check_checkpoint(card: ModelCard, config: Config) -> tuple[str, Any]:
     source = str(config.model.path or card.base)
     settings = _load_config(card, source, config.model.revision)
     _check_lengths(card, config, source, settings.max_position_embeddings)
-    _check_weight_files(source)
+    if Path(source).is_dir():  # one from the hub was looked at when it was fetched
+        check_names((path.name for path in Path(source).iterdir()), source)
     return source, settings
 
 
@@ -58,16 +60,3 @@ def _check_lengths(card: ModelCard, config: Config, source: str, positions: int)
         asked = getattr(config.train, name)
         if asked > positions and not family_of(card).growing_positions:
             raise InputError(f"train.{name} is {asked}, but {source} has {positions} positions; set it to at most that")
-
-
-def _check_weight_files(source: str) -> None:
-    folder = Path(source)
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(path.name for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern))
-    if pickles:
-        raise InputError(
-            f"{source} holds its weights only as a pickle ({pickles[0]}), which is never read. Convert it where you "
-            "trust it: model.save_pretrained(folder) with transformers writes model.safetensors."
-        )
-    raise InputError(f"{source} holds no weights: no *.safetensors file in it")

@@ -19,7 +19,7 @@ from typing import Any
 from mtft import files, sources
 from mtft.config import Config, DataConfig
 from mtft.errors import InputError
-from mtft.leakage import Leakage
+from mtft.leakage import Leakage, remarks
 from mtft.models import ModelCard
 from mtft.rows import Row, Tally, read_rows
 from mtft.split import HELD_OUT, SPLITS, Documents, Split, SplitName, plan_split
@@ -53,7 +53,13 @@ class Inputs:
         found: dict[SplitName, list[str]] = {}
         for name in SPLITS:
             paths = given[name]
-            found[name] = [] if paths is None else sources.expand([paths] if isinstance(paths, str) else paths)
+            if paths is None:
+                found[name] = []
+                continue
+            named = [paths] if isinstance(paths, str) else paths
+            found[name] = sources.expand(named)
+            if note := sources.passed_over_note(sources.passed_over(named)):
+                _log.info("note: data.%s: %s", name, note)
         for file, times in Counter(sources.real_path(file) for its in found.values() for file in its).items():
             if times > 1:
                 raise InputError(f"{file}: used for more than one of data.train, data.dev and data.test")
@@ -110,9 +116,8 @@ class Builder:
             leakage.see(row)
         found = leakage.report()
         for name in HELD_OUT:
-            if leaked := found[name]["loose"]["pair"]:
-                text = "%s of %s %s rows are training rows too, but for case and punctuation: their scores say too much"
-                _log.warning(text, f"{leaked:,}", f"{splits[name].rows:,}", name)
+            for _, text in remarks(name, found[name]["loose"]):
+                _log.warning(text)
         files.write_json(self._folder / "stats.json", self._stats(splits, found))
 
     def _survey(self) -> None:

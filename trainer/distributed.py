@@ -127,6 +127,9 @@ def choose_device(config: Config, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def choose_precision(config: Config, device: torch.device) -> torch.dtype:
     """Return the autocast type: bf16 where the device has it, else fp32; an explicit choice is honoured or refused.
 
@@ -142,4 +145,9 @@ def choose_precision(config: Config, device: torch.device) -> torch.dtype:
     if wanted == "bf16" and device.type == "cuda" and not has_bf16:
         name = torch.cuda.get_device_name(device)
         raise InputError(f"train.precision is 'bf16', but {name} has no bf16. Allowed here: auto, fp32, fp16.")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
+    return _PRECISIONS[wanted]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """Return what ``train.precision`` calls an autocast type."""
+    return next(name for name, known in _PRECISIONS.items() if known == dtype)

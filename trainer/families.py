@@ -26,22 +26,38 @@ class Family:
     Attributes:
         model_type: ``config.model_type`` of its checkpoints.
         tokenizers: tokenizer class names its checkpoints may load as.
+        vocabulary: files a tokenizer is read from; of several at one place one is enough.
         language_token: how a language code becomes a token, or None without language tokens.
         growing_positions: positions are computed for any length; else the checkpoint's table is the limit.
     """
 
     model_type: str
     tokenizers: tuple[str, ...]
+    vocabulary: tuple[tuple[str, ...], ...]
     language_token: str | None
     growing_positions: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "m2m100": Family(
-        model_type="m2m_100", tokenizers=("M2M100Tokenizer",), language_token="__{}__", growing_positions=True
+        model_type="m2m_100",
+        tokenizers=("M2M100Tokenizer",),
+        vocabulary=(("vocab.json",), ("sentencepiece.bpe.model",)),
+        language_token="__{}__",
+        growing_positions=True,
     ),
-    "mbart50": Family(model_type="mbart", tokenizers=("MBart50Tokenizer", "MBart50TokenizerFast"), language_token="{}"),
-    "marian": Family(model_type="marian", tokenizers=("MarianTokenizer",), language_token=None),
+    "mbart50": Family(
+        model_type="mbart",
+        tokenizers=("MBart50Tokenizer", "MBart50TokenizerFast"),
+        vocabulary=(("sentencepiece.bpe.model", "tokenizer.json"),),
+        language_token="{}",
+    ),
+    "marian": Family(
+        model_type="marian",
+        tokenizers=("MarianTokenizer",),
+        vocabulary=(("source.spm",), ("target.spm",), ("vocab.json",)),
+        language_token=None,
+    ),
 }
 
 
@@ -75,13 +91,14 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
     """Load the tokenizer of a checkpoint folder or hub id and check that it belongs to the card's family.
 
     Raises:
-        InputError: it cannot be loaded, or is a tokenizer of another family.
+        InputError: it cannot be loaded, lacks a file, or is a tokenizer of another family.
     """
     if Path(source).is_dir() and not Path(source, "config.json").is_file():
         raise InputError(f"model.path {source} holds no config.json: it is no checkpoint folder")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers raise
+        _check_vocabulary(card, source)
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"no tokenizer could be loaded from {source}: {first_line}") from error
     name = type(tokenizer).__name__
@@ -91,11 +108,23 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
             f"{source} holds a {name}; model {card.key} needs {' or '.join(allowed)}. "
             "Point model.path at a checkpoint of the same family, or choose the key that fits it."
         )
+    _check_vocabulary(card, source)
     _check_direction(card, source, tokenizer)
     source_language, target_language = card.directions[0]
     point(card, tokenizer, source_language, target_language)
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def _check_vocabulary(card: ModelCard, source: str | Path) -> None:
+    """Refuse a folder without the files of its tokenizer: transformers loads an empty one, or names no file."""
+    folder, family = Path(source), family_of(card)
+    missing = [names for names in family.vocabulary if not any((folder / name).is_file() for name in names)]
+    if folder.is_dir() and missing:
+        raise InputError(
+            f"{source} holds no whole tokenizer: {', '.join(' or '.join(names) for names in missing)} is missing (what "
+            f"a {family.tokenizers[0]} is read from); tokenizer.save_pretrained(folder) with transformers writes them"
+        )
 
 
 def _check_direction(card: ModelCard, source: str | Path, tokenizer: Any) -> None:

@@ -14,6 +14,7 @@ from mtft.split import HELD_OUT
 from trainer import evaluation, report
 from trainer.pairs import Pair
 from trainer.prepared_run import PreparedRun
+from trainer.report_files import mean
 from trainer.state import State
 
 
@@ -116,17 +117,24 @@ def write_results(run: PreparedRun, state: State, judgement: Judgement, delivera
 
 
 def _train_results(lines: list[dict[str, Any]], state: State) -> dict[str, Any]:
+    """Sum up the logged steps: means over the run, each line by its tokens or its time; ``last_*`` is the last line."""
     steps = [line for line in lines if line["type"] == "train"]
     last = steps[-1] if steps else {}
-    rates = [line["tokens_per_second"] for line in steps]
+
+    def over_run(name: str, weight: str, digits: int) -> float | None:
+        value = mean(steps, name, weight)
+        return None if value is None else round(value, digits)
+
     return {
         "steps": state.step,
         "rows": state.rows,
-        "loss": last.get("loss"),
-        "nll": last.get("nll"),
-        "target_tokens_per_second": round(sum(rates) / len(rates), 1) if rates else None,
-        "real_token_share": last.get("real_token_share"),
-        "peak_memory_gib": last.get("peak_memory_gib"),
+        "loss": over_run("loss", "target_tokens", 5),
+        "nll": over_run("nll", "target_tokens", 5),
+        "last_loss": last.get("loss"),
+        "last_nll": last.get("nll"),
+        "target_tokens_per_second": over_run("tokens_per_second", "seconds", 1),
+        "real_token_share": over_run("real_token_share", "padded_tokens", 4),
+        "peak_memory_gib": max((line["peak_memory_gib"] for line in steps), default=None),
     }
 
 

@@ -11,7 +11,7 @@ from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
-from trainer import lease
+from trainer import lease, weights
 
 # What the loaders read; pickles and the other frameworks' weights stay where they are.
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
@@ -60,19 +60,44 @@ def fetch(checkpoint: str, revision: str | None) -> Path:
     Of several processes that share a cache one downloads; the others wait and find it there.
 
     Raises:
-        InputError: it is not there and cannot be downloaded.
+        InputError: it is not there and cannot be downloaded, or has no weights that are read.
     """
     from huggingface_hub import snapshot_download
 
     try:
         with _alone(checkpoint):
-            return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(_WANTED)))
+            folder = Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(_WANTED)))
     except (OSError, ValueError) as error:
         at = f" at {revision}" if revision else ""
         raise InputError(
             f"{checkpoint}{at} is neither in the hub cache nor can it be downloaded ({type(error).__name__}); "
             "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
         ) from error
+    _check_weights(checkpoint, folder)
+    return folder
+
+
+def _check_weights(checkpoint: str, folder: Path) -> None:
+    """Refuse a base without safetensors; only the hub knows what else its repository holds.
+
+    Raises:
+        InputError: it has none, or they were never fetched and the hub cannot be asked.
+    """
+    from huggingface_hub import list_repo_files
+
+    names = {path.name for path in folder.iterdir()}
+    if any(name.endswith(weights.SUFFIX) for name in names):
+        return
+    try:
+        names |= {name for name in list_repo_files(checkpoint, revision=folder.name) if "/" not in name}
+    except Exception as error:  # each way of not reaching it has an exception of its own
+        if not any(name.endswith(weights.PICKLES) for name in names):
+            raise InputError(
+                f"the hub cache has {checkpoint} at {folder.name} without weights (*{weights.SUFFIX}), and the hub "
+                f"cannot be asked for them ({type(error).__name__}); fetch it where there is a network, without "
+                "HF_HUB_OFFLINE, or give a local checkpoint folder with --model-path FOLDER"
+            ) from error
+    weights.check_names(names, checkpoint, folder.name)
 
 
 @contextlib.contextmanager

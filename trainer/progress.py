@@ -126,6 +126,10 @@ class Reporter:
             "tokens_per_second": round(tokens / seconds, 1),
             "sentences_per_second": round(sum(r.rows for r in window) / seconds, 1),
             "real_token_share": round(sum(r.real_tokens for r in window) / sum(r.padded_tokens for r in window), 4),
+            # What the means above count by, where those of a whole run are made of them.
+            "target_tokens": tokens,
+            "padded_tokens": sum(r.padded_tokens for r in window),
+            "seconds": round(seconds, 3),
             "peak_memory_gib": round(peak_memory_gib(self.device), 3),
         }
 

@@ -13,8 +13,8 @@ import jinja2
 
 from mtft import files
 from mtft.runs import RunPaths
-from trainer import report_charts, report_samples, report_scores
-from trainer.report_files import Metrics, read_metrics, read_rejections, read_sentences, read_text
+from trainer import report_charts, report_leakage, report_samples, report_scores
+from trainer.report_files import Metrics, mean, read_metrics, read_rejections, read_sentences, read_text
 
 _VERDICTS = {
     "better": ("good", "▲", "Better than the base"),
@@ -54,6 +54,7 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
         reasons=gate.get("reasons", []),
         policy=report_scores.policy_text(gate.get("policy", {})),
         directions=report_scores.directions(finished.get("scores", {})),
+        leakage=report_leakage.splits(finished.get("leakage", {})),
         charts=report_charts.charts(metrics),
         samples=report_samples.choose(read_sentences(paths.eval)),
         rejections=read_rejections(paths.rejected),
@@ -91,10 +92,10 @@ def _resources(finished: dict[str, Any], metrics: Metrics) -> Iterator[tuple[str
         yield "Optimizer steps", f"{steps:,}", f"{finished.get('epochs', 0):.4g} epochs"
     if memory := metrics.values("peak_memory_gib"):
         yield "Peak memory", f"{max(memory):.2f} GiB", "rank 0: allocated on the GPU, or resident on a CPU"
-    if rates := metrics.values("tokens_per_second"):
-        yield "Target tokens per second", f"{sum(rates) / len(rates):,.0f}", "mean over the logged steps, all ranks"
-    if shares := metrics.values("real_token_share"):
-        yield "Real-token share", f"{sum(shares) / len(shares):.1%}", "mean; the rest is padding"
+    if rate := mean(metrics.train, "tokens_per_second", "seconds"):
+        yield "Target tokens per second", f"{rate:,.0f}", "mean over the logged steps, all ranks"
+    if share := mean(metrics.train, "real_token_share", "padded_tokens"):
+        yield "Real-token share", f"{share:.1%}", "mean over the logged steps; the rest is padding"
 
 
 def duration(seconds: float) -> str:

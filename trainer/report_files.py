@@ -55,6 +55,13 @@ def points(lines: list[dict[str, Any]], *keys: str) -> list[Point]:
     return found
 
 
+def mean(lines: list[dict[str, Any]], name: str, weight: str) -> float | None:
+    """Return the mean of a field over logged steps, each line counted by its field ``weight``; None without any."""
+    counted = [line for line in lines if points([line], name) and points([line], weight)]
+    total = sum(line[weight] for line in counted)
+    return sum(line[name] * line[weight] for line in counted) / total if total else None
+
+
 def read_metrics(path: Path) -> Metrics:
     """Read ``metrics.jsonl``; lines without a step are passed over."""
     lines = [line for line in _read_lines(path) if isinstance(line.get("step"), int)]

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from mtft import files
 from mtft.config import Config
 from mtft.errors import Diverged, InputError, Retry
 from mtft.models import ModelCard
@@ -22,7 +23,7 @@ from trainer import evaluation, finish
 from trainer.adapters import check_targets, make_trainable
 from trainer.batching import make_budget
 from trainer.checkpoints import Checkpoints, is_complete, load_weights
-from trainer.distributed import World, choose_precision
+from trainer.distributed import World, choose_precision, precision_name
 from trainer.encoding import Encoder
 from trainer.export import all_finite, export
 from trainer.generation import Decoding
@@ -69,6 +70,7 @@ class Session:
             Retry: asked to stop; a checkpoint holds what was done.
             Diverged: the loss is not finite.
         """
+        self._record_precision()
         with self._reporter() as self.reporter:
             base, base_outputs = self._base_and_outputs()
             self._open_rows(base)
@@ -89,6 +91,12 @@ class Session:
             if self.stopping:
                 raise Retry("asked to stop after the last step, which is saved; the next start scores and exports")
             self._finish(state, base_outputs)
+
+    def _record_precision(self) -> None:
+        """Add to the provenance what ``auto`` came to on this device."""
+        if self.world.is_main:
+            record = files.read_json(self.paths.provenance)
+            files.write_json(self.paths.provenance, record | {"precision": precision_name(self.dtype)})
 
     @contextmanager
     def _heeding_signals(self) -> Iterator[None]:
@@ -151,11 +159,7 @@ class Session:
     def _evaluate(self, state: State) -> None:
         scores = self._dev_scores()
         if not math.isfinite(scores["nll"]) and state.step == 0:
-            raise InputError(
-                f"the untouched base gives a dev NLL of {scores['nll']}: its checkpoint holds numbers that are not "
-                f"finite, or it overflows in {str(self.dtype).removeprefix('torch.')}; get it anew or set "
-                "train.precision to fp32"
-            )
+            raise InputError(_broken_base(scores["nll"], precision_name(self.dtype)))
         if not math.isfinite(scores["nll"]):
             raise Diverged(f"training diverged: dev NLL is {scores['nll']} at step {state.step}. {_ADVICE}")
         self.reporter.evaluation(state.step, "dev", scores)
@@ -260,3 +264,12 @@ class Session:
 
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopping = True
+
+
+def _broken_base(nll: float, precision: str) -> str:
+    text = (
+        f"the untouched base gives a dev NLL of {nll} in {precision}: its checkpoint holds numbers that are not finite"
+    )
+    if precision == "fp32":
+        return f"{text}; get it anew"
+    return f"{text}, or it overflows; get it anew or set train.precision to fp32"

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from mtft.rows import Row, Tally, read_rows
-    from mtft.sources import content_sha256
+    from mtft.sources import content_sha256, passed_over, passed_over_note
 
     tally = Tally()
     languages: Counter[str] = Counter()
@@ -72,6 +72,7 @@ def _check(args: argparse.Namespace) -> int:
         reasons[item.code] += 1
         if len(listed) < MOST_LISTED:
             listed.append(item.as_dict())
+    unread = passed_over(args.paths)
     report = {
         "rows": tally.rows,
         "accepted": tally.accepted,
@@ -81,9 +82,12 @@ def _check(args: argparse.Namespace) -> int:
         "reasons": dict(reasons.most_common()),
         "ignored_fields": dict(ignored.most_common()),
         "sha256": content_sha256(args.paths),
+        "passed_over": unread,
         "rejected": listed,
         "rejected_not_listed": tally.rows - tally.accepted - len(listed),
     }
+    if note := passed_over_note(unread):
+        print(f"note: {note}", file=sys.stderr)
     _print_check(report, args.output_format)
     return exit_codes.DONE if tally.accepted == tally.rows else exit_codes.BAD_INPUT
 
@@ -93,7 +97,7 @@ def _print_check(report: dict[str, Any], output_format: str) -> None:
         print_document(report, output_format)
         return
     listed = report.pop("rejected")
-    del report["rejected_not_listed"]
+    del report["rejected_not_listed"], report["passed_over"]
     print(table([{"what": name, "value": value} for name, value in report.items()]))
     if listed:
         print(f"\n{table(listed[:_MOST_IN_TABLE])}")

@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,16 @@ from mtft.naming import JOB_NAME
 
 if TYPE_CHECKING:
     from mtft.config import Config
+    from mtft.settings import Resolved
+
+_FOR_A_CLUSTER = {
+    "namespace": "-n",
+    "context": "--context",
+    "force": "--force",
+    "follow": "--follow",
+    "wait": "--wait",
+    "timeout": "--timeout",
+}
 
 EXAMPLE = """mtft-launch run --model mbart50_mmt_fr --data /mnt/mtft/data/train.jsonl.gz --follow
   mtft-launch run --backend local --model opus_mt_en_fr --data train.jsonl.gz --processes 2"""
@@ -67,6 +78,8 @@ def _run_here(args: argparse.Namespace) -> int:
     from mtft.settings import merge
 
     document, resolved = resolve_arguments(args)
+    _refuse_nodes(resolved)
+    _name_unused(args)
     document = merge(document, flags=_local_facts(resolved.config))
     model = resolved.card.key
     nonce = secrets.token_hex(4) if args.rerun else None
@@ -87,6 +100,31 @@ def _run_here(args: argparse.Namespace) -> int:
             f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
         ) from error
     return local.judged(local.start(command), root, model, job)
+
+
+def _refuse_nodes(resolved: Resolved) -> None:
+    """Keep a job for several pods from this one machine.
+
+    Raises:
+        InputError: more than one node is asked for.
+    """
+    nodes = resolved.config.cluster.nodes
+    if nodes > 1:
+        raise InputError(
+            f"cluster.nodes is {nodes} ({resolved.origins['cluster.nodes']}), but --backend local trains on this "
+            "machine alone; add --set cluster.nodes=1 (--processes N starts N processes here)"
+        )
+
+
+def _name_unused(args: argparse.Namespace) -> None:
+    """Say which of the given options speak to a cluster alone."""
+    given = [option for name, option in _FOR_A_CLUSTER.items() if getattr(args, name)]
+    if given:
+        does = "are for a cluster and do" if len(given) > 1 else "is for a cluster and does"
+        print(
+            f"note: {', '.join(given)} {does} nothing with --backend local, which always follows the job to its end",
+            file=sys.stderr,
+        )
 
 
 def _refuse_other(path: Path, document: dict[str, Any], model: str) -> None:

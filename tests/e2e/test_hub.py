@@ -58,3 +58,16 @@ def test_base_that_is_nowhere_is_one_message(
     done = launcher(*arguments)
     assert done.returncode == 2
     assert "neither in the hub cache nor can it be downloaded" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_base_that_is_only_a_pickle_is_refused_before_the_data_are_read(
+    launcher: Launcher, snapshot: Path, training_file: Path
+) -> None:
+    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+    arguments = launcher.local(MODEL, snapshot, training_file)
+    at = arguments.index("--model-path")
+    del arguments[at : at + 2]
+    done = launcher(*arguments)
+    assert done.returncode == 2
+    assert f"{card(MODEL).base} at {COMMIT} holds its weights only as a pickle (pytorch_model.bin)" in done.stdout
+    assert "comparing training rows" not in done.stdout and "Traceback" not in done.stderr

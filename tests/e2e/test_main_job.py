@@ -56,6 +56,19 @@ def test_progress_lines_tell_what_a_person_asks(finished: Callable[[str], Finish
     assert asked <= set(steps[0])
 
 
+def test_results_speak_for_the_whole_run(finished: Callable[[str], Finished]) -> None:
+    folder = finished("opus_mt_en_fr").folder
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    first, second = (line for line in lines if line["type"] == "train")
+    results = json.loads((folder / "train_results.json").read_text())
+    tokens = first["target_tokens"] + second["target_tokens"]
+    loss = (first["loss"] * first["target_tokens"] + second["loss"] * second["target_tokens"]) / tokens
+    assert results["loss"] == pytest.approx(loss, abs=2e-5) and results["last_loss"] == second["loss"]
+    shares = first["real_token_share"], second["real_token_share"]
+    assert min(shares) <= results["real_token_share"] <= max(shares)
+    assert json.loads((folder / "provenance.json").read_text())["precision"] == "fp32"
+
+
 def test_a_finished_job_is_not_trained_again(finished: Callable[[str], Finished]) -> None:
     run = finished("opus_mt_en_fr")
     before = (run.folder / "finished.json").stat().st_mtime_ns

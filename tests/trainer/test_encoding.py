@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -198,9 +199,24 @@ class TestTokenizer:
     def test_missing_is_one_clear_error(self, standins: Standins, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"holds no config\.json: it is no checkpoint folder"):
             load_tokenizer(models.card("opus_mt_en_fr"), tmp_path)
-        shutil.copy(standins("marian") / "config.json", tmp_path)
+        shutil.copytree(standins("marian"), tmp_path, dirs_exist_ok=True)
+        (tmp_path / "vocab.json").write_text("[")
         with pytest.raises(InputError, match="no tokenizer could be loaded from"):
             load_tokenizer(models.card("opus_mt_en_fr"), tmp_path)
+
+    @pytest.mark.parametrize(
+        ("family", "missing"),
+        [
+            ("m2m100", "vocab.json, sentencepiece.bpe.model"),
+            ("mbart50", "sentencepiece.bpe.model or tokenizer.json"),
+            ("marian", "source.spm, target.spm, vocab.json"),
+        ],
+    )
+    def test_missing_files_are_named(self, family: str, missing: str, standins: Standins, tmp_path: Path) -> None:
+        for name in ("config.json", "tokenizer_config.json"):
+            shutil.copy(standins(family) / name, tmp_path)
+        with pytest.raises(InputError, match=f"no whole tokenizer: {re.escape(missing)} is missing"):
+            load_tokenizer(models.card(KEYS[family]), tmp_path)
 
     def test_without_the_language_token_is_refused(self, standins: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
         card = models.card(TWO_WAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from mtft import models
 from mtft.errors import InputError
 from tests.trainer.helpers import ALONE, KEYS, make_config
 from trainer.distributed import World, choose_device, choose_precision
+from trainer.families import load_tokenizer
 from trainer.loading import check_tied, choose_device_map, load_base
 from trainer.loop import autocast
 from trainer.node import GPU_VARIABLE
@@ -208,11 +210,18 @@ class TestRefused:
         with pytest.raises(InputError, match="holds no weights"):
             load("opus_mt_en_fr", folder)
 
-    def test_only_a_pickle(self, copy: Callable[[str], Path]) -> None:
+    def test_only_a_pickle_and_the_advice_helps(self, copy: Callable[[str], Path], tmp_path: Path) -> None:
         folder = copy("marian")
-        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-        with pytest.raises(InputError, match=r"only as a pickle \(pytorch_model\.bin\), which is never read"):
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(
+            InputError, match=r"only as a pickle \(pytorch_model\.bin\), which is never read"
+        ) as refused:
             load("opus_mt_en_fr", folder)
+        code = shlex.split(str(refused.value).splitlines()[1])[2]
+        exec(code.replace("FOLDER", str(tmp_path / "converted")))
+        assert load("opus_mt_en_fr", tmp_path / "converted").config.model_type == "marian"
+        load_tokenizer(models.card("opus_mt_en_fr"), tmp_path / "converted")
 
     def test_a_weight_is_missing(self, family: str, copy: Callable[[str], Path]) -> None:
         path = copy(family) / "model.safetensors"

@@ -22,12 +22,20 @@ from tests.conftest import CHECKOUT
 
 OPUS = MODELS["opus_mt_en_fr"].base
 MBART = MODELS["mbart50_mmt_fr"].base
+PICKLED = MODELS["opus_mt_fr_en"].base
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"a pickle"}
 
 
+def files_of(base: str) -> dict[str, bytes]:
+    return {name: content for name, content in FILES.items() if base != PICKLED or not name.endswith(".safetensors")}
+
+
 class Hub(BaseHTTPRequestHandler):
-    """Serves the same three files of every checkpoint in ``known``, slowly enough for another process to meet it."""
+    """Serves the same files of every checkpoint in ``known``, slowly enough for another process to meet it.
+
+    One has no safetensors.
+    """
 
     known: ClassVar[set[str]] = set()
     sent: ClassVar[Counter[str]] = Counter()
@@ -43,11 +51,11 @@ class Hub(BaseHTTPRequestHandler):
         elif rest[:1] == ["tree"]:
             tree = [
                 {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in FILES.items()
+                for name, content in files_of(base).items()
             ]
             self._answer(200, json.dumps(tree).encode())
         else:
-            siblings = [{"rfilename": name} for name in FILES]
+            siblings = [{"rfilename": name} for name in files_of(base)]
             self._answer(200, json.dumps({"id": base, "sha": COMMIT, "siblings": siblings}).encode())
 
     def do_HEAD(self) -> None:
@@ -76,7 +84,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(Hub, "known", {OPUS, MBART})
+    monkeypatch.setattr(Hub, "known", {OPUS, MBART, PICKLED})
     monkeypatch.setattr(Hub, "sent", Counter())
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -129,6 +137,18 @@ def test_what_cannot_be_fetched_is_named_and_the_others_are(hub: str, tmp_path: 
     assert process.returncode == 2
     assert f"prefetch: {MODELS['m2m100_418m'].base} is neither in the hub cache nor can it be downloaded" in errors
     assert f"{OPUS}: in the cache" in output and "Traceback" not in errors
+
+
+def test_a_base_that_is_only_a_pickle_is_refused_when_it_is_fetched(hub: str, tmp_path: Path) -> None:
+    process = start(hub, tmp_path, batch("opus_mt_fr_en"))
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert f"{PICKLED} at {COMMIT} holds its weights only as a pickle (pytorch_model.bin)" in errors
+    assert f'from_pretrained("{PICKLED}", revision="{COMMIT}").save_pretrained("FOLDER")' in errors
+    assert "--set model.revision=refs/pr/N" in errors and "Traceback" not in errors
+    assert Hub.sent == {f"{PICKLED}/config.json": 1}
+    offline = start(hub, tmp_path, batch("opus_mt_fr_en"), offline="1").communicate(timeout=120)[1]
+    assert f"the hub cache has {PICKLED} at {COMMIT} without weights" in offline and "Traceback" not in offline
 
 
 def test_offline_and_a_broken_document_are_one_message(hub: str, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class TestContent:
         assert [len(split) for split in (prepared.train, prepared.dev, prepared.test)] == [2000, 2, 1]
         assert [row["source"] for row in raw(prepared, "dev")] == ["Cod number 5.", "Cod number 3."]
         leaked = prepared.stats["leakage"]
-        assert leaked["dev"]["exact"] == {"source": 2, "target": 2, "swapped": 2, "pair": 2, "any": 2}
+        assert leaked["dev"]["exact"] == {"rows": 2, "source": 2, "target": 2, "swapped": 2, "pair": 2, "any": 2}
         assert leaked["test"]["exact"]["any"] == 0
 
     @pytest.mark.parametrize(("given", "lengths"), [("dev", [1950, 1, 50]), ("test", [1900, 100, 1])])

@@ -12,7 +12,7 @@ import pytest
 
 from mtft.runs import RunPaths
 from trainer import report
-from trainer.report_files import read_metrics, read_rejections
+from trainer.report_files import mean, read_metrics, read_rejections
 
 ATTACK = "</script></style></pre><img src=x onerror=alert(1)> & \"'"
 VOID = {"meta", "link"}
@@ -88,7 +88,8 @@ def finished(*directions: str, verdict: str = "better") -> dict[str, Any]:
 
 def step_line(step: int, **changes: Any) -> dict[str, Any]:
     line = {"type": "train", "step": step, "loss": 3.0, "nll": 2.0, "lr": 1.5e-4, "grad_norm": 1.0, "time": 100 + step}
-    return line | {"tokens_per_second": 900.0, "real_token_share": 0.93, "peak_memory_gib": 1.5} | changes
+    counted_by = {"target_tokens": 900, "padded_tokens": 2000, "seconds": 1.0}
+    return line | {"tokens_per_second": 900.0, "real_token_share": 0.93, "peak_memory_gib": 1.5} | counted_by | changes
 
 
 def dev_line(step: int, *directions: str) -> dict[str, Any]:
@@ -159,6 +160,18 @@ def test_every_curve_has_a_legend_and_an_axis(paths: RunPaths) -> None:
     assert "Peak memory 1.50 GiB" in text and "Wall time 20 s" in text and "Real-token share 93.0%" in text
 
 
+def test_leakage_is_told_in_words_and_counts(paths: RunPaths) -> None:
+    clean = dict.fromkeys(("source", "target", "swapped", "pair", "any"), 0) | {"rows": 70}
+    met = clean | {"source": 5, "target": 3, "pair": 2, "any": 6}
+    result = finished("en-fr") | {
+        "leakage": {"dev": {"exact": clean, "loose": clean}, "test": {"exact": clean, "loose": met}}
+    }
+    text = written(paths, result).text()
+    assert "test 70 rows" in text and "source and target, in one training row 0 2" in text
+    assert "2 of 70 test rows are training rows too" in text and "4 of 70 test rows share a source or a target" in text
+    assert "No sentence of dev is in the training rows" in text
+
+
 def test_an_attack_in_any_text_stays_text(paths: RunPaths) -> None:
     row = sentence(1, 10.0, 90.0, source=ATTACK, reference=ATTACK, base=ATTACK, tuned="x", pub_number=ATTACK)
     write_lines(paths.eval / "test.en-fr.jsonl", [row])
@@ -186,7 +199,14 @@ def test_the_page_asks_for_nothing_from_outside(paths: RunPaths) -> None:
 
 def test_a_run_with_nothing_written_still_gets_its_page(paths: RunPaths) -> None:
     text = written(paths, {}).text()
-    for part in ("No verdict", "No test sentence", "No step and no evaluation", "No row of the data", "no config.yaml"):
+    for part in (
+        "No verdict",
+        "No test sentence",
+        "Leakage was not counted",
+        "No step and no evaluation",
+        "No row of the data",
+        "no config.yaml",
+    ):
         assert part in text
 
 
@@ -205,6 +225,13 @@ def test_cut_off_lines_and_foreign_line_ends_are_survived(paths: RunPaths) -> No
     assert (len(metrics.train), metrics.values("grad_norm"), metrics.seconds) == (2, [1.0], 10.0)
     write_lines(paths.eval / "test.en-fr.jsonl", [sentence(1, 10.0, 20.0, source="one\u2028sentence")])
     assert "of 1 sentences 1 improved" in written(paths, finished("en-fr")).text()
+
+
+def test_means_over_a_run_count_each_line_by_its_size() -> None:
+    lines = [step_line(10, loss=4.0, target_tokens=300), step_line(11, loss=1.0, target_tokens=100)]
+    assert mean(lines, "loss", "target_tokens") == pytest.approx(3.25)
+    assert mean([*lines, {"type": "train", "step": 12, "loss": 9.0}], "loss", "target_tokens") == pytest.approx(3.25)
+    assert mean([], "loss", "target_tokens") is None
 
 
 def test_ten_thousand_steps_make_a_small_page(paths: RunPaths) -> None:

@@ -56,6 +56,18 @@ class TestCheck:
         assert "empty_side: source is blank" in text
         assert "\x1b" not in text
 
+    def test_what_is_not_read_in_a_folder_is_named(self, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = good.parent
+        (folder / "older").mkdir()
+        (folder / "notes.txt").touch()
+        (folder / ".hidden").touch()
+        assert main(["data", "check", str(folder), "-o", "json"]) == 0
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["passed_over"] == [f"{folder}/notes.txt", f"{folder}/older/"]
+        assert f"note: 2 entries of data folders are not read: {folder}/notes.txt, {folder}/older/; of a" in shown.err
+        assert main(["data", "check", str(good)]) == 0
+        assert not capsys.readouterr().err
+
     def test_a_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["data", "check", str(tmp_path / "none.jsonl")]) == 2
         assert "none.jsonl: no such file" in capsys.readouterr().err

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from mtft.leakage import EXAMPLES, Leakage
+from mtft.leakage import EXAMPLES, Leakage, remarks
 from mtft.rows import Row
 
-NOTHING = {"source": 0, "target": 0, "swapped": 0, "pair": 0, "any": 0}
+NONE_HELD = {"rows": 0, "source": 0, "target": 0, "swapped": 0, "pair": 0, "any": 0}
+NOTHING = {**NONE_HELD, "rows": 1}
 
 
 def en_fr(source: str, target: str, line: int = 1) -> Row:
@@ -64,7 +65,8 @@ def test_both_sides_from_different_rows_are_no_pair() -> None:
 def test_held_out_rows_are_counted_however_often_they_are_met() -> None:
     report = met(*[en_fr(HELD.source, "x")] * 3, held=(HELD, HELD, en_fr("Else.", "Autre.")))
     assert report["dev"]["exact"]["source"] == 2
-    assert report["test"]["exact"] == NOTHING
+    assert report["dev"]["exact"]["rows"] == 3
+    assert report["test"]["exact"] == NONE_HELD
 
 
 def test_punctuation_alone_is_no_loose_match() -> None:
@@ -80,4 +82,19 @@ def test_examples_name_the_training_row_once_and_are_bounded() -> None:
 
 
 def test_nothing_held_out() -> None:
-    assert met(HELD, held=())["dev"] == {"exact": NOTHING, "loose": NOTHING}
+    assert met(HELD, held=())["dev"] == {"exact": NONE_HELD, "loose": NONE_HELD}
+
+
+def test_what_it_means_is_said_by_weight() -> None:
+    held = (HELD, en_fr("One side.", "Un côté."), en_fr("Else.", "Autre."))
+    found = met(fr_en(HELD.target, HELD.source), en_fr("One side!", "x"), held=held)
+    assert remarks("dev", found["dev"]["loose"]) == [
+        ("grave", "1 of 3 dev rows are training rows too, but for case and punctuation: their scores say too much"),
+        (
+            "slight",
+            "1 of 3 dev rows share a source or a target with training rows, but not the pair: "
+            "their scores may say a little too much",
+        ),
+    ]
+    assert [weight for weight, _ in remarks("dev", found["dev"]["exact"])] == ["grave"]
+    assert remarks("test", found["test"]["loose"]) == []

@@ -84,6 +84,14 @@ def test_the_only_enabled_model_of_a_batch_is_tuned(here: Path, capsys: pytest.C
     assert command[command.index("--model") + 1] == "m2m100_418m"
 
 
+def test_options_for_a_cluster_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["run", "--model", "opus_mt_en_fr", "--data", "train.jsonl", "--backend", "local", "--dry-run"]
+    assert main([*line, "--wait", "--timeout", "2h", "-n", "mine"]) == 0
+    assert "note: -n, --wait, --timeout are for a cluster and do nothing" in capsys.readouterr().err
+    assert main(line) == 0
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -93,6 +101,11 @@ def test_the_only_enabled_model_of_a_batch_is_tuned(here: Path, capsys: pytest.C
         (["--backend", "local"], "data"),
         (["--backend", "local", "--data", "gone.jsonl"], "gone.jsonl: no such file"),
         (["--backend", "local", "--data", "train.jsonl", "--output", "train.jsonl"], "choose another folder"),
+        (["--backend", "local", "--data", "train.jsonl", "--set", "cluster.nodes=2"], "add --set cluster.nodes=1"),
+        (
+            ["--backend", "local", "--data", "train.jsonl", "--set", "train.epochs"],
+            "train.epochs: needs a value; allowed",
+        ),
     ],
 )
 def test_bad_usage_is_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

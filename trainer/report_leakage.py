@@ -1,0 +1,50 @@
+"""Leakage in the report: which held-out rows the training rows show too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtft.leakage import remarks
+from mtft.split import HELD_OUT
+
+_KINDS = {
+    "pair": "source and target, in one training row",
+    "source": "source, as a source",
+    "target": "target, as a target",
+    "swapped": "a side, as the other side",
+}
+_TONES = {"grave": "bad", "slight": "fair"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitLeakage:
+    """The leakage of dev or test, as shown.
+
+    Attributes:
+        name: the split.
+        rows: how many rows are held out in it; None where that was not counted.
+        counts: what of a row was met in training, how often as it stands, and how often but for case and punctuation.
+        remarks: tone and text of what that means.
+    """
+
+    name: str
+    rows: int | None
+    counts: list[tuple[str, int, int]]
+    remarks: list[tuple[str, str]]
+
+
+def splits(leakage: Mapping[str, Any]) -> list[SplitLeakage]:
+    """Return test and dev, as far as ``leakage`` of ``finished.json`` has them."""
+    return [_split(name, leakage[name]) for name in reversed(HELD_OUT) if name in leakage]
+
+
+def _split(name: Any, counts: Mapping[str, Mapping[str, int]]) -> SplitLeakage:
+    exact, loose = counts["exact"], counts["loose"]
+    return SplitLeakage(
+        name=name,
+        rows=loose.get("rows"),
+        counts=[(text, exact[kind], loose[kind]) for kind, text in _KINDS.items()],
+        remarks=[(_TONES[weight], text) for weight, text in remarks(name, loose)],
+    )

@@ -1,0 +1,51 @@
+"""Weights are read from safetensors alone: a base without any is told apart by the names of its files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+
+from mtft.errors import InputError
+
+SUFFIX = ".safetensors"
+PICKLES = (".bin", ".pt")
+
+
+def check_names(names: Iterable[str], source: str, revision: str | None = None) -> None:
+    """Refuse a base of which no file holds weights that are read.
+
+    Args:
+        names: its files, those in folders below left out.
+        source: its folder, or its repository on the hub.
+        revision: its commit on the hub; None for a folder.
+
+    Raises:
+        InputError: it has no safetensors; where there is a pickle, with the command that converts it.
+    """
+    found = sorted(names)
+    if any(name.endswith(SUFFIX) for name in found):
+        return
+    where = f"{source} at {revision}" if revision else source
+    pickle = next((name for name in found if name.endswith(PICKLES)), None)
+    if pickle is None:
+        raise InputError(f"{where} holds no weights: no *{SUFFIX} file in it")
+    message = (
+        f"{where} holds its weights only as a pickle ({pickle}), which is never read. Convert it on a machine where "
+        f"you trust it, then give the folder with --model-path FOLDER:\n  {_conversion(source, revision)}"
+    )
+    if revision:
+        message += (
+            "\nOr take a revision that holds safetensors, such as the hub's own conversion where a pull request of the "
+            "repository offers it: --set model.revision=refs/pr/N"
+        )
+    raise InputError(message)
+
+
+def _conversion(source: str, revision: str | None) -> str:
+    arguments = json.dumps(source) + (f", revision={json.dumps(revision)}" if revision else "")
+    code = (
+        f'import transformers as t; [part.from_pretrained({arguments}).save_pretrained("FOLDER") '
+        "for part in (t.AutoModelForSeq2SeqLM, t.AutoTokenizer)]"
+    )
+    return f"python -c {shlex.quote(code)}"
