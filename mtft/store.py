@@ -148,19 +148,28 @@ def find(root: Path, model: str, run_id: str | None = None) -> RunPaths:
         return run_at(folder, run_id)
     if found := current(root, model):
         return found
-    finished = finished_ids(folder)
+    return run_at(folder, newest(folder))
+
+
+def newest(folder: Path) -> str:
+    """Return the run-id of a model's newest finished run.
+
+    Raises:
+        InputError: no run is finished.
+    """
+    finished, model = finished_ids(folder), folder.name
     if not finished:
         raise InputError(
             f"no finished run of {model} below {folder}. Train one with "
             f"`mtft-launch run --backend local --model {model} --data FILE`, or name another root with --output."
         )
-    return run_at(folder, finished[-1])
+    return finished[-1]
 
 
 def finished_ids(folder: Path) -> list[str]:
     """Return the run-ids of every finished run of a model, oldest first."""
-    names = [path.parent.name for path in folder.glob(f"{RUNS}/*/finished.json")]
-    return sorted(name for name in names if _RUN_ID.fullmatch(name))
+    found = [path.parent for path in folder.glob(f"{RUNS}/*/finished.json")]
+    return sorted(path.name for path in found if _RUN_ID.fullmatch(path.name) and not path.is_symlink())
 
 
 @contextlib.contextmanager
