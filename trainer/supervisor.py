@@ -25,12 +25,13 @@ from mtft.errors import InputError, MtftError, Retry
 from mtft.naming import config_hash
 from mtft.runs import Job, RunPaths, claim, job_lock, new_run_id, now, read_job, write_job
 from mtft.settings import load_document, resolve, to_yaml
-from trainer import attempts
+from trainer import attempts, publishing
 from trainer.console import Console
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent, run
 from trainer.reasons import USER_ERRNOS, from_status, read_reason, signal_name, verdict
+from trainer.unchanged import same_run
 
 _POLL_SECONDS = 1.0
 _BREAK_SECONDS = 30.0
@@ -110,12 +111,17 @@ class Supervisor:
         with job_lock(self.root, self.request.model, self.request.job) as held:
             if not held:
                 raise Retry(f"job {self.request.job} is running already in another process; wait for it to end")
-            return self.lead()
+            outcome = self.lead()
+            if outcome.exit_code == exit_codes.DONE and outcome.paths:
+                publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say)
+            return outcome
 
     def lead(self) -> Outcome:
         """Run an attempt as node 0, which alone writes the job's record."""
         job = self._job() or self._claim()
         paths = self._paths(job)
+        if job.finished and not paths.folder.exists():
+            return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
         if job.config_hash != self.config_hash:
             raise InputError(
                 f"job {job.name} was started with another configuration (run {job.run_id}); "
@@ -215,9 +221,15 @@ class Supervisor:
             return []  # no record, or an input is gone: reading it will say so better
 
     def _claim(self) -> Job:
-        """Give the job its run, with everything that goes into it written down first."""
+        """Give the job its run, with everything that goes into it written down first.
+
+        A job whose name says no more than what it is made of gets a finished run of the same, where there is one.
+        """
         config, request = self.config, self.request
         parts = {**self._inputs(), "config_hash": self.config_hash, "code_sha256": provenance.code_hash()}
+        made_of = request.job.endswith(f"-{self.config_hash}")
+        if made_of and (run_id := same_run(self.root, request.model, config, parts)):
+            return claim(self.root, Job(request.job, request.model, run_id, self.config_hash, now(), finished=True))
         job = Job(
             name=request.job,
             model=request.model,
@@ -323,6 +335,9 @@ def _reasons_kept_in(folder: Path) -> Iterator[Path]:
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:
+    if not job.attempts:
+        same = "has the same data, base, configuration and code; --rerun trains all the same"
+        return Outcome(exit_codes.DONE, f"nothing to retrain: run {job.run_id} {same}", paths)
     return Outcome(exit_codes.DONE, f"job {job.name} is finished already; nothing to do", paths)
 
 
