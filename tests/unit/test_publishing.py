@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from mtft.config import Config
 from mtft.promotion import changing
 from mtft.runs import RunPaths
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
+from tests.unit.test_store_faults import dying, in_child, steps_of
 from trainer import publishing
 from trainer.unchanged import same_run
 
@@ -62,6 +65,38 @@ def test_a_restart_promotes_what_was_decided_unless_another_came_first(tmp_path:
         held.promote(run_id(2), who="anna", force=True)
     publishing.settle(killed, None, said.append)
     assert current(tmp_path) == run_id(2) and len(said) == 2
+
+
+def test_a_job_killed_at_any_step_of_its_promotion_is_promoted_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # the same order of steps, sooner
+
+    def fresh(name: str) -> tuple[Path, RunPaths, dict[str, Any]]:
+        root = tmp_path / name
+        publishing.finish(*ending(root, 1, "promoted", None))
+        return root, *ending(root, 2, "promoted", 1)
+
+    _, ready, ends = fresh("count")
+    steps = steps_of(lambda: publishing.finish(ready, ends))
+    mended = 0
+    for nth in range(1, steps + 1):
+        root, paths, finished = fresh(str(nth))
+
+        def die(nth: int = nth, paths: RunPaths = paths, finished: dict[str, Any] = finished) -> None:
+            dying(nth, "after")
+            publishing.finish(paths, finished)
+
+        assert os.waitpid(in_child(die), 0)[1] == signal.SIGKILL
+        assert current(root) in (run_id(1), run_id(2))
+        if not paths.finished.exists():
+            assert current(root) == run_id(1)
+            continue  # not finished: the next start judges again
+        mended += current(root) == run_id(1)
+        publishing.settle(paths, None, lambda _: None)
+        history = journal.read(store.outputs(root, MODEL))
+        assert [each.run for each in history] == [run_id(1), run_id(2)] and current(root) == run_id(2)
+    assert mended >= 3
 
 
 def test_old_runs_are_removed_at_the_end_of_a_job(tmp_path: Path) -> None:
