@@ -13,6 +13,7 @@ import pytest
 
 from launcher.backends import local
 from launcher.cli import main
+from tests.unit.runs_on_disk import make_run
 
 ROW = '{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n'
 
