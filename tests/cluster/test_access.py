@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from launcher import changes, cluster_errors, connection
-from launcher import reading
+from launcher import changes, cluster_errors, connection, reading
 from launcher.cluster import connect
 from launcher.resources import CONFIG_MAPS, JOBS, PODS, Resource
 from tests.cluster.cluster import Cluster
