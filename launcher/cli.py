@@ -40,6 +40,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("launcher.verbs.doctor", "find what stands between a configuration and a running job"),
     "fetch": ("launcher.verbs.fetch", "copy an adapter, report or run from the shared volume to this machine"),
     "translate": ("launcher.verbs.translate", "translate lines or JSONL with a tuned model"),
+    "promote": ("launcher.verbs.promote", "make a finished run what a model's users get"),
+    "rollback": ("launcher.verbs.rollback", "go back to the run that was current before"),
+    "history": ("launcher.verbs.history", "show what was promoted and rolled back, by whom and why"),
 }
 DEFAULT_VERB = "run"
 # What becomes of print where its file or disk takes no more.

@@ -3,7 +3,7 @@
     receive PATH SIZE SHA256    write the bytes of stdin to PATH; says how many it has, so a cut one goes on
     list FOLDER NAME...         name every regular file of these files and folders, with its size; no links
     send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
-    run ROOT MODEL [JOB]        name the run of a job, or without one the run a model's users get
+    run ROOT MODEL [job|run NAME]  name the run of a job, or that run, or without a name what a model's users get
     look ROOT                   say how much room the volume has, and whether names of services are found
 
 Everything it says is one JSON object a line, of ``send`` on stderr, else on stdout: ``{"error": ...}`` when a person
@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import select
 import shutil
 import socket
@@ -31,6 +32,7 @@ CHUNK = 1 << 20  # bytes
 GROUP_WRITES = 0o002  # as the trainer's files
 ALIVE_SECONDS = 20.0  # hashing a large file takes minutes, and the launcher takes long silence for a cut
 IDLE_SECONDS = 60.0  # who sends nothing for so long has lost the connection and comes again
+RUN = re.compile(r"runs/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _voice = threading.Lock()
 
 
@@ -160,24 +162,37 @@ def send(name: str, offset: str) -> None:
     say(sys.stderr, sha256=seen.hexdigest())
 
 
-def run_of(root: str, model: str, job: str = "") -> None:
-    """Say the folder of a job's run; of a model's current run, or of the newest finished one where none is current."""
+def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
+    """Say the folder of a run, of a job's run, or of a model's current run: the newest finished one if none is.
+
+    The rules of mtft/store.py over again, since this text may run where there is no mtft; a test holds them equal.
+    """
     outputs = Path(root, "outputs", model)
-    if job:
-        record = outputs / "jobs" / f"{job}.json"
-        folder = outputs / "runs" / str(json.loads(record.read_text(encoding="utf-8"))["run_id"])
-    elif (outputs / "current.json").is_file():
-        folder = outputs / str(json.loads((outputs / "current.json").read_text(encoding="utf-8"))["run"])
-    elif (outputs / "current").exists():
-        folder = (outputs / "current").resolve()
+    pointer, link = outputs / "current.json", outputs / "current"
+    if kind == "run":
+        name = f"runs/{named}"
+    elif kind == "job":
+        record = outputs / "jobs" / f"{named}.json"
+        name = f"runs/{json.loads(record.read_text(encoding='utf-8'))['run_id']}"
+    elif pointer.is_file():
+        name = str(json.loads(pointer.read_text(encoding="utf-8"))["run"])
+    elif link.is_symlink() or link.exists():
+        name = str(link.readlink())
     else:
-        finished = sorted(each.parent for each in outputs.glob("runs/*/finished.json"))
+        found = [each.parent for each in outputs.glob("runs/*/finished.json")]
+        finished = sorted(each.name for each in found if RUN.fullmatch(f"runs/{each.name}") and not each.is_symlink())
         if not finished:
             raise ValueError(f"{outputs}: no run of {model} is finished yet")
-        folder = finished[-1]
+        name = f"runs/{finished[-1]}"
+    folder = outputs / name
+    if not RUN.fullmatch(name) or folder.is_symlink():
+        raise ValueError(f"{outputs}: {name!r} leads out of the store")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such run; `mtft-launch history {model}` lists what was promoted")
     about = folder / "finished.json"
-    finished = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    say(sys.stdout, folder=str(folder), deliverable=finished.get("deliverable"))
+    told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    deliverable = told.get("deliverable")
+    say(sys.stdout, folder=str(folder), deliverable=deliverable if deliverable in ("lora", "model") else None)
 
 
 def look(root: str) -> None:

@@ -42,7 +42,7 @@ class JobState:
         queue: Kueue queue it was given to.
         reason: why it waits, restarts or failed, in words.
         exit_code: exit status of the pod that decided the job.
-        verdict: the gate's: ``better``, ``not better`` or ``regressed``.
+        verdict: the gate's: ``promoted``, ``better``, ``not better`` or ``regressed`` (``mtft.exit_codes``).
         scores: per direction BLEU and chrF on test, and how much they differ from the base's.
         age_s: seconds since the job was made.
         took_s: seconds from its first start to its end, or to now.

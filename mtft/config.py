@@ -239,10 +239,16 @@ class TrackingConfig(Part):
 class GateConfig(Part):
     """What a tuned model must show on test to be promoted."""
 
-    metric: Literal["chrf", "bleu"] = Field(default="chrf", description="Score compared with the base model's.")
+    metric: Literal["chrf", "bleu"] = Field(
+        default="chrf", description="Score compared with the base model's and the published run's."
+    )
     min_delta: float = Field(default=0.0, description="Points of that score the tuned model must gain at least.")
     max_p: float = Field(
         default=0.05, gt=0, le=1, description="Largest p-value of the paired bootstrap that is accepted."
+    )
+    promote: Literal["auto", "never"] = Field(
+        default="auto",
+        description="auto: a model that shows it becomes the current run by itself; never: `promote` does it by hand.",
     )
 
 
@@ -250,6 +256,11 @@ class StorageConfig(Part):
     """Where everything lies."""
 
     root: Text = Field(default="/mnt/mtft", description="Directory that holds data/, outputs/ and cache/.")
+    keep_runs: Positive | None = Field(
+        default=None,
+        description="Newest finished runs of a model that are kept, beside the current one, the one rollback goes to "
+        "and those in use; null: all.",
+    )
 
 
 class Config(Part):

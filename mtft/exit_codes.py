@@ -17,8 +17,13 @@ NOT_PROMOTED = 4
 WAIT_TIMED_OUT = 124
 INTERRUPTED = 130
 
+# The gate's verdicts.
+PROMOTED = "promoted"
 BETTER = "better"
-"""The gate's verdict on a model that may be promoted; the others are ``not better`` and ``regressed``."""
+"""May be promoted, and is not by itself: ``gate.promote: never``."""
+NOT_BETTER = "not better"
+REGRESSED = "regressed"
+PROMOTABLE = (PROMOTED, BETTER)
 
 # A batch exits with the worst code of its jobs, in this order.
 WORST_FIRST = (INTERRUPTED, CLUSTER_REFUSED, BAD_INPUT, FAILED, WAIT_TIMED_OUT, NOT_PROMOTED, DONE)
@@ -26,7 +31,7 @@ WORST_FIRST = (INTERRUPTED, CLUSTER_REFUSED, BAD_INPUT, FAILED, WAIT_TIMED_OUT, 
 
 def of_verdict(verdict: str | None) -> int:
     """Return the launcher's exit code for a job that trained; a verdict that nobody kept counts as done."""
-    return DONE if verdict in (None, BETTER) else NOT_PROMOTED
+    return DONE if verdict is None or verdict in PROMOTABLE else NOT_PROMOTED
 
 
 def worst(codes: list[int]) -> int:

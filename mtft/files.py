@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_STALE_TRIES = 5
+_STALE_PAUSE = 0.05  # seconds, doubled each time
 
 
 @contextmanager
@@ -48,6 +56,45 @@ def read_json(path: Path) -> Any:
     Raises OSError or ValueError when it is not there or no JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def link_new(beside: Path, target: Path) -> bool:
+    """Give a written file its name; return False where the name exists already, on NFS too.
+
+    ``beside`` stays. On object-store volumes, which have no hard links, it is moved; of two writers at once both may
+    be told True there.
+    """
+    try:
+        os.link(beside, target)
+    except FileExistsError:
+        # NFS may answer so to its own repeated request: the link count tells.
+        if beside.stat().st_nlink < 2:
+            return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if target.exists():
+            return False
+        os.replace(beside, target)
+    sync_folder(target.parent)
+    return True
+
+
+def steadily(action: Callable[[], T]) -> T:
+    """Do something that reads, again where NFS lost the file under it: replaced at that moment, it is there anew."""
+    for attempt in range(_STALE_TRIES):
+        try:
+            return action()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(_STALE_PAUSE * 2**attempt)
+    return action()
+
+
+def read_steadily(path: Path) -> str:
+    """Return a UTF-8 text file that others replace meanwhile: as it was or as it is."""
+    return steadily(lambda: path.read_text(encoding="utf-8"))
 
 
 def publish_folder(built: Path, target: Path) -> None:

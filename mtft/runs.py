@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -22,7 +21,6 @@ from mtft.errors import InputError
 RETRIED_FILE = "retried"
 """Beside a job's configuration: written by each retry, so that attempts before it no longer count."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 @dataclass(frozen=True)
@@ -225,20 +223,8 @@ def claim(root: Path, job: Job) -> Job:
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.claim")
     try:
         files.write_json(beside, asdict(job))
-        try:
-            os.link(beside, path)
-        except OSError as error:
-            # NFS may answer EEXIST to its own repeated request: the link count tells.
-            if isinstance(error, FileExistsError) and beside.stat().st_nlink < 2:
-                return _present(root, job)
-            if error.errno in _NO_HARD_LINKS:
-                # Object-store volumes have no hard links; the job lock keeps a second claimer away there.
-                if path.exists():
-                    return _present(root, job)
-                beside.replace(path)
-            elif not isinstance(error, FileExistsError):
-                raise
-        files.sync_folder(path.parent)
+        if not files.link_new(beside, path):
+            return _present(root, job)
         return job
     finally:
         beside.unlink(missing_ok=True)
@@ -247,6 +233,13 @@ def claim(root: Path, job: Job) -> Job:
 def write_job(root: Path, job: Job) -> None:
     """Replace the record of a job; only the supervisor of node 0, which holds the job's lock, does so."""
     files.write_json(job_file(root, job.model, job.name), asdict(job))
+
+
+def runs_at_work(root: Path, model: str) -> set[str]:
+    """Return the run-ids of jobs that run now, or whose last start was killed without a word."""
+    names = [path.stem for path in jobs_folder(root, model).glob("*.json")]
+    jobs = [job for name in names if (job := read_job(root, model, name))]
+    return {job.run_id for job in jobs if job.attempts and job.attempts[-1].ended is None}
 
 
 @contextlib.contextmanager

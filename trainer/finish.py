@@ -1,4 +1,4 @@
-"""The end of a run: judged against the base, results written, ``finished.json`` last."""
+"""The end of a run: judged against the base and the published run, results written, ``finished.json`` last."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from mtft import exit_codes, files, runs
 from mtft.config import Config
 from mtft.split import HELD_OUT
-from trainer import evaluation, report
+from trainer import evaluation, publishing, report
 from trainer.pairs import Pair
 from trainer.prepared_run import PreparedRun
+from trainer.published import Published
 from trainer.report_files import mean
 from trainer.state import State
 
@@ -25,45 +26,69 @@ class Judgement:
     Attributes:
         base: scores and error rates of the base per direction.
         tuned: the same of the tuned model.
-        comparison: paired bootstrap per direction and metric.
-        gate: ``{"verdict": "better" | "not better" | "regressed", "reasons": [...]}``.
+        comparison: paired bootstrap with the base per direction and metric.
+        published: run-id, scores and comparison of the published run; None where nothing is published.
+        gate: the verdict (``mtft.exit_codes``) with its reasons, and the run-id that was published when it was given.
     """
 
     base: dict[str, Any]
     tuned: dict[str, Any]
     comparison: dict[str, Any]
+    published: dict[str, Any] | None
     gate: dict[str, Any]
 
 
-def judge(config: Config, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str]) -> Judgement:
-    """Score both systems' outputs on test and apply the gate."""
-    comparison = evaluation.compare_outputs(pairs, base, tuned, config.eval.bootstrap_samples)
+def judge(
+    config: Config, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str], published: Published
+) -> Judgement:
+    """Score the systems' outputs on test and apply the gate."""
+    samples = config.eval.bootstrap_samples
+    comparison = evaluation.compare_outputs(pairs, base, tuned, samples)
+    rivals, rival = {"the base": comparison}, None
+    if published.texts is not None:
+        against = evaluation.compare_outputs(pairs, published.texts, tuned, samples)
+        rivals["the published run"] = against
+        scores = evaluation.quick_scores(pairs, published.texts)
+        rival = {"run_id": published.run_id, "scores": scores, "comparison": against}
+    gate = apply_gate(config, rivals, published.problem)
     return Judgement(
         base=evaluation.score_pairs(pairs, base),
         tuned=evaluation.score_pairs(pairs, tuned),
         comparison=comparison,
-        gate=apply_gate(config, comparison),
+        published=rival,
+        gate={**gate, "published": published.run_id},
     )
 
 
-def apply_gate(config: Config, comparison: dict[str, Any]) -> dict[str, Any]:
-    """Judge the tuned model against the base.
+def apply_gate(config: Config, rivals: dict[str, dict[str, Any]], problem: str | None = None) -> dict[str, Any]:
+    """Judge the tuned model against each rival: the base, and the published run where there is one.
 
-    Better: every direction gains at least ``min_delta`` points with p <= ``max_p``. Worse: a direction
-    loses points with p <= ``max_p``.
+    Promoted: against every rival, every direction gains at least ``min_delta`` points with p <= ``max_p``. Regressed:
+    against one of them, a direction loses points with p <= ``max_p``.
+
+    Args:
+        config: has the policy.
+        rivals: name -> paired bootstrap per direction and metric.
+        problem: why the published run could not be compared with; nothing is promoted over it then.
     """
     gate = config.gate
     reasons, gains, losses = [], [], []
-    for name, metrics in comparison.items():
-        delta, p_value = metrics[gate.metric]["delta"], metrics[gate.metric]["p_value"]
-        significant = p_value <= gate.max_p
-        gains.append(significant and delta > 0 and delta >= gate.min_delta)
-        losses.append(significant and delta < 0)
-        reasons.append(f"{name}: {gate.metric} {delta:+.2f} against the base, p = {p_value:.4f}")
-    if not comparison:
+    for rival, comparison in rivals.items():
+        for name, metrics in comparison.items():
+            delta, p_value = metrics[gate.metric]["delta"], metrics[gate.metric]["p_value"]
+            significant = p_value <= gate.max_p
+            gains.append(significant and delta > 0 and delta >= gate.min_delta)
+            losses.append(significant and delta < 0)
+            reasons.append(f"{name}: {gate.metric} {delta:+.2f} against {rival}, p = {p_value:.4f}")
+    if not gains:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
-    verdict = "regressed" if any(losses) else exit_codes.BETTER if gains and all(gains) else "not better"
-    return {"verdict": verdict, "compared_with": "base", "policy": gate.model_dump(mode="json"), "reasons": reasons}
+    if problem is not None:
+        reasons.append(f"the published run cannot be compared with: {problem}")
+    better = exit_codes.PROMOTED if gate.promote == "auto" else exit_codes.BETTER
+    passed = gains and all(gains) and problem is None
+    verdict = exit_codes.REGRESSED if any(losses) else better if passed else exit_codes.NOT_BETTER
+    policy = gate.model_dump(mode="json")
+    return {"verdict": verdict, "compared_with": list(rivals), "policy": policy, "reasons": reasons}
 
 
 def write_base_outputs(path: Path, pairs: Sequence[Pair], texts: Sequence[str]) -> None:
@@ -88,8 +113,17 @@ def read_base_outputs(path: Path, pairs: Sequence[Pair]) -> list[str] | None:
     return list(texts) if list(sources) == [pair.source for pair in pairs] else None
 
 
-def write_results(run: PreparedRun, state: State, judgement: Judgement, deliverable: Path) -> None:
-    """Write every result file of the run directory, the report, and ``finished.json`` last."""
+def write_results(
+    run: PreparedRun, state: State, judgement: Judgement, deliverable: Path, facts: dict[str, Any]
+) -> bool:
+    """Write every result file of the run directory, the report, then ``finished.json``, and promote what it promotes.
+
+    Returns:
+        False, with nothing finished, when the run is to be promoted and another one was published since it was judged.
+
+    Raises:
+        Retry: another process keeps the store.
+    """
     lines = _metric_lines(run.paths.metrics)
     train = _train_results(lines, state)
     scores = {"base": judgement.base, "tuned": judgement.tuned, "comparison": judgement.comparison}
@@ -108,12 +142,14 @@ def write_results(run: PreparedRun, state: State, judgement: Judgement, delivera
         "steps": state.step,
         "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
         "stopped_early": state.stopped_early,
+        "test": facts,
         "scores": scores,
+        "published": judgement.published,
         "gate": judgement.gate,
         "leakage": {split: run.prepared.stats["leakage"][split] for split in HELD_OUT},
     }
     write_report(run.paths, finished)
-    files.write_json(run.paths.finished, finished)
+    return publishing.finish(run.paths, finished)
 
 
 def _train_results(lines: list[dict[str, Any]], state: State) -> dict[str, Any]:

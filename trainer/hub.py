@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtft import files, provenance
+from mtft import files, lease, provenance
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
-from trainer import lease, weights
+from trainer import weights
 
 # What the loaders read; pickles and the other frameworks' weights stay where they are.
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")

@@ -44,7 +44,7 @@ class Outcome:
             message["run_id"] = self.paths.run_id
         if self.attempt:
             message["attempt"] = self.attempt
-        if self.paths and self.exit_code == exit_codes.DONE:
+        if self.paths and self.exit_code == exit_codes.DONE and self.paths.finished.exists():
             finished = json.loads(self.paths.finished.read_text(encoding="utf-8"))
             verdict = {"gate": {"verdict": finished.get("gate", {}).get("verdict")}}
             for kept in (finished, {"scores": finished.get("scores"), **verdict}, verdict):

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mtft import files
+from mtft import files, lease
 from mtft.config import Config
 from mtft.errors import InputError, Retry
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from mtft.split import SPLITS
-from trainer import lease
 from trainer.processes import end_with_parent
 from trainer.reasons import USER_ERRNOS, guard
 

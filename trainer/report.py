@@ -17,9 +17,10 @@ from trainer import report_charts, report_leakage, report_samples, report_scores
 from trainer.report_files import Metrics, mean, read_metrics, read_rejections, read_sentences, read_text
 
 _VERDICTS = {
+    "promoted": ("good", "▲", "Better: promoted"),
     "better": ("good", "▲", "Better than the base"),
-    "not better": ("fair", "●", "Not better than the base"),
-    "regressed": ("bad", "▼", "Worse than the base"),
+    "not better": ("fair", "●", "Not better"),
+    "regressed": ("bad", "▼", "Worse"),
 }
 
 

@@ -19,7 +19,7 @@ from mtft import files
 from mtft.config import Config
 from mtft.errors import Diverged, InputError, Retry
 from mtft.models import ModelCard
-from trainer import evaluation, finish
+from trainer import evaluation, finish, published
 from trainer.adapters import check_targets, make_trainable
 from trainer.batching import make_budget
 from trainer.checkpoints import Checkpoints, is_complete, load_weights
@@ -232,13 +232,20 @@ class Session:
         if not all_finite(self.model):
             raise Diverged(f"training diverged: a trained weight is not a finite number. {_ADVICE}")
         texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)
+        facts = published.facts_of_test(self.prepared_run, self.test_pairs, self.decoding)
+        rival = published.published(self.prepared_run, self.test_pairs, facts, self.decoding, self.world)
         if self.world.is_main:
-            judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts)
-            self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
-            self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
-            evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
             deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
-            finish.write_results(self.prepared_run, state, judgement, deliverable)
+            evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
+            while True:
+                judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts, rival)
+                self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
+                self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
+                if finish.write_results(self.prepared_run, state, judgement, deliverable, facts):
+                    return
+                # The other ranks are gone: nothing can be translated anew.
+                rival = published.on_file(self.prepared_run, self.test_pairs, facts)
+                self.reporter.say(f"run {rival.run_id} was published meanwhile: judged again")
 
     def _reporter(self) -> Reporter:
         tracking = self.config.tracking

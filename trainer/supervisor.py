@@ -24,13 +24,14 @@ from mtft.errors import InputError, MtftError, Retry
 from mtft.naming import config_hash
 from mtft.runs import Job, RunPaths, claim, job_lock, now, read_job, write_job
 from mtft.settings import load_document, resolve, to_yaml
-from trainer import attempts
+from trainer import attempts, publishing
 from trainer.console import Console
 from trainer.ingredients import Ingredients
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent, run
 from trainer.reasons import USER_ERRNOS, from_status, read_reason, signal_name, verdict
+from trainer.unchanged import same_run
 
 _POLL_SECONDS = 1.0
 _BREAK_SECONDS = 30.0
@@ -112,12 +113,17 @@ class Supervisor:
         with job_lock(self.root, self.request.model, self.request.job) as held:
             if not held:
                 raise Retry(f"job {self.request.job} is running already in another process; wait for it to end")
-            return self.lead()
+            outcome = self.lead()
+            if outcome.exit_code == exit_codes.DONE and outcome.paths:
+                publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say)
+            return outcome
 
     def lead(self) -> Outcome:
         """Run an attempt as node 0, which alone writes the job's record."""
         job = self._job() or self._claim()
         paths = self._paths(job)
+        if job.finished and not paths.folder.exists():
+            return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
         if job.config_hash != self.config_hash:
             raise InputError(
                 f"job {job.name} was started with another configuration (run {job.run_id}); "
@@ -193,8 +199,14 @@ class Supervisor:
         return RunPaths.at(self.root, job.model, job.run_id)
 
     def _claim(self) -> Job:
-        """Give the job its run, with everything that goes into it written down first."""
+        """Give the job its run, with everything that goes into it written down first.
+
+        A job whose name says no more than what it is made of gets a finished run of the same, where there is one.
+        """
         job, record = self.ingredients.of_new_job(self.request.job, self.config_hash)
+        made_of = job.name.endswith(f"-{self.config_hash}")
+        if made_of and (run_id := same_run(self.root, job.model, self.config, record)):
+            return claim(self.root, replace(job, run_id=run_id, finished=True))
         paths = self._paths(job)
         files.write_text(paths.config, to_yaml(self.config))
         files.write_json(paths.provenance, record)
@@ -296,6 +308,9 @@ def _reasons_kept_in(folder: Path) -> Iterator[Path]:
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:
+    if not job.attempts:
+        same = "has the same data, base, configuration and code; --rerun trains all the same"
+        return Outcome(exit_codes.DONE, f"nothing to retrain: run {job.run_id} {same}", paths)
     return Outcome(exit_codes.DONE, f"job {job.name} is finished already; nothing to do", paths)
 
 

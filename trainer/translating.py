@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from peft import PeftModel
 from torch import nn
 
-from mtft import files
+from mtft import files, store
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import ModelCard
@@ -55,7 +55,8 @@ def run_translation(options: argparse.Namespace) -> None:
     lines = _lines(options.input)
     rows = _json_rows(lines, options.input, card, direction) if jsonl else _line_rows(lines, direction)
     anywhere, world = _here(config)
-    model, encoder = load_finished(paths, anywhere, card, world, base_only=options.base)
+    with store.using(paths):
+        model, encoder = load_finished(paths, anywhere, card, world, base_only=options.base)
     decoding = Decoding(
         beams=config.eval.beams if options.beams is None else options.beams,
         batch_tokens=config.eval.batch_tokens,

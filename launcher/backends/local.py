@@ -75,6 +75,8 @@ def judged(code: int, root: Path, model: str, job: str) -> int:
     if record is None:
         return code
     paths = RunPaths.at(root, model, record.run_id)
+    if not paths.finished.exists():  # storage.keep_runs removed it
+        return code
     verdict = files.read_json(paths.finished)["gate"]["verdict"]
     code = exit_codes.of_verdict(verdict)
     if code != exit_codes.DONE:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="adapter",
         help="the tuned weights, the page, or everything but the checkpoints (default: adapter)",
     )
+    parser.add_argument("--run", metavar="RUN-ID", help="another run of the model than that")
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: ./JOB|MODEL)")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"needed when the job is gone (default: ./{DEFAULT_FILE})"
@@ -47,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is no folder; give another with --to DIR")
     cluster = connect(args.context, namespace_of(args))
-    job, model, spec = _find(cluster, args)
+    job, model, spec = find_job(cluster, args.name, args.config)
     with running(cluster, transfer_pod(spec, read_only=True)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
-        [found] = remote.ask("run", root_of(spec), model, *([job] if job else []))
+        which = ("run", args.run) if args.run else ("job", job) if job else ()
+        [found] = remote.ask("run", root_of(spec), model, *which)
         files = _wanted(remote, args.what, found)
         _copy(remote, found["folder"], files, folder)
     answer = {
@@ -67,8 +69,18 @@ def run(args: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-def _find(cluster: Cluster, args: argparse.Namespace) -> tuple[str, str, dict[str, Any]]:
-    """Return job (empty for a model), model and the pod specification to reach the volume with."""
+def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str, str, dict[str, Any]]:
+    """Return job (empty for a model), model and the pod specification to reach the volume with.
+
+    Args:
+        cluster: where to look.
+        name: job or model.
+        config_file: says how to reach the volume when no job of the model is left; None: ./mtft.yaml.
+
+    Raises:
+        InputError: there is no such job or model, or the configuration names no image.
+        ClusterError: the jobs cannot be listed.
+    """
     from launcher import labels
     from launcher.job_objects import roles
     from launcher.pod import pod_template
@@ -77,18 +89,18 @@ def _find(cluster: Cluster, args: argparse.Namespace) -> tuple[str, str, dict[st
     from mtft.models import MODELS
 
     jobs = cluster.list(JOBS, selector=labels.SELECTOR).items
-    named = [job for job in jobs if job["metadata"]["name"] == args.name]
-    of_model = [job for job in jobs if job["metadata"]["labels"].get(labels.MODEL) == args.name]
+    named = [job for job in jobs if job["metadata"]["name"] == name]
+    of_model = [job for job in jobs if job["metadata"]["labels"].get(labels.MODEL) == name]
     for job in named or sorted(of_model, key=lambda each: each["metadata"]["creationTimestamp"], reverse=True):
         template = roles(job)[0]["template"]["spec"]
-        return (args.name if named else ""), job["metadata"]["labels"][labels.MODEL], template
-    if args.name not in MODELS:
+        return (name if named else ""), job["metadata"]["labels"][labels.MODEL], template
+    if name not in MODELS:
         from launcher.selection import choose
 
-        choose([args.name], jobs)  # raises, with what was probably meant
-        raise InputError(f"{args.name} is a batch; fetch its jobs or models one by one")
-    config = cluster_config(args.config)
-    return "", args.name, pod_template(config, args.name, "transfer", {})["spec"]
+        choose([name], jobs)  # raises, with what was probably meant
+        raise InputError(f"{name} is a batch; name its jobs or models one by one")
+    config = cluster_config(config_file)
+    return "", name, pod_template(config, name, "transfer", {})["spec"]
 
 
 def _wanted(remote: Remote, what: str, found: dict[str, Any]) -> list[tuple[str, str, int]]:

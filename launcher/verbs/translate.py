@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from launcher.arguments import user_path
-from mtft.errors import InputError
 
 EXAMPLE = """examples:
   echo "The cod stock has recovered." | mtft-launch translate --model opus_mt_en_fr
@@ -59,25 +58,14 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
     Raises:
         InputError: there is none, or it is not finished.
     """
-    from mtft.models import card
-    from mtft.runs import model_folder
+    from mtft import store
+    from mtft.runs import RunPaths
 
-    folder = model_folder(root.absolute(), card(model).key)
-    if run is not None:
-        named = Path(run) if "/" in run else folder / "runs" / run
-        if not (named / "finished.json").is_file():
-            raise InputError(f"{named} is not a finished run (no finished.json in it)")
-        return named.absolute()
-    current = folder / "current"
-    if (current / "finished.json").is_file():
-        return current.resolve()
-    finished = sorted(path.parent for path in (folder / "runs").glob("*/finished.json"))
-    if not finished:
-        raise InputError(
-            f"no finished run of {model} below {folder}. Train one with "
-            f"`mtft-launch run --backend local --model {model} --data FILE`, or name another root with --output."
-        )
-    return finished[-1]
+    if run is None or "/" not in run:
+        return store.find(root, model, run).folder
+    paths = RunPaths.of(Path(run))
+    store.read_finished(paths)
+    return paths.folder
 
 
 def _beams(text: str) -> int:

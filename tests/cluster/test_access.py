@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from launcher import changes, cluster_errors, connection
-from launcher import cluster as launcher_cluster
+from launcher import changes, cluster_errors, connection, reading
 from launcher.cluster import connect
 from launcher.resources import CONFIG_MAPS, JOBS, PODS, Resource
 from tests.cluster.cluster import Cluster
@@ -208,7 +207,7 @@ def test_fields_that_are_wrong_are_named(namespace: str) -> None:
 
 
 def test_lists_come_whole_from_several_pages(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher_cluster, "PAGE", 2)
+    monkeypatch.setattr(reading, "PAGE", 2)
     cluster = connect(None, namespace)
     for index in range(5):
         cluster.create(config_map(f"m{index}", namespace))
@@ -244,9 +243,12 @@ def test_deleting_only_what_is_meant(namespace: str) -> None:
     first = cluster.create(config_map("a", namespace))
     cluster.patch(CONFIG_MAPS, "a", {"data": {"changed": "yes"}})
     with pytest.raises(cluster_errors.Conflict):
-        cluster.delete(CONFIG_MAPS, "a", only=first)
-    assert cluster.delete(CONFIG_MAPS, "a")
+        cluster.delete(CONFIG_MAPS, "a", only=first, unchanged=True)
+    assert cluster.delete(CONFIG_MAPS, "a", only=first)
     assert not cluster.delete(CONFIG_MAPS, "a")
+    cluster.create(config_map("a", namespace))
+    with pytest.raises(cluster_errors.Conflict):
+        cluster.delete(CONFIG_MAPS, "a", only=first)
 
 
 def test_rights_are_asked_of_the_server(

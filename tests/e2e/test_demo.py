@@ -28,7 +28,7 @@ def test_the_demo_gains_on_sentences_it_has_not_seen(tmp_path: Path) -> None:
     compared = finished["scores"]["comparison"]["en-fr"]["chrf"]
     assert compared["delta"] >= LEAST_GAIN
     assert compared["p_value"] < 0.01
-    assert finished["gate"]["verdict"] == "better"
+    assert finished["gate"]["verdict"] == "promoted"
     prepared = json.loads((run / "prepared.json").read_text(encoding="utf-8"))
     stats = json.loads((ROOT / "tune" / prepared["folder"] / "stats.json").read_text(encoding="utf-8"))
     assert stats["leakage"]["test"]["loose"]["any"] == 0

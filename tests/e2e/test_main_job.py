@@ -74,7 +74,7 @@ def test_a_finished_job_is_not_trained_again(finished: Callable[[str], Finished]
     before = (run.folder / "finished.json").stat().st_mtime_ns
     again = run.launcher(*run.arguments)
     verdict = json.loads((run.folder / "finished.json").read_text())["gate"]["verdict"]
-    assert again.returncode == (0 if verdict == "better" else 4)
+    assert again.returncode == (0 if verdict == "promoted" else 4)
     assert "finished already" in again.stdout
     assert run.launcher.runs(run.model) == [run.folder]
     assert (run.folder / "finished.json").stat().st_mtime_ns == before

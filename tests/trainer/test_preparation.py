@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
+from mtft import lease
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.files import sha256_file
 from mtft.leakage import Leakage
 from mtft.models import card
 from mtft.rows import Row
-from trainer import lease
 from trainer.building import Inputs
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer

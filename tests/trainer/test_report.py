@@ -124,8 +124,9 @@ def written(paths: RunPaths, result: dict[str, Any]) -> Page:
     ("verdict", "shown"),
     [
         ("better", "Better than the base"),
-        ("not better", "Not better than the base"),
-        ("regressed", "Worse than the base"),
+        ("promoted", "Better: promoted"),
+        ("not better", "Not better"),
+        ("regressed", "Worse"),
     ],
 )
 def test_the_verdict_and_its_reasons_come_before_the_scores(paths: RunPaths, verdict: str, shown: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,8 @@ import psutil
 import pytest
 import yaml
 
-from mtft import files, runs
+from mtft import files, runs, store
+from mtft.naming import config_hash, job_name
 from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
 from trainer.reasons import Kind, Reason, explain, verdict
@@ -56,9 +58,9 @@ class Bench:
         (self.root / "job.yaml").write_text(yaml.safe_dump(document))
 
     @contextmanager
-    def started(self, plan: Mapping[str, str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    def started(self, plan: Mapping[str, str], job: str = "job", **environment: str) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-m", "trainer", "--config", str(self.root / "job.yaml"), "--model", MODEL]
-        command += ["--job", "job", "--preparation-module", WORKERS, "--worker-module", WORKERS]
+        command += ["--job", job, "--preparation-module", WORKERS, "--worker-module", WORKERS]
         inherited = {**os.environ, "PYTHONPATH": str(CHECKOUT), workers.PLAN: json.dumps(plan), **environment}
         with subprocess.Popen(command, env=inherited, stdout=subprocess.PIPE, text=True, cwd=self.root) as process:
             try:
@@ -66,8 +68,8 @@ class Bench:
             finally:
                 process.kill()
 
-    def run(self, plan: Mapping[str, str]) -> tuple[int, str]:
-        with self.started(plan) as process:
+    def run(self, plan: Mapping[str, str], job: str = "job") -> tuple[int, str]:
+        with self.started(plan, job) as process:
             output, _ = process.communicate(timeout=120)
             return process.returncode, output
 
@@ -225,6 +227,44 @@ def test_a_job_runs_once_at_a_time(bench: Bench) -> None:
         first.send_signal(signal.SIGINT)
         assert first.wait(timeout=60) == 143
     assert bench.record["attempts"][0]["reason"] == "stopped by SIGINT"
+
+
+# ---- what becomes of a finished run
+
+
+def test_a_promotion_that_was_cut_short_is_done_once_and_a_rollback_stands(bench: Bench) -> None:
+    def start() -> str:
+        code, output = bench.run({"0": "decide"})
+        assert code == 0, output
+        return output
+
+    assert "is promoted" in start()
+    folder = store.outputs(bench.root, MODEL)
+    assert store.current_id(folder) == bench.folder.name
+    (folder / "current").unlink()  # as a person who withdraws it by hand
+    assert "is promoted" not in start()
+    assert store.current_id(folder) is None
+
+
+def test_a_job_of_another_name_that_says_the_same_does_not_train_again(bench: Bench) -> None:
+    bench.configure(model={"path": str(bench.root / "base")}, cluster={"processes_per_node": 1})
+    (bench.root / "base").mkdir()
+    (bench.root / "base" / "config.json").write_text("{}")
+    document = yaml.safe_load((bench.root / "job.yaml").read_text())
+    names = [job_name(batch, MODEL, config_hash(document, MODEL)) for batch in ("", "night")]
+    first, second = (bench.run({"0": "decide"}, job=name) for name in names)
+    assert first[0] == second[0] == 0
+    assert "nothing to retrain: run" in second[1]
+    assert len(list((store.outputs(bench.root, MODEL) / "runs").iterdir())) == 1
+    assert bench.run({"0": "decide"}, job="asked-for-by-name")[0] == 0
+    assert len(list((store.outputs(bench.root, MODEL) / "runs").iterdir())) == 2
+
+
+def test_a_run_that_was_removed_is_not_trained_again_by_itself(bench: Bench) -> None:
+    assert bench.run({"0": "decide"})[0] == 0
+    shutil.rmtree(bench.folder)
+    code, output = bench.run({"0": "decide"})
+    assert code == 0 and "was removed; --rerun" in output and not bench.folder.exists()
 
 
 # ---- the ranks

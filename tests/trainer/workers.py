@@ -30,6 +30,8 @@ def main() -> None:
         if action == "finish":
             if rank == "0":
                 files.write_json(RunPaths.of(Path(sys.argv[-1])).finished, {"status": "finished", "scores": {"x": 1}})
+        elif action == "decide":
+            decide(RunPaths.of(Path(sys.argv[-1])))
         elif action == "input":
             raise InputError("data.train: line 7 is no JSON")
         elif action == "diverge":
@@ -59,6 +61,14 @@ def main() -> None:
                 signal.pause()
         else:
             meet(action)
+
+
+def decide(paths: RunPaths) -> None:
+    """Leave a run that is to be promoted, as a rank that is killed before it can do so."""
+    paths.lora.mkdir()
+    (paths.lora / "adapter_model.safetensors").write_bytes(b"weights")
+    gate = {"verdict": "promoted", "reasons": ["en-fr: chrf +1.00"], "published": None}
+    files.write_json(paths.finished, {"status": "finished", "deliverable": "lora", "scores": {}, "gate": gate})
 
 
 def wait() -> NoReturn:

@@ -13,6 +13,7 @@ import pytest
 
 from launcher.backends import local
 from launcher.cli import main
+from tests.unit.runs_on_disk import make_run
 
 ROW = '{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n'
 
@@ -142,9 +143,7 @@ class TestTranslate:
 
     @pytest.fixture(autouse=True)
     def finished(self, here: Path) -> None:
-        folder = here / "outputs/opus_mt_en_fr/runs/one"
-        folder.mkdir(parents=True)
-        (folder / "finished.json").write_text("{}")
+        make_run(here, 1)
 
     @pytest.mark.parametrize(("trainer", "launcher"), [(0, 0), (2, 2), (3, 1), (143, 1), (-9, 1)])
     def test_the_program_it_starts(self, trainer: int, launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:

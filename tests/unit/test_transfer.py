@@ -183,7 +183,7 @@ def test_the_run_of_a_job_and_of_a_model(pod: TinyExec, remote: Remote) -> None:
     (outputs / "jobs" / "m-1.json").write_text('{"run_id": "3"}')
 
     def run_of(job: str) -> tuple[str, Any]:
-        [found] = remote.ask("run", str(pod.root), "m", *([job] if job else []))
+        [found] = remote.ask("run", str(pod.root), "m", *(["job", job] if job else []))
         return Path(found["folder"]).name, found["deliverable"]
 
     assert run_of("m-1") == ("3", None)

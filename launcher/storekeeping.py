@@ -1,0 +1,102 @@
+"""How the verbs of the store reach it: on this machine, or on a cluster's volume through a short-lived pod."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, namespace_of, user_path
+from mtft.errors import InputError, MtftError, Retry
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+Ask = Callable[..., dict[str, Any]]
+"""Asks one verb of ``mtft.keeper`` with its arguments but root and model."""
+
+# Unlike remote_files.py, whose text is sent, this is the image's own mtft: what writes a store is what trains.
+_PROGRAM = "import sys; from mtft.keeper import main; main(sys.argv[1:])"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL, where its store is, and ``-o``."""
+    parser.add_argument("model", metavar="MODEL", help="model key; `mtft-launch models` lists them")
+    parser.add_argument(
+        "--backend",
+        choices=("kubernetes", "local"),
+        help="where the store is: on a cluster's volume or here (default: kubernetes; local with --output)",
+    )
+    parser.add_argument(
+        "--output", type=user_path, metavar="DIR", help="storage root on this machine (default with local: .)"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
+    )
+    add_cluster_arguments(parser)
+    add_output_argument(parser)
+
+
+def add_reason_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--reason``."""
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, in one line, for the history")
+
+
+@contextmanager
+def reached(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
+    """Give what asks the store of ``args.model``.
+
+    Raises:
+        InputError: there is no such model, or the options exclude each other.
+        MtftError: the store cannot be reached or is kept by somebody else.
+    """
+    from mtft.models import card
+
+    card(args.model)  # said before a pod is started
+    if args.output is not None and args.backend == "kubernetes":
+        raise InputError("--output names a storage root on this machine; leave it out with --backend kubernetes")
+    if args.output is not None or args.backend == "local":
+        yield lambda verb, **values: _here(verb, root=str(args.output or Path()), model=args.model, **values)
+    else:
+        with _on_cluster(args, read_only=read_only) as ask:
+            yield ask
+
+
+def _here(verb: str, **values: Any) -> dict[str, Any]:
+    from mtft import keeper
+
+    try:
+        return keeper.VERBS[verb](**values)
+    except Retry as error:
+        raise MtftError(str(error)) from None
+    except OSError as error:
+        raise InputError(keeper.trouble(error)) from None
+
+
+@contextmanager
+def _on_cluster(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
+    from launcher.cluster import connect
+    from launcher.transfer_pod import root_of, running, transfer_pod
+    from launcher.verbs.fetch import find_job
+
+    cluster = connect(args.context, namespace_of(args))
+    _, model, spec = find_job(cluster, args.model, args.config)
+    with running(cluster, transfer_pod(spec, read_only=read_only)) as pod:
+        yield far_keeper(cluster, pod, root_of(spec), model)
+
+
+def far_keeper(cluster: Cluster, pod: str, root: str, model: str) -> Ask:
+    """Return what asks the store in a pod; a cut connection asks again, so every verb may be asked twice."""
+    from launcher.transfer import Remote
+
+    remote = Remote(cluster, pod, cluster.namespace)
+    remote.program = _PROGRAM
+
+    def ask(verb: str, **values: Any) -> dict[str, Any]:
+        [answer] = remote.ask(verb, json.dumps({"root": root, "model": model, **values}))
+        return answer
+
+    return ask

@@ -1,0 +1,149 @@
+"""The journal of a store: one small file for each promotion and rollback, written once and never changed.
+
+Before the pointer moves, ``.pending.json`` says what is about to happen; after it, that gets the next number. So a
+process killed between the two leaves nothing unexplained: :func:`settle` compares it with the pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mtft import files
+from mtft.errors import InputError
+from mtft.store import check_run_id
+
+FOLDER = "promotions"
+_PENDING = ".pending.json"
+_NUMBERED = re.compile(r"(\d{6,})\.json")
+_ACTIONS = ("promote", "rollback", "found")
+_LONGEST_TEXT = 500  # characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """One change of what is current.
+
+    Attributes:
+        at: when, UTC.
+        action: ``promote``, ``rollback``, or ``found``: somebody moved the pointer by hand.
+        previous: run-id that was current; None: nothing was.
+        run: run-id that is current from then on.
+        verdict: the gate's of that run.
+        forced: promoted although the verdict spoke against it.
+        who: person or job.
+        reason: in their words.
+        number: place in the journal, from 1; 0 while it is pending.
+    """
+
+    at: str
+    action: str
+    previous: str | None
+    run: str
+    verdict: str | None = None
+    forced: bool = False
+    who: str = ""
+    reason: str = ""
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what has no place in a journal.
+
+        Raises:
+            InputError: a run-id that could be a path, text that is not one line, or an unknown action.
+        """
+        check_run_id(self.run)
+        if self.previous is not None:
+            check_run_id(self.previous)
+        if self.action not in _ACTIONS:
+            raise InputError(f"{self.action!r} is no action of a journal; allowed: {', '.join(_ACTIONS)}")
+        for name in ("at", "who", "reason"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or len(text) > _LONGEST_TEXT or (text and not text.isprintable()):
+                raise InputError(f"{name}: {text!r} is not one line of at most {_LONGEST_TEXT} printable characters")
+
+
+def read(folder: Path) -> list[Promotion]:
+    """Return every promotion of a model, oldest first; files that cannot be understood are passed over.
+
+    Args:
+        folder: of the model's outputs.
+    """
+    found = []
+    for path in folder.glob(f"{FOLDER}/*.json"):
+        if (match := _NUMBERED.fullmatch(path.name)) and (entry := _read(path)):
+            found.append(replace(entry, number=int(match[1])))
+    return sorted(found, key=lambda entry: entry.number)
+
+
+def intend(folder: Path, entry: Promotion) -> None:
+    """Write down what is about to happen."""
+    files.write_text(folder / FOLDER / _PENDING, _text(entry))
+
+
+def settle(folder: Path, current: str | None) -> list[Promotion]:
+    """Make the journal agree with the pointer and return it; only the holder of the store's lease does so.
+
+    What was about to happen gets its number where it did happen, and is forgotten where it did not.
+    """
+    entries, pending = read(folder), folder / FOLDER / _PENDING
+    intended = _read(pending)
+    if intended and intended.run == current and (not entries or replace(entries[-1], number=0) != intended):
+        entries.append(_append(folder, intended, entries))
+    pending.unlink(missing_ok=True)
+    return entries
+
+
+def add(folder: Path, entry: Promotion, entries: list[Promotion]) -> Promotion:
+    """Give an entry its number after those that are there, and forget that it was pending."""
+    numbered = _append(folder, entry, entries)
+    (folder / FOLDER / _PENDING).unlink(missing_ok=True)
+    return numbered
+
+
+def line_of_runs(entries: list[Promotion]) -> list[str]:
+    """Return the runs that one rollback after another would go through, the current one last.
+
+    A rollback takes back what came after its target, so another one goes further back.
+    """
+    line: list[str] = []
+    for entry in entries:
+        if entry.action == "rollback" and entry.run in line:
+            while line[-1] != entry.run:
+                line.pop()
+        elif not line or line[-1] != entry.run:
+            line.append(entry.run)
+    return line
+
+
+def _append(folder: Path, entry: Promotion, entries: list[Promotion]) -> Promotion:
+    number = entries[-1].number if entries else 0
+    beside = folder / FOLDER / f".{secrets.token_hex(8)}.tmp"
+    try:
+        files.write_text(beside, _text(entry))
+        while True:
+            number += 1
+            # A damaged file keeps its number, and so does the entry of a holder that overslept its lease.
+            if files.link_new(beside, folder / FOLDER / f"{number:06}.json"):
+                return replace(entry, number=number)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _text(entry: Promotion) -> str:
+    values = asdict(entry)
+    del values["number"]
+    return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
+def _read(path: Path) -> Promotion | None:
+    try:
+        values: dict[str, Any] = json.loads(files.read_steadily(path))
+        known = {field.name for field in fields(Promotion)} - {"number"}
+        return Promotion(**{name: value for name, value in values.items() if name in known})
+    except (OSError, ValueError, TypeError, AttributeError, InputError):
+        return None

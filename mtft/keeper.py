@@ -1,0 +1,85 @@
+"""What `promote`, `rollback` and `history` ask of a store, here or in a pod that mounts it.
+
+In a pod: ``python3 -m mtft.keeper VERB JSON`` answers one JSON object on stdout, ``{"error": ...}`` when a person has
+to do something.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mtft import journal, store
+from mtft.errors import MtftError
+from mtft.promotion import changing
+
+_GROUP_WRITES = 0o002  # as the trainer's files
+
+
+def promote(root: str, model: str, run: str | None, who: str, reason: str, force: bool) -> dict[str, Any]:
+    """Make a run current; without one, the newest that is finished.
+
+    Raises:
+        InputError: it is gone or incomplete, or its verdict speaks against it and nothing is forced.
+        Retry: another process kept the store for too long.
+    """
+    with changing(Path(root), model) as held:
+        run_id = run or store.newest(held.folder)
+        entry = held.promote(run_id, who=who, reason=reason, force=force)
+        if entry is None:
+            return {"model": model, "changed": False, "run": run_id}
+        return {"model": model, "changed": True, **asdict(entry)}
+
+
+def rollback(root: str, model: str, who: str, reason: str, away_from: str | None) -> dict[str, Any]:
+    """Make the run current that was so before ``away_from``.
+
+    Raises:
+        InputError: there is no earlier run that is complete, or another run is current.
+        Retry: another process kept the store for too long.
+    """
+    with changing(Path(root), model) as held:
+        return {"model": model, "changed": True, **asdict(held.rollback(who=who, reason=reason, away_from=away_from))}
+
+
+def history(root: str, model: str) -> dict[str, Any]:
+    """Return what is current and every promotion, oldest first; reads only.
+
+    Raises:
+        InputError: there is no such model, or its pointer leads out of the store.
+    """
+    folder = store.outputs(Path(root), model)
+    entries = journal.read(folder)
+    told = [{**asdict(entry), "there": store.is_complete(folder, entry.run)} for entry in entries]
+    finished = store.finished_ids(folder)
+    return {"model": model, "current": store.current_id(folder), "finished": finished, "promotions": told}
+
+
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {"promote": promote, "rollback": rollback, "history": history}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Answer one question; what goes wrong is said, not raised."""
+    os.umask(_GROUP_WRITES)
+    try:
+        answer = VERBS[arguments[0]](**json.loads(arguments[1]))
+    except MtftError as error:
+        answer = {"error": str(error)}
+    except OSError as error:
+        answer = {"error": trouble(error)}
+    print(json.dumps(answer), flush=True)
+
+
+def trouble(error: OSError) -> str:
+    """Say in words what a volume refuses."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; check who may write below the storage root, and its free space"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,172 @@
+"""A lease on work that only one process should do at a time: owner and expiry in a file, renewed while it is done.
+
+Made for NFS: no file lock, only links and renames. The holder is not needed for correctness: each works beside, and
+what is complete appears in one rename. So a clock that is wrong, or two processes that take over the same expired
+lease, cost double work only; one that must not go on then asks :meth:`Held.check`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtft import files
+from mtft.errors import Retry
+
+_log = logging.getLogger("mtft.lease")
+
+LEASE_SECONDS = 60.0
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease this process has."""
+
+    path: Path
+    owner: str
+
+    def check(self) -> None:
+        """Do nothing while the lease is still this process's own.
+
+        Raises:
+            Retry: it expired, as on a machine that slept or whose clock jumped, and another process took it.
+        """
+        if (now := read(self.path)[0]) != self.owner:
+            raise Retry(f"{self.path}: taken over by {now or 'nobody'} while this process held it; run again")
+
+
+@contextlib.contextmanager
+def hold(
+    path: Path,
+    *,
+    now: Callable[[], float] = time.time,
+    pause: Callable[[float], object] = time.sleep,
+    patience: float | None = None,
+    poll: float = POLL_SECONDS,
+) -> Iterator[Held]:
+    """Wait until the lease is free or expired, hold it, and remove it at the end.
+
+    Args:
+        path: the lease file; its folder exists.
+        now: the clock, in seconds since the epoch.
+        pause: waits that many seconds.
+        patience: seconds to wait for another holder; None: without end.
+        poll: seconds between two looks.
+
+    Raises:
+        Retry: it was not free within ``patience``.
+    """
+    held = Held(path, f"{_machine()}:{os.getpid()}:{secrets.token_hex(4)}")
+    waited_for, waited = "", 0.0
+    while not _take(held, now):
+        if (other := read(path)[0]) != waited_for:
+            waited_for = other
+            _log.info("waiting for %s, which does the same work (%s)", other or "another process", path.name)
+        if patience is not None and waited >= patience:
+            raise Retry(f"{path}: held by {other or 'another process'} for over {patience:.0f} s; run again later")
+        pause(poll)
+        waited += poll
+    done = threading.Event()
+    heart = threading.Thread(target=_renew, args=(held, now, done), daemon=True)
+    heart.start()
+    try:
+        yield held
+    finally:
+        done.set()
+        heart.join()
+        if read(path)[0] == held.owner:
+            path.unlink(missing_ok=True)
+
+
+def is_live(path: Path, now: Callable[[], float] = time.time) -> bool:
+    """Tell whether somebody holds this lease."""
+    owner, expires = read(path)
+    return expires > now() and not _is_dead(owner)
+
+
+def read(path: Path) -> tuple[str, float]:
+    """Return owner and expiry in seconds since the epoch; of a damaged lease, nobody and its age."""
+    try:
+        lease = json.loads(files.read_steadily(path))
+        return str(lease["owner"]), float(lease["expires"])
+    except FileNotFoundError:
+        return "", 0.0
+    except (ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError):
+            return "", path.stat().st_mtime + LEASE_SECONDS
+        return "", 0.0
+
+
+def _take(held: Held, now: Callable[[], float]) -> bool:
+    if _put(held, now):
+        return True
+    if is_live(held.path, now):
+        return False
+    # Of several that find it expired, one moves it away; a younger one, taken meanwhile, is put back.
+    aside = held.path.with_name(f".{held.path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        held.path.rename(aside)
+    except FileNotFoundError:
+        return False
+    try:
+        if is_live(aside, now):
+            with contextlib.suppress(OSError):
+                os.link(aside, held.path)
+            return False
+        return _put(held, now)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _put(held: Held, now: Callable[[], float]) -> bool:
+    """Give the lease its name, which fails where the name exists."""
+    beside = held.path.with_name(f".{held.path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        beside.write_text(_content(held, now), encoding="utf-8")
+        return files.link_new(beside, held.path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _renew(held: Held, now: Callable[[], float], done: threading.Event) -> None:
+    while not done.wait(LEASE_SECONDS / 4):
+        with contextlib.suppress(OSError):
+            if read(held.path)[0] != held.owner:
+                return
+            files.write_text(held.path, _content(held, now))
+
+
+def _content(held: Held, now: Callable[[], float]) -> str:
+    return json.dumps({"owner": held.owner, "expires": now() + LEASE_SECONDS}) + "\n"
+
+
+def _machine() -> str:
+    """Return the name of this machine, and of the container where processes have numbers of their own."""
+    try:
+        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner was a process of this machine that is gone."""
+    machine, _, rest = owner.partition(":")
+    process = rest.partition(":")[0]
+    if machine != _machine() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    return False

@@ -1,0 +1,223 @@
+"""Changing a store: promote, roll back, remove old runs; one process at a time, by a lease that survives NFS.
+
+Every change of the pointer is three steps, each atomic: write down the intention, move the pointer, number the
+intention. Killed at any point, readers have the old or the new run, and the next change goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import getpass
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtft import files, journal, lease, runs, store
+from mtft.errors import InputError
+from mtft.exit_codes import PROMOTABLE
+from mtft.journal import Promotion
+
+_LEASE = ".store.lease"
+# A change takes well under a second; a holder killed on another machine is waited for until its lease is over.
+_PATIENCE_SECONDS = 2 * lease.LEASE_SECONDS
+_POLL_SECONDS = 0.05
+_NO_SYMLINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_GONE = ".{}.{}.gone"
+
+
+@contextlib.contextmanager
+def changing(root: Path, model: str) -> Iterator[Store]:
+    """Give the store of a model to this process alone, its journal settled.
+
+    Raises:
+        InputError: there is no such model or no run of it, or its pointer leads out of the store.
+        Retry: another process kept the store for too long.
+    """
+    folder = store.outputs(root, model)
+    if not (folder / store.RUNS).is_dir():
+        raise InputError(f"{folder} holds no run of {model}; name the storage root that does with --output")
+    with lease.hold(folder / _LEASE, patience=_PATIENCE_SECONDS, poll=_POLL_SECONDS) as held:
+        _sweep(folder)
+        yield Store(root.absolute(), folder, held, journal.settle(folder, store.current_id(folder)))
+
+
+@dataclass
+class Store:
+    """A model's store in the hands of this process.
+
+    Attributes:
+        root: the storage root.
+        folder: of the model's outputs.
+        held: the lease.
+        entries: the journal.
+    """
+
+    root: Path
+    folder: Path
+    held: lease.Held
+    entries: list[Promotion]
+
+    def __post_init__(self) -> None:
+        """Write down a pointer that nobody promoted, so that rollback knows of it."""
+        now_current, last = self.current, self.entries[-1].run if self.entries else None
+        if now_current is not None and now_current != last:
+            found = Promotion(at=runs.now(), action="found", previous=last, run=now_current, who=me())
+            self.entries.append(journal.add(self.folder, found, self.entries))
+
+    @property
+    def current(self) -> str | None:
+        """Run-id of the current run; None: nothing is promoted."""
+        return store.current_id(self.folder)
+
+    def was_current(self, run_id: str) -> bool:
+        """Tell whether a run was ever promoted, whatever became of it since."""
+        return any(entry.run == run_id for entry in self.entries)
+
+    def promote(self, run_id: str, *, who: str, reason: str = "", force: bool = False) -> Promotion | None:
+        """Make a run current; None: it is already.
+
+        Raises:
+            InputError: it is gone or incomplete, or the gate's verdict speaks against it and nothing is forced.
+            Retry: the lease was lost.
+        """
+        gate = store.read_finished(store.run_at(self.folder, run_id)).get("gate") or {}
+        verdict = gate.get("verdict")
+        if self.current == run_id:
+            return None
+        if verdict not in PROMOTABLE and not force:
+            why = "; ".join(map(str, gate.get("reasons", []))) or "it has no reasons"
+            raise InputError(f"run {run_id} is {verdict or 'not judged'}: {why}. --force promotes it all the same")
+        return self._move("promote", run_id, verdict, who, reason, forced=verdict not in PROMOTABLE)
+
+    def rollback(self, *, who: str, reason: str = "", away_from: str | None = None) -> Promotion:
+        """Make the run current that was so before; again, the one before that. Runs that are gone are passed over.
+
+        Args:
+            who: person or job.
+            reason: in their words.
+            away_from: run-id that has to be current: the same request twice is done once.
+
+        Raises:
+            InputError: there is no earlier run that is complete, or another run is current.
+            Retry: the lease was lost.
+        """
+        last = self.entries[-1] if self.entries else None
+        if away_from is not None and away_from != self.current:
+            if last and (last.action, last.previous) == ("rollback", away_from):
+                return last
+            raise InputError(f"run {self.current} is current by now, not {away_from}; look at the history first")
+        target = self.rollback_target()
+        if last is None or target is None:
+            raise InputError(
+                f"{self.folder.name} has no earlier run to go back to that is still there; "
+                f"`mtft-launch history {self.folder.name}` shows all, `promote --run` takes any"
+            )
+        verdict = (store.read_finished(store.run_at(self.folder, target)).get("gate") or {}).get("verdict")
+        return self._move("rollback", target, verdict, who, reason)
+
+    def rollback_target(self) -> str | None:
+        """Return the run that a rollback would make current, or None."""
+        earlier = journal.line_of_runs(self.entries)[:-1]
+        return next((run for run in reversed(earlier) if store.is_complete(self.folder, run)), None)
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove the oldest finished runs but for ``keep``; return their run-ids.
+
+        The current run, the one rollback would go to, and runs that somebody works on or reads are never removed.
+        A run that is not finished may still go on and stays.
+        """
+        spared = {self.current, self.rollback_target()} | runs.runs_at_work(self.root, self.folder.name)
+        removed = []
+        for run_id in store.finished_ids(self.folder)[:-keep]:
+            if run_id in spared or store.in_use(self.folder, run_id):
+                continue
+            self.held.check()
+            # Readers see it whole or not at all.
+            path = self.folder / store.RUNS / run_id
+            aside = path.with_name(_GONE.format(run_id, secrets.token_hex(4)))
+            path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            removed.append(run_id)
+        return removed
+
+    def _move(
+        self, action: str, run_id: str, verdict: str | None, who: str, reason: str, *, forced: bool = False
+    ) -> Promotion:
+        facts: dict[str, Any] = {"verdict": verdict, "forced": forced, "who": who, "reason": reason}
+        entry = Promotion(at=runs.now(), action=action, previous=self.current, run=run_id, **facts)
+        journal.intend(self.folder, entry)
+        self.held.check()
+        point(self.folder, run_id)
+        self.entries.append(journal.add(self.folder, entry, self.entries))
+        return self.entries[-1]
+
+
+def point(folder: Path, run_id: str) -> None:
+    """Make a run current in one step: a link renamed over the old one, or ``current.json`` where links cannot be.
+
+    Raises:
+        InputError: a folder stands where the link belongs.
+    """
+    link, pointer = folder / store.CURRENT, folder / store.CURRENT_FILE
+    target = f"{store.RUNS}/{run_id}"
+    if link.is_dir() and not link.is_symlink():
+        raise InputError(f"{link}: is a folder and no link of mtft's; move it away, then promote the run again")
+    beside = link.with_name(f".{link.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        beside.symlink_to(target)
+    except OSError as error:
+        if error.errno not in _NO_SYMLINKS:
+            raise
+        files.write_json(pointer, {"run": target})
+        link.unlink(missing_ok=True)
+        return
+    try:
+        _rename(beside, link, target)
+    finally:
+        beside.unlink(missing_ok=True)
+    pointer.unlink(missing_ok=True)
+    files.sync_folder(folder)
+
+
+def me() -> str:
+    """Return who runs this process, as a journal names them."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a pod's user has a number only
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _rename(beside: Path, link: Path, target: str) -> None:
+    """Rename a link over another; NFS may answer that it is gone to its own repeated request."""
+    try:
+        files.steadily(lambda: os.replace(beside, link))
+    except FileNotFoundError:
+        if str(files.steadily(link.readlink)) != target:
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed holders left: unfinished files, runs on their way out."""
+    unfinished = [*folder.glob(f".{store.CURRENT}.*.tmp"), *folder.glob(f"{journal.FOLDER}/.*.tmp")]
+    # Others may be writing theirs at this moment.
+    waiting = [path for path in folder.glob(f".{_LEASE}.*.tmp") if _age(path) > _PATIENCE_SECONDS]
+    for left in unfinished + waiting:
+        left.unlink(missing_ok=True)
+    for left in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since a file was written, 0 where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

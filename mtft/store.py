@@ -1,0 +1,200 @@
+"""The store of a model's runs, and which of them is current: the one resolver of translate, fetch and serving.
+
+::
+
+    outputs/<model>/current -> runs/<run-id>      what users of the model get
+    outputs/<model>/current.json                  the same where the volume has no symlinks: {"run": "runs/<run-id>"}
+    outputs/<model>/promotions/<n>.json           what was promoted and rolled back (mtft.journal)
+
+Reading takes no lock: the pointer changes in one rename, and no run it names is ever incomplete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtft import files, lease
+from mtft.errors import InputError
+from mtft.models import card
+from mtft.runs import RunPaths, model_folder
+
+CURRENT = "current"
+CURRENT_FILE = "current.json"
+RUNS = "runs"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DELIVERABLES = ("lora", "model")
+_USE = ".use.{}.lease"
+
+
+def outputs(root: Path, model: str) -> Path:
+    """Return the folder of a model's runs and pointer.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    return model_folder(root.absolute(), card(model).key)
+
+
+def check_run_id(text: object) -> str:
+    """Return a run-id that is one plain file name.
+
+    Raises:
+        InputError: it is not, so a path made with it could lead anywhere.
+    """
+    if not isinstance(text, str) or not _RUN_ID.fullmatch(text):
+        raise InputError(
+            f"{text!r} is not a run-id; allowed: letters, digits, '.', '_' and '-', as below runs/, "
+            "for example 20300102T030405Z-0a1b2c3d"
+        )
+    return text
+
+
+def current_id(folder: Path) -> str | None:
+    """Return the run-id that a model's pointer names, or None while nothing is promoted.
+
+    Args:
+        folder: of the model's outputs.
+
+    Raises:
+        InputError: the pointer leads out of the store, or is none.
+    """
+    # The file goes first, so either kind can take the place of the other in one step.
+    pointer = folder / CURRENT_FILE
+    with contextlib.suppress(FileNotFoundError):
+        return _named(pointer, _field(pointer, files.read_steadily(pointer)))
+    link = folder / CURRENT
+    try:
+        return _named(link, str(files.steadily(link.readlink)))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{link}: is no link of mtft's ({error.strerror}); move it away, then promote a run") from None
+
+
+def run_at(folder: Path, run_id: str) -> RunPaths:
+    """Return a run of the store that is complete.
+
+    Raises:
+        InputError: its name is no run-id, it is not there, or it is not complete.
+    """
+    path = folder / RUNS / check_run_id(run_id)
+    if path.is_symlink() or not path.is_dir():
+        raise InputError(f"{path}: there is no such run; `mtft-launch history {folder.name}` lists what was promoted")
+    paths = RunPaths.of(path)
+    read_finished(paths)
+    return paths
+
+
+def read_finished(paths: RunPaths) -> dict[str, Any]:
+    """Return ``finished.json`` of a run whose deliverable is there.
+
+    Raises:
+        InputError: the run is not finished, or lost its weights.
+    """
+    try:
+        finished = json.loads(files.read_steadily(paths.finished))
+        deliverable = finished["deliverable"]
+    except FileNotFoundError:
+        raise InputError(f"{paths.folder} is not a finished run (no finished.json in it)") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{paths.finished}: cannot be understood ({error}); train the run anew with --rerun") from None
+    weights = paths.folder / deliverable if deliverable in _DELIVERABLES else None
+    if weights is None or not any(weights.glob("*.safetensors")):
+        raise InputError(f"{paths.folder}: its deliverable {deliverable!r} holds no safetensors; the run is damaged")
+    return dict(finished)
+
+
+def is_complete(folder: Path, run_id: str) -> bool:
+    """Tell whether a run is there with all that users need."""
+    try:
+        run_at(folder, run_id)
+    except InputError:
+        return False
+    return True
+
+
+def current(root: Path, model: str) -> RunPaths | None:
+    """Return a model's current run, or None while nothing is promoted.
+
+    Raises:
+        InputError: there is no such model, or the pointer names a run that is gone or damaged.
+    """
+    folder = outputs(root, model)
+    run_id = current_id(folder)
+    if run_id is None:
+        return None
+    try:
+        return run_at(folder, run_id)
+    except InputError as error:
+        raise InputError(
+            f"the current run of {model} cannot be used: {error}; `mtft-launch rollback {model}`"
+        ) from None
+
+
+def find(root: Path, model: str, run_id: str | None = None) -> RunPaths:
+    """Return the run a model's users get: the one named, else the current one, else the newest finished one.
+
+    Raises:
+        InputError: there is none, or it is not complete.
+    """
+    folder = outputs(root, model)
+    if run_id is not None:
+        return run_at(folder, run_id)
+    if found := current(root, model):
+        return found
+    return run_at(folder, newest(folder))
+
+
+def newest(folder: Path) -> str:
+    """Return the run-id of a model's newest finished run.
+
+    Raises:
+        InputError: no run is finished.
+    """
+    finished, model = finished_ids(folder), folder.name
+    if not finished:
+        raise InputError(
+            f"no finished run of {model} below {folder}. Train one with "
+            f"`mtft-launch run --backend local --model {model} --data FILE`, or name another root with --output."
+        )
+    return finished[-1]
+
+
+def finished_ids(folder: Path) -> list[str]:
+    """Return the run-ids of every finished run of a model, oldest first."""
+    found = [path.parent for path in folder.glob(f"{RUNS}/*/finished.json")]
+    return sorted(path.name for path in found if _RUN_ID.fullmatch(path.name) and not path.is_symlink())
+
+
+@contextlib.contextmanager
+def using(paths: RunPaths) -> Iterator[None]:
+    """Keep a run from being removed while this process reads it, as far as the volume lets it say so."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a volume mounted read-only
+            stack.enter_context(lease.hold(paths.folder / _USE.format(secrets.token_hex(8))))
+        yield
+
+
+def in_use(folder: Path, run_id: str) -> bool:
+    """Tell whether a process is reading a run."""
+    return any(lease.is_live(path) for path in (folder / RUNS / run_id).glob(_USE.format("*")))
+
+
+def _field(path: Path, text: str) -> object:
+    try:
+        return json.loads(text)["run"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: does not name a run; move it away, then promote a run") from None
+
+
+def _named(pointer: Path, target: object) -> str:
+    top, _, run_id = str(target).partition("/")
+    if top != RUNS or not _RUN_ID.fullmatch(run_id):
+        raise InputError(f"{pointer}: leads to {str(target)!r}, out of the store; move it away, then promote a run")
+    return run_id

@@ -1,0 +1,147 @@
+"""The gate: against the base and the published run, whose translations are taken from its files or made anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from demo.corpus import Pair as TextPair
+from mtft import files
+from mtft.config import Config
+from mtft.promotion import changing
+from mtft.runs import RunPaths
+from mtft.settings import to_yaml
+from tests.trainer.helpers import ALONE, Setup, build
+from trainer import evaluation, finish
+from trainer.generation import Decoding
+from trainer.pairs import Pair
+from trainer.prepared_run import PreparedRun
+from trainer.published import facts_of_test, on_file, published
+
+KEY = "opus_mt_en_fr"
+DECODING = Decoding(beams=1, batch_tokens=1000, dtype=torch.float32)
+
+
+def config(**gate: Any) -> Config:
+    return Config.model_validate({"model": KEY, "data": {"train": "x.jsonl"}, "gate": gate})
+
+
+def scores(delta: float, p_value: float) -> dict[str, Any]:
+    return {"en-fr": {"chrf": {"delta": delta, "p_value": p_value}, "bleu": {"delta": 0.0, "p_value": 1.0}}}
+
+
+UP, EVEN, DOWN = scores(2.0, 0.001), scores(0.0, 1.0), scores(-2.0, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("base", "rival", "problem", "verdict"),
+    [
+        (UP, None, None, "promoted"),
+        (UP, UP, None, "promoted"),
+        (UP, EVEN, None, "not better"),  # the same as what is published
+        (UP, DOWN, None, "regressed"),  # better than the base, worse than what its users have
+        (DOWN, UP, None, "regressed"),
+        (UP, None, "its base is gone", "not better"),
+        (scores(2.0, 0.2), None, None, "not better"),
+        ({}, None, None, "not better"),
+    ],
+)
+def test_a_model_has_to_beat_the_base_and_what_is_published(
+    base: dict[str, Any], rival: dict[str, Any] | None, problem: str | None, verdict: str
+) -> None:
+    rivals = {"the base": base} | ({} if rival is None else {"the published run": rival})
+    gate = finish.apply_gate(config(), rivals, problem)
+    assert gate["verdict"] == verdict
+    assert gate["compared_with"] == list(rivals)
+    assert problem is None or problem in gate["reasons"][-1]
+    by_hand = finish.apply_gate(config(promote="never"), rivals, problem)["verdict"]
+    assert by_hand == ("better" if verdict == "promoted" else verdict)
+
+
+@pytest.fixture
+def setup(standins: Callable[[str], Path], short_text: list[TextPair]) -> Setup:
+    return build(KEY, standins("marian"), short_text[:6])
+
+
+@pytest.fixture
+def pairs(short_text: list[TextPair]) -> list[Pair]:
+    return [
+        Pair(source=pair.source_en, reference=pair.target_fr, direction=("en", "fr"), document=None)
+        for pair in short_text[:6]
+    ]
+
+
+@pytest.fixture
+def candidate(setup: Setup, tmp_path: Path) -> PreparedRun:
+    """A run that is about to be judged."""
+    paths = RunPaths.at(tmp_path, KEY, "20300102T030406Z-00000002")
+    return PreparedRun(config=setup.config, card=setup.card, paths=paths, prepared=None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def rival(setup: Setup, candidate: PreparedRun, pairs: list[Pair], tmp_path: Path) -> RunPaths:
+    """The published run: an adapter as initialised, so it translates as the base; its files say otherwise."""
+    paths = RunPaths.at(tmp_path, KEY, "20300102T030405Z-00000001")
+    setup.model.save_pretrained(str(paths.lora))  # type: ignore[operator]
+    paths.config.write_text(to_yaml(setup.config), encoding="utf-8")
+    evaluation.write_sentences(paths.eval, pairs, ["b"] * len(pairs), [f"left {n}" for n in range(len(pairs))])
+    facts = facts_of_test(candidate, pairs, DECODING)
+    gate = {"verdict": "promoted", "reasons": []}
+    files.write_json(paths.finished, {"deliverable": "lora", "test": facts, "gate": gate})
+    with changing(tmp_path, KEY) as store:
+        store.promote(paths.run_id, who="anna")
+    return paths
+
+
+def test_its_own_translations_are_taken_where_test_and_decoding_are_the_same(
+    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]
+) -> None:
+    facts = facts_of_test(candidate, pairs, DECODING)
+    found = published(candidate, pairs, facts, DECODING, ALONE)
+    assert (found.run_id, found.problem) == (rival.run_id, None)
+    assert found.texts == [f"left {n}" for n in range(len(pairs))]
+
+
+@pytest.mark.parametrize("other", ["test", "decoding", "files"])
+def test_else_its_adapter_translates_anew(
+    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair], setup: Setup, other: str
+) -> None:
+    decoding = DECODING
+    if other == "test":
+        pairs = pairs[1:]
+    elif other == "decoding":
+        decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
+    else:
+        (rival.eval / "test.en-fr.jsonl").unlink()
+    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, ALONE)
+    expected, _ = evaluation.translate_pairs(setup.model.eval(), setup.encoder, pairs, decoding, ALONE)
+    assert (found.run_id, found.problem, found.texts) == (rival.run_id, None, expected)
+
+
+def test_one_that_cannot_be_loaded_blocks_the_promotion_and_says_why(
+    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]
+) -> None:
+    document = json.dumps({"model": {"key": KEY, "path": "/nowhere/base"}, "data": {"train": "x.jsonl"}})
+    rival.config.write_text(document)
+    decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
+    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, ALONE)
+    assert (found.run_id, found.texts) == (rival.run_id, None)
+    assert found.problem is not None and "/nowhere/base" in found.problem
+    judged = finish.judge(candidate.config, pairs, ["x"] * 6, [pair.reference for pair in pairs], found)
+    assert judged.gate["verdict"] == "not better" and judged.gate["published"] == rival.run_id
+    assert any("/nowhere/base" in reason for reason in judged.gate["reasons"])
+
+
+def test_a_damaged_store_never_stops_a_judgement(candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]) -> None:
+    rival.finished.write_text("[]")
+    assert on_file(candidate, pairs, facts_of_test(candidate, pairs, DECODING)).problem
+    link = rival.folder.parents[1] / "current"
+    link.unlink()
+    link.symlink_to("/etc")
+    found = on_file(candidate, pairs, facts_of_test(candidate, pairs, DECODING))
+    assert found.texts is None and found.problem and "out of the store" in found.problem

@@ -1,0 +1,140 @@
+"""From a verdict to the store: what a job publishes, what a restart mends, and when there is nothing to retrain."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtft import files, journal, store
+from mtft.config import Config
+from mtft.promotion import changing
+from mtft.runs import RunPaths
+from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
+from tests.unit.test_store_faults import dying, in_child, steps_of
+from trainer import publishing
+from trainer.unchanged import same_run
+
+
+def ending(root: Path, number: int, verdict: str, published: int | None) -> tuple[RunPaths, dict[str, Any]]:
+    """Return a run that has everything but ``finished.json``, and what that will hold."""
+    paths = make_run(root, number, None)
+    gate = {"verdict": verdict, "reasons": ["r"], "published": None if published is None else run_id(published)}
+    return paths, {"status": "finished", "deliverable": "lora", "gate": gate}
+
+
+def verdict_of(paths: RunPaths) -> str:
+    return str(files.read_json(paths.finished)["gate"]["verdict"])
+
+
+@pytest.mark.parametrize(("verdict", "promoted"), [("promoted", True), ("better", False), ("regressed", False)])
+def test_a_run_becomes_current_when_its_verdict_says_so(tmp_path: Path, verdict: str, promoted: bool) -> None:
+    paths, finished = ending(tmp_path, 1, verdict, None)
+    files.write_json(paths.provenance, {"job": "night-x"})
+    assert publishing.finish(paths, finished)
+    assert (current(tmp_path) == run_id(1)) is promoted
+    if promoted:
+        [entry] = journal.read(store.outputs(tmp_path, MODEL))
+        assert (entry.who, entry.reason, entry.forced) == ("job night-x", "r", False)
+
+
+def test_a_run_judged_against_another_published_one_is_judged_again(tmp_path: Path) -> None:
+    paths, finished = ending(tmp_path, 2, "promoted", None)
+    publishing.finish(*ending(tmp_path, 1, "promoted", None))
+    assert not publishing.finish(paths, finished)
+    assert not paths.finished.exists() and current(tmp_path) == run_id(1)
+
+
+def test_a_restart_promotes_what_was_decided_unless_another_came_first(tmp_path: Path) -> None:
+    said: list[str] = []
+    killed, finished = ending(tmp_path, 1, "promoted", None)
+    files.write_json(killed.finished, finished)  # killed here
+    late, finished = ending(tmp_path, 2, "promoted", None)
+    files.write_json(late.finished, finished)  # and another one here
+    publishing.settle(killed, None, said.append)
+    assert current(tmp_path) == run_id(1) and "is promoted" in said[-1]
+    publishing.settle(late, None, said.append)
+    assert current(tmp_path) == run_id(1) and "is not promoted" in said[-1]
+    assert (verdict_of(killed), verdict_of(late)) == ("promoted", "not better")
+    # What a person rolled back stays so, however often the job starts again.
+    with changing(tmp_path, MODEL) as held:
+        held.promote(run_id(2), who="anna", force=True)
+    publishing.settle(killed, None, said.append)
+    assert current(tmp_path) == run_id(2) and len(said) == 2
+
+
+def test_a_job_killed_at_any_step_of_its_promotion_is_promoted_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # the same order of steps, sooner
+
+    def fresh(name: str) -> tuple[Path, RunPaths, dict[str, Any]]:
+        root = tmp_path / name
+        publishing.finish(*ending(root, 1, "promoted", None))
+        return root, *ending(root, 2, "promoted", 1)
+
+    _, ready, ends = fresh("count")
+    steps = steps_of(lambda: publishing.finish(ready, ends))
+    mended = 0
+    for nth in range(1, steps + 1):
+        root, paths, finished = fresh(str(nth))
+
+        def die(nth: int = nth, paths: RunPaths = paths, finished: dict[str, Any] = finished) -> None:
+            dying(nth, "after")
+            publishing.finish(paths, finished)
+
+        assert os.waitpid(in_child(die), 0)[1] == signal.SIGKILL
+        assert current(root) in (run_id(1), run_id(2))
+        if not paths.finished.exists():
+            assert current(root) == run_id(1)
+            continue  # not finished: the next start judges again
+        mended += current(root) == run_id(1)
+        publishing.settle(paths, None, lambda _: None)
+        history = journal.read(store.outputs(root, MODEL))
+        assert [each.run for each in history] == [run_id(1), run_id(2)] and current(root) == run_id(2)
+    assert mended >= 3
+
+
+def test_old_runs_are_removed_at_the_end_of_a_job(tmp_path: Path) -> None:
+    said: list[str] = []
+    for number in (1, 2, 3):
+        make_run(tmp_path, number, "not better")
+    publishing.settle(RunPaths.at(tmp_path, MODEL, run_id(3)), 2, said.append)
+    assert said == [f"run {run_id(1)} is removed: storage.keep_runs is 2"]
+    assert store.finished_ids(store.outputs(tmp_path, MODEL)) == [run_id(2), run_id(3)]
+
+
+MADE_OF: dict[str, Any] = {
+    "data": {"train": "d", "dev": None, "test": None},
+    "base": {"checkpoint": "hub/base", "revision": "c0ffee", "sha256": None},
+    "config_hash": "c",
+    "code_sha256": "s",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({}, True),
+        ({"data": {"train": "other", "dev": None, "test": None}}, False),
+        ({"data": {"train": None, "dev": None, "test": None}}, False),
+        ({"base": {"checkpoint": "hub/base", "revision": "other", "sha256": None}}, False),
+        ({"base": {"checkpoint": "hub/base", "revision": None, "sha256": None}}, False),
+        ({"config_hash": "other"}, False),
+        ({"code_sha256": "other"}, False),
+    ],
+)
+def test_only_the_same_data_base_configuration_and_code_are_nothing_to_retrain(
+    tmp_path: Path, changed: dict[str, Any], same: bool
+) -> None:
+    config = Config.model_validate({"model": MODEL, "data": {"train": "x.jsonl"}})
+    fetched = {"base": {"checkpoint": "hub/base", "revision": "c0ffee", "sha256": "of the fetched files"}}
+    paths = make_run(tmp_path, 1)
+    paths.provenance.write_text(json.dumps({**MADE_OF, **fetched}))
+    make_run(tmp_path, 2, None).provenance.write_text(json.dumps(MADE_OF))  # not finished
+    found = same_run(tmp_path, MODEL, config, {**MADE_OF, **changed})
+    assert found == (run_id(1) if same else None)

@@ -1,0 +1,201 @@
+"""Promotion, rollback, history and retention, and who may be in the way of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mtft import journal, lease, promotion, runs, store
+from mtft.errors import InputError, Retry
+from mtft.promotion import changing
+from mtft.runs import Attempt, Job
+from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
+
+
+def promote(root: Path, number: int, *, force: bool = False) -> None:
+    with changing(root, MODEL) as held:
+        held.promote(run_id(number), who="anna", force=force)
+
+
+def rollback(root: Path, away_from: int | None = None) -> str:
+    with changing(root, MODEL) as held:
+        return held.rollback(who="anna", away_from=None if away_from is None else run_id(away_from)).run
+
+
+def history(root: Path) -> list[journal.Promotion]:
+    return journal.read(store.outputs(root, MODEL))
+
+
+def test_the_current_run_is_what_users_get_and_history_tells_how(tmp_path: Path) -> None:
+    made = [make_run(tmp_path, number) for number in (1, 2, 3)]
+    assert store.current(tmp_path, MODEL) is None
+    assert store.find(tmp_path, MODEL) == made[2], "nothing promoted: the newest finished one"
+    promote(tmp_path, 1)
+    promote(tmp_path, 2)
+    assert store.find(tmp_path, MODEL) == made[1]
+    assert (store.outputs(tmp_path, MODEL) / "current").readlink() == Path("runs") / run_id(2)
+    assert store.find(tmp_path, MODEL, run_id(3)) == made[2]
+    told = [(each.number, each.action, each.previous, each.run, each.who) for each in history(tmp_path)]
+    assert told == [(1, "promote", None, run_id(1), "anna"), (2, "promote", run_id(1), run_id(2), "anna")]
+    promote(tmp_path, 2)
+    assert len(history(tmp_path)) == 2, "what is current already is not promoted again"
+
+
+def test_rollback_goes_one_further_back_each_time_and_passes_over_what_is_gone(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4):
+        make_run(tmp_path, number)
+        promote(tmp_path, number)
+    (store.run_at(store.outputs(tmp_path, MODEL), run_id(3)).lora / "adapter_model.safetensors").unlink()
+    assert rollback(tmp_path) == run_id(2)
+    make_run(tmp_path, 5)
+    promote(tmp_path, 5)
+    assert [rollback(tmp_path), rollback(tmp_path)] == [run_id(2), run_id(1)]
+    with pytest.raises(InputError, match="no earlier run"):
+        rollback(tmp_path)
+    assert current(tmp_path) == run_id(1)
+
+
+def test_a_rollback_asked_for_twice_is_done_once(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make_run(tmp_path, number)
+        promote(tmp_path, number)
+    assert [rollback(tmp_path, away_from=3), rollback(tmp_path, away_from=3)] == [run_id(2), run_id(2)]
+    with pytest.raises(InputError, match=f"{run_id(2)} is current by now"):
+        rollback(tmp_path, away_from=1)
+
+
+@pytest.mark.parametrize("verdict", ["not better", "regressed"])
+def test_a_verdict_against_it_is_overruled_by_force_alone_and_that_is_kept(tmp_path: Path, verdict: str) -> None:
+    make_run(tmp_path, 1, verdict)
+    with pytest.raises(InputError, match=rf"is {verdict}: en-fr: chrf .*--force"):
+        promote(tmp_path, 1)
+    assert current(tmp_path) is None
+    promote(tmp_path, 1, force=True)
+    [entry] = history(tmp_path)
+    assert (entry.forced, entry.verdict, current(tmp_path)) == (True, verdict, run_id(1))
+
+
+def test_a_pointer_moved_by_hand_is_found_and_can_be_rolled_back(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    promote(tmp_path, 1)
+    link = store.outputs(tmp_path, MODEL) / "current"
+    link.unlink()
+    link.symlink_to(f"runs/{run_id(2)}")
+    assert rollback(tmp_path) == run_id(1)
+    assert [each.action for each in history(tmp_path)] == ["promote", "found", "rollback"]
+
+
+def test_incomplete_runs_are_never_current(tmp_path: Path) -> None:
+    make_run(tmp_path, 1, None)
+    paths = make_run(tmp_path, 2)
+    (paths.lora / "adapter_model.safetensors").unlink()
+    elsewhere = make_run(tmp_path / "elsewhere", 3).folder
+    (paths.folder.parent / run_id(3)).symlink_to(elsewhere)
+    for number, why in ((1, "no finished.json"), (2, "no safetensors"), (3, "no such run"), (4, "no such run")):
+        with pytest.raises(InputError, match=why):
+            promote(tmp_path, number, force=True)
+    assert current(tmp_path) is None and history(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../../b", "/etc", "a\0b", "a\n", "a\nb", ".hidden", "a b"])
+def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    make_run(tmp_path, 1)
+    folder = store.outputs(tmp_path, MODEL)
+    with changing(tmp_path, MODEL) as held, pytest.raises(InputError, match="is not a run-id"):
+        held.promote(name, who="anna", force=True)
+    with pytest.raises(InputError, match="is not a run-id"):
+        store.find(tmp_path, MODEL, name)
+    # What others wrote into the store is believed no more than what is typed.
+    promote(tmp_path, 1)
+    entry = json.loads((folder / journal.FOLDER / "000001.json").read_text())
+    (folder / journal.FOLDER / "000002.json").write_text(json.dumps({**entry, "run": name}))
+    (folder / journal.FOLDER / "000003.json").write_text(json.dumps({**entry, "previous": name}))
+    (folder / journal.FOLDER / ".pending.json").write_text(json.dumps({**entry, "run": name}))
+    assert [each.number for each in history(tmp_path)] == [1]
+    (folder / "current.json").write_text(json.dumps({"run": f"runs/{name}"}))
+    with pytest.raises(InputError, match="out of the store"):
+        store.find(tmp_path, MODEL)
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../other/runs/x", "runs/../../x", "runs", "jobs/x"])
+def test_a_link_out_of_the_store_is_not_followed(tmp_path: Path, target: str) -> None:
+    make_run(tmp_path, 1)
+    (store.outputs(tmp_path, MODEL) / "current").symlink_to(target)
+    with pytest.raises(InputError, match="out of the store"):
+        store.current(tmp_path, MODEL)
+    with pytest.raises(InputError, match="out of the store"):
+        promote(tmp_path, 1)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[2J", "a" * 501])
+def test_a_journal_holds_plain_lines(tmp_path: Path, text: str) -> None:
+    make_run(tmp_path, 1)
+    with changing(tmp_path, MODEL) as held, pytest.raises(InputError, match=r"reason: .* is not one line"):
+        held.promote(run_id(1), who="anna", reason=text)
+    assert current(tmp_path) is None
+
+
+def test_a_current_run_that_is_gone_is_told_with_the_way_back(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+        promote(tmp_path, number)
+    store.run_at(store.outputs(tmp_path, MODEL), run_id(2)).finished.unlink()
+    with pytest.raises(InputError, match=f"cannot be used: .*mtft-launch rollback {MODEL}"):
+        store.find(tmp_path, MODEL)
+    assert rollback(tmp_path) == run_id(1)
+
+
+def test_old_runs_go_but_never_one_that_somebody_may_want(tmp_path: Path) -> None:
+    paths = {number: make_run(tmp_path, number, None if number == 3 else "promoted") for number in range(10)}
+    for number in (1, 2, 0):
+        promote(tmp_path, number)
+    rollback(tmp_path)  # 2 is current, 1 is where another rollback goes, 0 is neither
+    at_work = Job("job", MODEL, run_id(4), "c", runs.now(), (Attempt(started=runs.now()),))
+    runs.claim(tmp_path, at_work)
+    left = {number: path.folder for number, path in paths.items()}
+    with store.using(paths[5]):
+        with changing(tmp_path, MODEL) as held:
+            assert held.prune(2) == [run_id(0), run_id(6), run_id(7)]
+        assert [number for number, folder in left.items() if folder.exists()] == [1, 2, 3, 4, 5, 8, 9]
+    with changing(tmp_path, MODEL) as held:
+        assert held.prune(2) == [run_id(5)]
+    assert not list((store.outputs(tmp_path, MODEL) / "runs").glob(".*"))
+    assert rollback(tmp_path) == run_id(1)
+
+
+def test_a_holder_that_overslept_its_lease_changes_nothing(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    promote(tmp_path, 1)
+    with changing(tmp_path, MODEL) as sleeper:
+        sleeper.held.path.write_text('{"owner": "elsewhere:1:x", "expires": 1}')  # as one whose clock jumped sees it
+        promote(tmp_path, 2)
+        with pytest.raises(Retry, match="taken over"):
+            sleeper.promote(run_id(1), who="sleeper")
+    assert current(tmp_path) == run_id(2)
+    promote(tmp_path, 1)
+    assert [each.run for each in history(tmp_path)] == [run_id(1), run_id(2), run_id(1)]
+
+
+def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path, 1)
+    path = store.outputs(tmp_path, MODEL) / ".store.lease"
+    path.write_text(json.dumps({"owner": "far:1:x", "expires": 9e9}))
+    monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 0.2)
+    with pytest.raises(Retry, match="held by far:1:x"):
+        promote(tmp_path, 1)
+    path.write_text(json.dumps({"owner": f"{lease._machine()}:{dead_process()}:x", "expires": 9e9}))
+    promote(tmp_path, 1)
+    assert current(tmp_path) == run_id(1) and not path.exists()
+
+
+def dead_process() -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return child

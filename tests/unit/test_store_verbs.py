@@ -1,0 +1,149 @@
+"""`promote`, `rollback` and `history` as a person gives them, here and through a pod; `fetch` agrees with the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import transfer
+from launcher.cli import main
+from launcher.storekeeping import Ask, far_keeper
+from launcher.transfer import Remote
+from launcher.verbs.translate import find_run
+from mtft import exit_codes, store
+from mtft.errors import InputError
+from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
+from tests.unit.tiny_exec import TinyExec, serve
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Give a verb on the store of this folder, as typed; return exit code, output and messages."""
+
+    def typed(verb: str, *options: str) -> tuple[int, str, str]:
+        code = main([verb, MODEL, "--output", str(tmp_path), *options])
+        return code, *capsys.readouterr()
+
+    return typed
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyExec:
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    return TinyExec(tmp_path)
+
+
+@pytest.fixture
+def remote(pod: TinyExec) -> Iterator[Remote]:
+    with serve(pod) as cluster:
+        yield Remote(cluster, "mtft-transfer-1", "team")
+
+
+@pytest.fixture
+def ask(remote: Remote, tmp_path: Path) -> Ask:
+    return far_keeper(remote.cluster, remote.pod, str(tmp_path), MODEL)
+
+
+def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
+    for number, verdict in ((1, "promoted"), (2, "better"), (3, "regressed")):
+        make_run(tmp_path, number, verdict)
+    assert say("promote", "--run", run_id(1))[0] == exit_codes.DONE
+    code, _, words = say("promote")
+    assert (code, "--force promotes it" in words) == (exit_codes.BAD_INPUT, True)
+    assert "forced: its verdict is regressed" in say("promote", "--force", "--reason", "we want it")[1]
+    assert f"{run_id(3)} is current already" in say("promote", "--force")[2]
+    assert f"{run_id(1)} is current again" in say("rollback")[1]
+    code, _, words = say("rollback")
+    assert (code, "no earlier run" in words) == (exit_codes.BAD_INPUT, True)
+    told = json.loads(say("history", "-o", "json")[1])
+    assert (told["current"], told["finished"]) == (run_id(1), [run_id(1), run_id(2), run_id(3)])
+    told = [(each["action"], each["run"], each["forced"], each["reason"]) for each in told["promotions"]]
+    forced = ("promote", run_id(3), True, "we want it")
+    assert told == [("promote", run_id(1), False, ""), forced, ("rollback", run_id(1), False, "")]
+    table = say("history")[1]
+    assert "promote --force" in table and "we want it" in table
+
+
+def test_mistakes_are_told_in_words(say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line, words in (
+        (("promote",), "holds no run of"),
+        (("rollback",), "holds no run of"),
+        (("history", "--backend", "kubernetes"), "--output names a storage root on this machine"),
+    ):
+        code, _, said = say(*line)
+        assert (code, words in said) == (exit_codes.BAD_INPUT, True), said
+    assert main(["history", "opus", "--output", str(tmp_path)]) == exit_codes.BAD_INPUT
+    assert "opus" in capsys.readouterr().err
+    make_run(tmp_path, 1)
+    code, _, said = say("promote", "--run", "../../other")
+    assert (code, "is not a run-id" in said) == (exit_codes.BAD_INPUT, True)
+    (tmp_path / "outputs" / MODEL / "promotions").write_text("a file in the way")
+    code, _, said = say("promote")
+    assert (code, "promotions" in said, "Traceback" in said) == (exit_codes.BAD_INPUT, True, False)
+
+
+def test_translate_takes_what_is_current(say: Say, tmp_path: Path) -> None:
+    made = [make_run(tmp_path, number).folder for number in (1, 2)]
+    assert find_run(tmp_path, MODEL, None) == made[1]
+    say("promote", "--run", run_id(1))
+    assert find_run(tmp_path, MODEL, None) == made[0]
+    assert find_run(tmp_path, MODEL, run_id(2)) == made[1]
+    assert find_run(tmp_path / "elsewhere", MODEL, str(made[1])) == made[1]
+    with pytest.raises(InputError, match="is not a run-id"):
+        find_run(tmp_path, MODEL, "..")
+
+
+def test_through_a_pod_each_is_done_once_though_its_answer_is_lost(ask: Ask, pod: TinyExec, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make_run(tmp_path, number)
+        ask("promote", run=run_id(number), who="anna", reason="", force=False)
+    pod.cut_out = [7]
+    again = ask("promote", run=run_id(1), who="anna", reason="", force=False)
+    assert (again["changed"], again["run"]) == (False, run_id(1))
+    ask("promote", run=run_id(3), who="anna", reason="", force=False)
+    pod.cut_out = [7]
+    answer = ask("rollback", who="anna", reason="", away_from=run_id(3))
+    assert (answer["run"], answer["previous"]) == (run_id(1), run_id(3))
+    assert current(tmp_path) == run_id(1)
+    assert [each["run"][-1] for each in ask("history")["promotions"]] == list("123131")
+    with pytest.raises(InputError, match="is not a run-id"):
+        ask("promote", run="../x", who="anna", reason="", force=False)
+
+
+def point_by_link(folder: Path, target: str) -> None:
+    (folder / "current").symlink_to(target)
+
+
+def point_by_file(folder: Path, target: str) -> None:
+    (folder / "current.json").write_text(json.dumps({"run": target}))
+
+
+@pytest.mark.parametrize("point", [point_by_link, point_by_file])
+@pytest.mark.parametrize(
+    "target", [f"runs/{run_id(1)}", f"runs/{run_id(9)}", "runs/../..", "/etc", "runs/linked", None]
+)
+def test_fetch_and_translate_find_the_same_run(
+    point: Callable[[Path, str], None], target: str | None, remote: Remote, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    folder = tmp_path / "outputs" / MODEL
+    (folder / "runs" / "linked").symlink_to(folder / "runs" / run_id(1))
+    if target is not None:
+        point(folder, target)
+
+    def fetched() -> Any:
+        return remote.ask("run", str(tmp_path), MODEL)[0]["folder"]
+
+    if target in (None, f"runs/{run_id(1)}"):
+        assert fetched() == str(store.find(tmp_path, MODEL).folder)
+        return
+    for look in (fetched, lambda: store.find(tmp_path, MODEL)):
+        with pytest.raises(InputError):
+            look()
