@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source-lang", help="language of the lines, where the model translates both ways")
     parser.add_argument("--beams", type=int, help="beam width; default: eval.beams of the run")
     parser.add_argument("--base", action="store_true", help="translate with the untuned base instead")
+    parser.add_argument("--model-path", help="folder of the base, where it is not where the run had it")
     options = parser.parse_args(arguments)
     with guard(rank=0):
         quiet_libraries()

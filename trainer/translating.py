@@ -48,6 +48,8 @@ def run_translation(options: argparse.Namespace) -> None:
         raise InputError(f"{paths.folder} is not a finished run: it has no finished.json")
     resolved = resolve(load_document(paths.config))
     config, card = at_recorded_commit(paths, resolved.config), resolved.card
+    if options.model_path:
+        config = _with_base(config, options.model_path)
     direction = choose_direction(card, options.source_lang)
     jsonl = options.input.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
     if options.format:
@@ -75,6 +77,17 @@ def run_translation(options: argparse.Namespace) -> None:
     if cut:
         longest = encoder.max_source_length
         print(f"{cut} of {sentences} sentences were longer than {longest} tokens and were cut", file=sys.stderr)
+
+
+def _with_base(config: Config, folder: str) -> Config:
+    """Return the configuration with its base elsewhere; its files have to be the same.
+
+    Raises:
+        InputError: the base is one of the hub.
+    """
+    if config.model.path is None:
+        raise InputError("--model-path: the run's base is one of the hub, which is known by its commit; leave it out")
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": folder})})
 
 
 def _here(config: Config) -> tuple[Config, World]:
@@ -134,6 +147,11 @@ def _check_base(paths: RunPaths, config: Config, card: ModelCard) -> None:
     if config.model.path is None or not paths.provenance.exists():
         return  # a commit of the hub never changes; a copy without its provenance has nothing to compare with
     trained_on = files.read_json(paths.provenance)["base"]
+    if not Path(config.model.path).is_dir():
+        raise InputError(
+            f"{config.model.path}: the base that run {paths.run_id} was trained on is not there; say where it lies on "
+            "this machine with --model-path DIR"
+        )
     base = base_identity(card.base, config.model.path, None)
     if base["sha256"] != trained_on["sha256"]:
         raise InputError(

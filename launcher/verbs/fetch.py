@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,13 +95,24 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
     for job in named or sorted(of_model, key=lambda each: each["metadata"]["creationTimestamp"], reverse=True):
         template = roles(job)[0]["template"]["spec"]
         return (name if named else ""), job["metadata"]["labels"][labels.MODEL], template
-    if name not in MODELS:
+    model = name if name in MODELS else _model_of(name)
+    if model is None:
         from launcher.selection import choose
 
         choose([name], jobs)  # raises, with what was probably meant
         raise InputError(f"{name} is a batch; name its jobs or models one by one")
     config = cluster_config(config_file)
-    return "", name, pod_template(config, name, "transfer", {})["spec"]
+    return ("" if name in MODELS else name), model, pod_template(config, model, "transfer", {})["spec"]
+
+
+def _model_of(job: str) -> str | None:
+    """Return the model whose key stands before the hash in a job's name; None in a name a person gave."""
+    from mtft.models import MODELS
+
+    if not re.fullmatch(r".+-[0-9a-f]{10}", job):
+        return None
+    stem = f"-{job[:-11]}"
+    return next((key for key in MODELS if stem.endswith(f"-{key.replace('_', '-')}")), None)
 
 
 def _wanted(remote: Remote, what: str, found: dict[str, Any]) -> list[tuple[str, str, int]]:

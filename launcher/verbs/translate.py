@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="model key; `mtft-launch models` lists them")
     parser.add_argument("--run", help="run-id or run folder; default: the current run, else the newest finished one")
     parser.add_argument(
+        "--model-path", type=user_path, metavar="DIR", help="where the base lies here, if not where the run had it"
+    )
+    parser.add_argument(
         "--output", type=user_path, metavar="DIR", default=".", help="storage root that holds outputs/ (default: .)"
     )
     parser.add_argument("--to", default="-", help="file to write (default: standard output)")
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     environment = trainer_environment("translate loads the model here")
     folder = find_run(args.output, args.model, args.run)
     command = [sys.executable, "-m", "trainer.translate", args.input, "--run-dir", str(folder), "--output", args.to]
-    for name in ("format", "source_lang", "beams"):
+    for name in ("format", "source_lang", "beams", "model_path"):
         if (value := getattr(args, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
     if args.base:

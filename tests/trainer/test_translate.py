@@ -175,6 +175,15 @@ def test_the_adapter_goes_on_the_base_it_was_trained_on(
     else:
         translate.main([f"{tmp_path}/in.txt", "--output", f"{tmp_path}/out.txt", "--run-dir", str(moved.folder)])
     assert (tmp_path / "out.txt").exists() is not changed
+    if changed:
+        return
+    # Brought to a machine where the base lies elsewhere.
+    base.rename(tmp_path / "here")
+    refused(moved, tmp_path / "in.txt", "--output", tmp_path / "again.txt")
+    assert "--model-path DIR" in capsys.readouterr().err
+    known = ["--run-dir", str(moved.folder), "--model-path", str(tmp_path / "here")]
+    translate.main([f"{tmp_path}/in.txt", "--output", f"{tmp_path}/again.txt", *known])
+    assert (tmp_path / "again.txt").read_text() == (tmp_path / "out.txt").read_text()
 
 
 def test_only_safetensors_are_read(finished: RunPaths, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -271,3 +272,43 @@ class TestArguments:
 
         assert set(FLAGS) <= set(fields())
         assert set(FLAGS) <= set(vars(self.parse()))
+
+
+def test_sigterm_cleans_up_as_ctrl_c_does() -> None:
+    program = """
+import sys, time, types
+from launcher import cli
+
+def run(_):
+    try:
+        print("there", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+
+sys.modules["slow"] = types.SimpleNamespace(add_arguments=lambda _: None, run=run)
+cli.VERBS["slow"] = ("slow", "take long")
+sys.exit(cli.main(["slow"]))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "there\n"
+        launcher.terminate()
+        assert launcher.stdout.read() == "cleaned up\n"
+        assert launcher.wait(timeout=60) == 130
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "-n", "a/b?x=1"],
+        ["delete", "-n", "../../../api/v1/namespaces/w", "x"],
+        ["logs", "x", "--rank", "-1"],
+        ["logs", "x", "--tail", "-1"],
+    ],
+)
+def test_what_is_no_name_or_number_goes_nowhere(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        cli.main(arguments)
+    assert refused.value.code == 2
+    assert re.search("is not a (namespace|whole number)", capsys.readouterr().err)

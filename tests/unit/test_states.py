@@ -10,6 +10,8 @@ import pytest
 
 from launcher import labels
 from launcher.job_objects import by_job
+from launcher.job_tables import status_row
+from launcher.output import table
 from launcher.progress import read_progress
 from launcher.states import JobState, job_state
 from mtft import exit_codes
@@ -113,6 +115,37 @@ def test_a_finished_job_tells_its_scores_and_verdict(verdict: str, code: int) ->
     assert (state.state, state.verdict, state.launcher_code, state.run_id) == ("Succeeded", verdict, code, "r-1")
     assert state.scores == {"en-fr": {"bleu": 33.46, "bleu_delta": 3.46, "chrf": 57.25, "chrf_delta": 2.25}}
     assert state.reason is None and state.took_s == 420
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"finished": {"scores": "no"}, "attempt": "x"},
+        {"finished": {"scores": {"tuned": "no", "base": 3}}},
+        {"finished": {"scores": {"tuned": {"en-fr": {"bleu": "30"}}}, "gate": 3}},
+        {"finished": 1, "reason": {"a": 1}},
+        [1],
+        "{",
+    ],
+)
+def test_a_message_somebody_else_wrote_is_no_traceback(message: object) -> None:
+    state = state_of(job(CREATED, SUCCEEDED), ended(0, message, why="Completed", phase="Succeeded"))
+    assert state.state == "Succeeded"
+    assert not any(state.scores.values())
+    assert state_of(job(CREATED, FAILED), ended(2, message)).state == "Failed"
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step":1e400,"total":2}', '{"step":1,"total":2,"percent":NaN}', "2026-99-99T99:99:99Z x", "{" * 9999]
+)
+def test_a_line_somebody_else_wrote_changes_nothing(line: str) -> None:
+    assert read_progress([line]) == read_progress([])
+
+
+def test_a_reason_cannot_move_the_cursor() -> None:
+    state = state_of(job(CREATED, FAILED), ended(2, {"exit_code": 2, "reason": "\x1b[31mred\x1b]0;title\x07\rgone"}))
+    shown = table([status_row(state, with_namespace=False)])
+    assert "\x1b" not in shown and "\r" not in shown and "\\x1b[31mred" in shown
 
 
 def test_a_finished_job_whose_pods_are_gone_is_done() -> None:

@@ -13,6 +13,7 @@ from launcher import transfer
 from launcher.cli import main
 from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
+from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
 from mtft import exit_codes, store
 from mtft.errors import InputError
@@ -147,3 +148,16 @@ def test_fetch_and_translate_find_the_same_run(
     for look in (fetched, lambda: store.find(tmp_path, MODEL)):
         with pytest.raises(InputError):
             look()
+
+
+@pytest.mark.parametrize(
+    ("job", "model"),
+    [
+        ("night-opus-mt-en-fr-0123456789", "opus_mt_en_fr"),
+        ("m2m100-418m-0a1b2c3d4e", "m2m100_418m"),
+        ("xopus-mt-en-fr-0123456789", None),
+        ("mine", None),
+    ],
+)
+def test_the_model_of_a_job_that_is_gone(job: str, model: str | None) -> None:
+    assert _model_of(job) == model
