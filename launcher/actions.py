@@ -105,6 +105,9 @@ def retry(cluster: Cluster, job: Manifest) -> str:
             f"{name}: retry makes the job anew, and you may not delete {JOBS.rbac_name} in namespace {namespace}; "
             "ask somebody with the Role mtft-user of manifests/base, or the cluster's administrator for that right"
         )
+    now = cluster.find(JOBS, name, namespace=namespace)
+    if now is not None and now["metadata"]["uid"] != meta["uid"]:
+        return "was made anew by somebody else in this moment"
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     detached = {"metadata": {"ownerReferences": None}, "data": {RETRIED_FILE: datetime.now(UTC).isoformat()}}
     cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -41,22 +41,24 @@ class Inside:
     def said(self) -> Mapping[str, Any] | MtftError | None:
         """The pod's answer; why there is none; None where no pod runs and none may be made."""
         try:
-            with self._pod() as pod:
-                return None if pod is None else Remote(self._cluster, *pod).ask("look", root_of(self._spec))[0]
+            for pod in self._running():
+                with suppress(MtftError):  # it may end in this moment; the next one, or the probe, tells more
+                    return self._look(pod["metadata"]["name"], pod["spec"])
+            if not self._probe:
+                return None
+            with running(self._cluster, transfer_pod(self._spec, read_only=True)) as name:
+                return self._look(name, self._spec)
         except MtftError as error:
             return error
 
-    @contextmanager
-    def _pod(self) -> Iterator[tuple[str, str] | None]:
-        for pod in self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items:
-            if _claims(pod["spec"]) == _claims(self._spec) and _has_trainer(pod["spec"]):
-                yield pod["metadata"]["name"], self._cluster.namespace
-                return
-        if not self._probe:
-            yield None
-            return
-        with running(self._cluster, transfer_pod(self._spec, read_only=True)) as name:
-            yield name, self._cluster.namespace
+    def _look(self, pod: str, spec: Object) -> Mapping[str, Any]:
+        return Remote(self._cluster, pod, self._cluster.namespace).ask("look", root_of(spec))[0]
+
+    def _running(self) -> list[Object]:
+        pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items
+        staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        same = [pod for pod in staying if _claims(pod["spec"]) == _claims(self._spec)]
+        return [pod for pod in same if _has_trainer(pod["spec"])]
 
 
 def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
 CHUNK = 1 << 18  # bytes of one websocket message
+_COMPLAINT_BYTES = 2000  # of standard error, for the message when the program fails
 _SILENCE = 120.0  # seconds after which a connection that says nothing counts as cut
 
 
@@ -75,7 +76,7 @@ class ExecStream:
         """
         from websocket import ABNF, WebSocketException
 
-        ended = False
+        ended, complaint = False, b""
         try:
             while True:
                 code, frame = self._socket.recv_data_frame(control_frame=True)
@@ -86,8 +87,9 @@ class ExecStream:
                 channel, data = frame.data[0], bytes(frame.data[1:])
                 if channel == STATUS:
                     ended = True
-                    _check_status(data)
+                    _check_status(data, complaint)
                 else:
+                    complaint = (complaint + data)[-_COMPLAINT_BYTES:] if channel == STDERR else complaint
                     yield channel, data
         except (OSError, WebSocketException) as error:
             if not ended:
@@ -96,11 +98,13 @@ class ExecStream:
             raise Cut("the connection to the pod was cut")
 
 
-def _check_status(data: bytes) -> None:
+def _check_status(data: bytes, complaint: bytes) -> None:
     status = json.loads(data)
     if status.get("status") != "Success":
         # The message repeats the whole command.
         causes = (status.get("details") or {}).get("causes") or []
         codes = [each["message"] for each in causes if each.get("reason") == "ExitCode"]
         why = f"exit code {codes[0]}" if codes else str(status.get("message", status))[-200:]
-        raise ClusterError(f"the program in the pod failed: {why}; was the pod deleted, or out of memory?")
+        last = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        guess = f"it said: {last}" if last else "was the pod deleted, or out of memory?"
+        raise ClusterError(f"the program in the pod failed: {why}; {guess}")

@@ -67,6 +67,7 @@ class _Follower:
         self.stopped = threading.Event()
         self.readers: dict[str, threading.Thread] = {}
         self.remarks: dict[str, str] = {}
+        self.started: set[str] = set()
         self.over = False
 
     def run(self, until: float | None) -> None:
@@ -117,8 +118,8 @@ class _Follower:
         if not has_started(pod):
             self._remark(meta["name"], waiting_reason(pod))
             return
-        again = any(name == meta["name"] for name in self.remarks)
-        self._remark(meta["name"], "started again" if again and self.remarks[meta["name"]] == "started" else "started")
+        self._remark(meta["name"], "started again" if meta["name"] in self.started else "started")
+        self.started.add(meta["name"])
         thread = threading.Thread(target=self._read, args=(pod,), daemon=True)
         self.readers[meta["uid"]] = thread
         thread.start()
@@ -164,7 +165,9 @@ class _Follower:
 
     def _is_last(self, pod: Object, at: str) -> bool:
         """Whether a pod that has ended wrote nothing after that time; a cut looks like the end of a log."""
-        newest = list(lines_of(self.cluster, pod, Wanted(tail=1, since_s=self.wanted.since_s)))
+        if not at and self.wanted.tail == 0:
+            return True
+        newest = list(lines_of(self.cluster, pod, Wanted(tail=1, since_s=None if at else self.wanted.since_s)))
         return all(line.at <= at for line in newest) and (bool(newest) or not at)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from launcher.cluster_errors import ClusterError, Cut, NoConnection
 from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
 from launcher.labels import CONTAINER
-from mtft.errors import InputError
+from mtft.errors import InputError, MtftError
 from mtft.files import sha256_file, sync_folder
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, An
             except ValueError:
                 raise InputError(f"the pod says {line.decode('utf-8', 'replace')!r}; is its image mtft's?") from None
             if "error" in answer:
-                raise InputError(answer["error"])
+                raise MtftError(answer["error"]) if answer.get("may_pass") else InputError(answer["error"])
             if "note" in answer:
                 print(f"-- {answer['note']}", file=sys.stderr, flush=True)
             elif "alive" not in answer:

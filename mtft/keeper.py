@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mtft import journal, store
-from mtft.errors import MtftError
+from mtft.errors import MtftError, Retry
 from mtft.promotion import changing
 
 _GROUP_WRITES = 0o002  # as the trainer's files
+_ALIVE_SECONDS = 20.0  # the launcher takes a longer silence for a cut, and a busy store is waited for
 
 
 def promote(root: str, model: str, run: str | None, who: str, reason: str, force: bool) -> dict[str, Any]:
@@ -66,13 +69,20 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {"promote": promote, "rollback
 def main(arguments: Sequence[str]) -> None:
     """Answer one question; what goes wrong is said, not raised."""
     os.umask(_GROUP_WRITES)
+    threading.Thread(target=_stay_alive, daemon=True).start()
     try:
         answer = VERBS[arguments[0]](**json.loads(arguments[1]))
     except MtftError as error:
-        answer = {"error": str(error)}
+        answer = {"error": str(error), "may_pass": isinstance(error, Retry)}
     except OSError as error:
         answer = {"error": trouble(error)}
     print(json.dumps(answer), flush=True)
+
+
+def _stay_alive() -> None:
+    while True:
+        time.sleep(_ALIVE_SECONDS)
+        print('{"alive": true}', flush=True)
 
 
 def trouble(error: OSError) -> str:
