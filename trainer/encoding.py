@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class Encoder:
         self.max_source_length = max_source_length
         self.max_target_length = max_target_length
         self._eos: int = self.tokenizer.eos_token_id
+        special = set(self.tokenizer.all_special_tokens) - {self.tokenizer.unk_token}
+        self._special = frozenset(self.tokenizer.convert_tokens_to_ids(sorted(special)))
+        self._special_tokens = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
 
     @classmethod
     def load(cls, card: ModelCard, config: Config) -> Encoder:
@@ -72,7 +76,7 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """A hash that changes whenever the same text could give other ids."""
-        probe = "Été 2024 : 12,5 % of cod (n = 1 200) – l’estuaire, the Gulf's.\n"
+        probe = "Été 2024 : 12,5 % of cod (n = 1 200) – l’estuaire, the Gulf's </s> fr_XX.\n"
         ids = [self.encode([probe], [probe], *direction) for direction in self.card.directions]
         point(self.card, self.tokenizer, *self.card.directions[0])
         with tempfile.TemporaryDirectory() as folder:
@@ -90,8 +94,7 @@ class Encoder:
             InputError: a label row does not open with the target's language token or close with EOS.
         """
         source_ids, source_cut = self.encode_sources(sources, source_lang, target_lang)
-        labels: list[list[int]] = self.tokenizer(text_target=targets, truncation=False, verbose=False)["input_ids"]
-        target_ids, target_cut = self._cut(labels, self.max_target_length)
+        target_ids, target_cut = self._cut(self._ids(targets, "text_target"), self.max_target_length)
         self._check_labels(target_ids, target_lang)
         unknown_id = self.tokenizer.unk_token_id
         special = 1 if language_id(self.card, self.tokenizer, source_lang) is None else 2
@@ -108,8 +111,7 @@ class Encoder:
     ) -> tuple[list[list[int]], set[int]]:
         """Encode sources of one direction; also return the positions that had to be cut."""
         point(self.card, self.tokenizer, source_lang, target_lang)
-        ids: list[list[int]] = self.tokenizer(sources, truncation=False, verbose=False)["input_ids"]
-        return self._cut(ids, self.max_source_length)
+        return self._cut(self._ids(sources, "text"), self.max_source_length)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Turn generated target ids into text without special tokens."""
@@ -119,6 +121,24 @@ class Encoder:
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False, **extra
         )
         return texts
+
+    def _ids(self, texts: list[str], side: str) -> list[list[int]]:
+        """Encode texts whole; what looks like a special token in them, such as ``</s>`` of HTML, stays text."""
+        # Marian's tokenizer takes a language code off the front; behind a space, which its pieces ignore, it does not.
+        given = [f" {text}" if text.startswith(">>") else text for text in texts]
+        options = {"truncation": False, "verbose": False, "split_special_tokens": True}
+        rows: list[list[int]] = self.tokenizer(**{side: given}, **options)["input_ids"]
+        return [
+            self._spelt(text, ids, side) if self._special.intersection(ids[1:-1]) else ids
+            for text, ids in zip(given, rows, strict=True)
+        ]
+
+    def _spelt(self, text: str, ids: list[int], side: str) -> list[int]:
+        """Encode a text in parts that end inside special tokens, which the fast tokenizer's model has as pieces."""
+        parts = re.sub(self._special_tokens, lambda found: f"{found[0][0]}\0{found[0][1:]}", text).split("\0")
+        options = {"truncation": False, "verbose": False, "add_special_tokens": False}
+        pieces: list[list[int]] = self.tokenizer(**{side: parts}, **options)["input_ids"]
+        return [ids[0], *(piece for part in pieces for piece in part), ids[-1]]
 
     def _cut(self, rows: list[list[int]], limit: int) -> tuple[list[list[int]], set[int]]:
         cut = {index for index, ids in enumerate(rows) if len(ids) > limit}

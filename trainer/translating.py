@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 
 from mtft import files, store
@@ -124,7 +125,7 @@ def load_finished(
     if config.method == "full" and not base_only:
         config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(tuned)})})
     adapted = config.method != "full" and not base_only
-    if adapted:
+    if adapted or base_only:
         _check_base(paths, config, card)
     # Without this file peft would take a pickle instead.
     if adapted and not (weights := tuned / "adapter_model.safetensors").is_file():
@@ -134,8 +135,24 @@ def load_finished(
     base = load_base(card, config, world)
     model: Any = base
     if adapted:
-        model = PeftModel.from_pretrained(base, str(tuned))
+        model = _with_adapter(base, tuned)
     return model.eval(), Encoder.load(card, config)
+
+
+def _with_adapter(base: nn.Module, folder: Path) -> nn.Module:
+    """Put an adapter on its base.
+
+    Raises:
+        InputError: its files are damaged, or of another model.
+    """
+    try:
+        adapted: nn.Module = PeftModel.from_pretrained(base, str(folder))
+        return adapted
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"{folder}: the adapter cannot be loaded: {first_line}; fetch the run again, or name another with --run"
+        ) from error
 
 
 def _check_base(paths: RunPaths, config: Config, card: ModelCard) -> None:

@@ -224,3 +224,29 @@ class TestTokenizer:
         monkeypatch.setitem(card.language_codes, "fr", "xx")
         with pytest.raises(InputError, match="no token '__xx__' for language 'fr'"):
             language_id(card, tokenizer, "fr")
+
+
+SPECIAL = "see <s>old</s> new <pad> x fr_XX __fr__ <mask> y"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_that_looks_like_a_special_token_stays_text(family: str, standins: Standins) -> None:
+    encoder = make_encoder(models.card(KEYS[family]), standins(family))
+    tokenizer = encoder.tokenizer
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for direction in encoder.card.directions:
+        encoded = encoder.encode([SPECIAL], [SPECIAL], *direction)
+        for (ids,) in (encoded.source_ids, encoded.target_ids):
+            assert not special.intersection(ids[1:-1])
+            assert ids[-1] == tokenizer.eos_token_id
+        (text,) = encoder.decode(encoded.target_ids)
+        # The stand-ins have no piece for angle brackets.
+        letters = [word.replace(" ", "") for word in (text, re.sub("[<>]", "", SPECIAL))]
+        assert letters[0] == letters[1]
+
+
+def test_a_marian_source_keeps_what_looks_like_a_language_code(standins: Standins) -> None:
+    encoder = make_encoder(models.card(KEYS["marian"]), standins("marian"))
+    (direction,) = encoder.card.directions
+    (ids,), _ = encoder.encode_sources([">>fra<< The cod"], *direction)
+    assert "fra" in "".join(encoder.tokenizer.convert_ids_to_tokens(ids))

@@ -57,6 +57,10 @@ class TestErrorRates:
     def test_good_output_has_none(self) -> None:
         assert rates(FR) == {"empty": 0.0, "copy": 0.0, "repetition": 0.0, "off_target": 0.0}
 
+    @pytest.mark.parametrize("text", ["Треска восстановилась.", "鳕鱼种群已恢复。", "تعافى مخزون سمك القد"])
+    def test_another_script_is_another_language(self, text: str) -> None:
+        assert rates([text, *FR[1:]])["off_target"] == pytest.approx(1 / 3)
+
     def test_each_error_is_seen(self) -> None:
         assert rates([" ", *FR[1:]])["empty"] == pytest.approx(1 / 3)
         copied = rates([f"  {EN[0].upper()} ", *FR[1:]])

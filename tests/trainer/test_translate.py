@@ -195,3 +195,18 @@ def test_only_safetensors_are_read(finished: RunPaths, tmp_path: Path, capsys: p
     finally:
         aside.rename(weights)
     assert "adapter_model.safetensors is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_damaged_adapter_is_one_message(
+    finished: RunPaths, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = finished.lora / name
+    whole = path.read_bytes()
+    (tmp_path / "in.txt").write_text("a\n")
+    path.write_bytes(whole[: len(whole) // 3])
+    try:
+        refused(finished, tmp_path / "in.txt")
+    finally:
+        path.write_bytes(whole)
+    assert "the adapter cannot be loaded" in capsys.readouterr().err

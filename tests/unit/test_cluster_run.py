@@ -17,6 +17,7 @@ import yaml
 from launcher.cli import main
 from launcher.cluster_errors import NoConnection
 from launcher.differences import _compare
+from mtft.models import MODELS
 from tests.conftest import CHECKOUT
 
 CLUSTER = {"image": "localhost/none:1"}
@@ -59,11 +60,12 @@ def test_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_digest_is_filled_in_where_the_data_are_seen(volume: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = volume / "data" / "train.jsonl"
+    root = volume / "mtft"
+    data = root / "data" / "train.jsonl"
     document = {
         "model": "m2m100_418m",
         "data": {"train": str(data)},
-        "storage": {"root": str(volume)},
+        "storage": {"root": str(root)},
         "cluster": CLUSTER,
     }
     unseen = shown(capsys, "run", document)
@@ -76,6 +78,24 @@ def test_digest_is_filled_in_where_the_data_are_seen(volume: Path, capsys: pytes
     data.write_text("two\n")
     names = {each[1]["metadata"]["name"] for each in (unseen, seen, shown(capsys, "run", document))}
     assert len(names) == 3  # new data make a new job
+
+
+@pytest.mark.parametrize("field", ["train", "dev", "test"])
+def test_data_that_are_not_on_a_volume_seen_here_are_refused(
+    field: str, volume: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (volume / "data").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (volume / "data" / name).write_text("one\n")
+    data: dict[str, Any] = {"train": str(volume / "data"), field: [f"{volume}/data/a.jsonl", f"{volume}/data/late/c"]}
+    document: dict[str, Any] = {"data": data, "storage": {"root": str(volume)}, "cluster": CLUSTER}
+    Path("given.json").write_text(json.dumps(document))
+    assert main(["batch", "--config", "given.json", "--all", "--dry-run"]) == 2
+    shown_to, said = capsys.readouterr()
+    assert not shown_to
+    assert f"data.{field}: there is no {volume}/data/late/c; {volume}/data holds a.jsonl, b.jsonl; put it there" in said
+    # A digest says the caller knows what is meant.
+    assert len(shown(capsys, "batch", {**document, "data": {**data, "sha256": "0" * 64}}, "--all")) == 2 * len(MODELS)
 
 
 def test_data_of_this_machine_are_refused_with_the_way_to_the_volume(
@@ -112,7 +132,7 @@ def test_batch_takes_the_models_it_is_told(capsys: pytest.CaptureFixture[str]) -
     assert models(named) == ["opus_mt_en_fr"]
     assert len(models(named, "--all")) == 4
     assert models(named, "--all", "--skip", "opus_mt_fr_en,mbart50_mmt_fr") == ["mbart50_mmt_en", "opus_mt_en_fr"]
-    assert len(models(shared, "--all")) == 5
+    assert len(models(shared, "--all")) == len(MODELS)
     assert models({**shared, "model": "m2m100_418m"}) == ["m2m100_418m"]
     assert models(shared, "--models", "opus_mt_fr_en,m2m100_418m") == ["opus_mt_fr_en", "m2m100_418m"]
 
