@@ -35,6 +35,16 @@ def condition(job: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     return None
 
 
+def is_replacing(job: Mapping[str, Any]) -> bool:
+    """Whether pods of the job have failed, or are being deleted, that are not replaced yet."""
+    counts = (job.get("status") or {}).get("replicaStatuses") or {}
+    for kind, role in ((job.get("spec") or {}).get("pytorchReplicaSpecs") or {}).items():
+        count = counts.get(kind) or {}
+        if count.get("failed") and count.get("active", 0) + count.get("succeeded", 0) < replicas(role):
+            return True
+    return False
+
+
 def gpus_of(template: Mapping[str, Any]) -> int:
     """Return the GPUs one pod of a template asks for, whoever made them: nvidia.com/gpu, nvidia.com/mig-1g.10gb, ..."""
     return sum(

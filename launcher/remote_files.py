@@ -179,11 +179,11 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
     elif link.is_symlink() or link.exists():
         name = str(link.readlink())
     else:
-        found = [each.parent for each in outputs.glob("runs/*/finished.json")]
-        finished = sorted(each.name for each in found if RUN.fullmatch(f"runs/{each.name}") and not each.is_symlink())
+        found = [each for each in outputs.glob("runs/*/finished.json") if not each.parent.is_symlink()]
+        finished = [each for each in found if RUN.fullmatch(f"runs/{each.parent.name}")]
         if not finished:
             raise ValueError(f"{outputs}: no run of {model} is finished yet")
-        name = f"runs/{finished[-1]}"
+        name = f"runs/{max(finished, key=lambda each: (finished_at(each), each.parent.name)).parent.name}"
     folder = outputs / name
     if not RUN.fullmatch(name) or folder.is_symlink():
         raise ValueError(f"{outputs}: {name!r} leads out of the store")
@@ -192,7 +192,19 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
     about = folder / "finished.json"
     told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
     deliverable = told.get("deliverable")
-    say(sys.stdout, folder=str(folder), deliverable=deliverable if deliverable in ("lora", "model") else None)
+    if deliverable not in ("lora", "model"):
+        deliverable = None
+    elif kind != "job" and not any((folder / deliverable).glob("*.safetensors")):
+        raise ValueError(f"{folder}: its deliverable {deliverable!r} holds no safetensors; the run is damaged")
+    say(sys.stdout, folder=str(folder), deliverable=deliverable)
+
+
+def finished_at(about: Path) -> str:
+    """Return the time in a finished.json, which sorts as text; one that cannot be understood counts as oldest."""
+    try:
+        return str(json.loads(about.read_text(encoding="utf-8"))["finished_at"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def look(root: str) -> None:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import user_path
 from mtft.errors import InputError
+from mtft.text import printable
 
 if TYPE_CHECKING:
     from mtft.config import Config
     from mtft.settings import Resolved
+
+_NAMED = 5  # files told of a folder
 
 
 def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
     An in-cluster launcher mounts the shared volume as the pods do, so it sees them; a laptop usually does not.
 
     Raises:
-        InputError: the data are on this machine, but not where a pod finds them.
+        InputError: the data are on this machine, but not where a pod finds them; or the volume is, but not the data.
     """
     from mtft.settings import merge, models_of
 
@@ -28,6 +31,7 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
     digests: dict[str, str] = {}
     for one in resolved:
         _refuse_local(one.config)
+        _refuse_absent(one.config)
         paths = _paths(one.config.data.train)
         if one.config.data.sha256 is None and paths:
             if tuple(paths) not in known:
@@ -43,7 +47,7 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
 def _digest(paths: Sequence[str]) -> str | None:
     from mtft.sources import content_sha256
 
-    return content_sha256(paths) if all(Path(path).exists() for path in paths) else None
+    return content_sha256(paths) if all(_is_there(path) for path in paths) else None
 
 
 def _refuse_local(config: Config) -> None:
@@ -60,6 +64,38 @@ def _refuse_local(config: Config) -> None:
                 f"`mtft-launch data push {path}` puts it there, then give {root / 'data' / here.name} "
                 "(or train on this machine: --backend local)"
             )
+
+
+def _refuse_absent(config: Config) -> None:
+    """Refuse what the pods would not find, where this machine has the volume as they do: else new data go unnoticed."""
+    root = config.storage.root
+    if config.data.sha256 is not None or not _is_there(root):
+        return
+    for field in ("train", "dev", "test"):
+        for path in _paths(getattr(config.data, field)):
+            if PurePosixPath(path).is_relative_to(root) and not _is_there(path):
+                raise InputError(
+                    f"data.{field}: there is no {path}; {_nearest(path)}; put it there (`mtft-launch data push`) or "
+                    f"correct data.{field} (where {root} of this machine is not the pods' volume, give data.sha256)"
+                )
+
+
+def _nearest(path: str) -> str:
+    """Say what lies in the folder of a path, or in the nearest one above it that there is."""
+    folder = next(above for above in Path(path).parents if _is_there(above))
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError as error:
+        return f"{folder} cannot be read ({error.strerror})"
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{folder} holds {', '.join(map(printable, names[:_NAMED])) or 'nothing'}{more}"
+
+
+def _is_there(path: str | Path) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # it may not even be looked for
+        return False
 
 
 def _paths(given: str | Sequence[str] | None) -> list[str]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from launcher import labels
-from launcher.job_objects import condition, gpus_of, parse_time, replicas, roles
+from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, replicas, roles
 from launcher.pod_reasons import ending
 from launcher.progress import Progress
 from launcher.results import decisive_ending, restarts_of, scores_of, verdict_of
@@ -149,7 +149,9 @@ def _state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None) -> 
         if labels.CANCELLED in (job["metadata"].get("annotations") or {}):
             return "Cancelled"
         return "Queued" if (job["metadata"].get("labels") or {}).get(labels.QUEUE) else "Suspended"
-    if condition(job, "Restarting"):
+    # While one of several pods is replaced, the operator says Running and Restarting in turns: by the order in which it
+    # happens to look at Master and Worker.
+    if condition(job, "Restarting") or (condition(job, "Running") and is_replacing(job)):
         return "Restarting"
     if condition(job, "Running"):
         # The condition stays while a lost pod is being replaced: then nothing trains.

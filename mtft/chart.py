@@ -134,10 +134,15 @@ Values are the document of `mtft-launch` (`mtft.yaml`), the same keys with the s
 - **Names.** A job is called `<release>-<model>-<hash>`; the hash covers all but `cluster`, `storage` and `chart`.
   An upgrade with the same configuration changes nothing; with another one it makes new jobs and removes the old ones
   from the cluster. What they have written stays on the volume, and a rollback finds a finished run finished.
+- **Another number of pods** (`cluster.nodes`) of a job that trains is refused by `helm upgrade`. Where `kubectl apply`
+  takes what `helm template` prints nothing refuses it; render with `--no-hooks` there.
 - **New data under an old name** make no new job, because Helm does not see them: give `data.sha256`, or let
   `chart.schedule` hash them in the cluster.
 - **Numbers.** `--set` reads whole numbers only: `--set-json train.epochs=0.5`, or a values file.
-- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides.
+- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides. Of an umbrella
+  chart's own `values.yaml` Helm 4 drops it and Helm 3 does not: there give nulls with `-f` or `--set`.
+- **The prefetch and `helm test`** know the shared part alone: a model's own `storage.root`, `cluster.claim` or
+  `cluster.secrets` are not filled and not looked at.
 - **Old names** of settings (`lora_r`, `grad_accum`, ...) are refused with the new name.
 - **Namespace.** Objects name one only where `cluster.namespace` does; give `-n` to Helm, and to kubectl where it
   applies what `helm template` prints.

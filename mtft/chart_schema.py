@@ -8,15 +8,17 @@ from mtft.chart_config import ChartConfig
 from mtft.config import Config
 from mtft.fields import is_part
 from mtft.parts import Part
+from mtft.redaction import SECRET_VALUES
 from mtft.reference import close_maps, document_schema
 
 
 def values_schema() -> dict[str, Any]:
     """Return the schema Helm checks values against before it renders anything.
 
-    It differs from a document's in four things: ``model`` may stand beside ``models``, because values.yaml always names
-    the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; and it is written in
-    draft 7 with few branches, because Helm tells of each branch that did not fit.
+    It differs from a document's in five things: ``model`` may stand beside ``models``, because values.yaml always names
+    the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; it is written in
+    draft 7 with few branches, because Helm tells of each branch that did not fit; and it lets pass what looks like a
+    secret, because Helm prints what does not fit: the templates refuse it without showing it.
     """
     whole = document_schema()
     del whole["not"]
@@ -34,7 +36,8 @@ def values_schema() -> dict[str, Any]:
         # A part left empty in YAML is null and says nothing.
         whole["$defs"][name]["type"] = ["object", "null"]
     about = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the mtft chart"}
-    return {**_few_branches(whole), **about}
+    whole["$defs"]["Secret"] = {"description": "What looks like a secret.", "pattern": SECRET_VALUES.pattern}
+    return {**_secrets_pass(_few_branches(whole)), **about}
 
 
 def _section_types(part: type[Part]) -> set[str]:
@@ -43,6 +46,23 @@ def _section_types(part: type[Part]) -> set[str]:
         if is_part(info.annotation):
             found |= {info.annotation.__name__} | _section_types(info.annotation)  # type: ignore[union-attr,arg-type]
     return found
+
+
+def _secrets_pass(part: Any) -> Any:
+    """Return the schema with every pattern and every closed set of keys open for what looks like a secret."""
+    if isinstance(part, list):
+        return [_secrets_pass(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    spared = {name: _secrets_pass(inside) for name, inside in part.items()}
+    secret = {"$ref": "#/$defs/Secret"}
+    if part.get("additionalProperties") is False:
+        spared["patternProperties"] = {**spared.get("patternProperties", {}), SECRET_VALUES.pattern: True}
+    if "propertyNames" in part:
+        spared["propertyNames"] = {"if": secret, "else": spared["propertyNames"]}
+    if isinstance(part.get("pattern"), str) and part["pattern"] != SECRET_VALUES.pattern:
+        return {"if": secret, "else": {"pattern": spared.pop("pattern")}, **spared}
+    return spared
 
 
 def _few_branches(part: Any) -> Any:

@@ -21,7 +21,7 @@ from mtft.cluster_names import (
     SecretKey,
     Variable,
 )
-from mtft.parts import Minutes, Natural, Part, Positive, PositiveMinutes, UpTo64, Whole
+from mtft.parts import Minutes, Natural, Natural32, Part, Positive, Positive32, PositiveMinutes, UpTo64, Whole
 from mtft.stopping import KILL_AFTER_SECONDS, STOP_SECONDS
 
 IMAGE_DIGEST = "MTFT_IMAGE_DIGEST"
@@ -96,7 +96,7 @@ class GangConfig(Part):
 
     queue: LabelValue | None = Field(default=None, description="Queue of the gang scheduler; null: its default.")
     priority_class: DnsName | None = Field(default=None, description="PriorityClass of the group; null: none.")
-    timeout_seconds: Positive | None = Field(
+    timeout_seconds: Positive32 | None = Field(
         default=None, description="Seconds the group may wait to be scheduled as a whole; null: the scheduler's own."
     )
 
@@ -132,10 +132,13 @@ class ClusterConfig(Part):
         default=16, ge=0.25, le=65536, description="Main memory of each pod in GiB, as request and limit."
     )
     shared_memory_gib: float = Field(
-        default=2, gt=0, le=1024, description="Size of /dev/shm in GiB; what is used of it counts as main memory."
+        default=2, ge=0.0625, le=1024, description="Size of /dev/shm in GiB; what is used of it counts as main memory."
     )
     ephemeral_storage_gib: float | None = Field(
-        default=None, gt=0, description="Node disk of each pod in GiB, as request and limit; null: not asked for."
+        default=None,
+        ge=0.25,
+        le=65536,
+        description="Node disk of each pod in GiB, as request and limit; null: not asked for.",
     )
     claim: DnsName = Field(default="mtft", description="PersistentVolumeClaim mounted at storage.root.")
     queue: DnsLabel | None = Field(default=None, description="Kueue queue the job is submitted to; null: none.")
@@ -184,10 +187,10 @@ class ClusterConfig(Part):
     service_account: DnsName | None = Field(
         default=None, description="ServiceAccount of the pods, without a mounted token; null: the namespace's default."
     )
-    run_as_user: Positive | None = Field(
+    run_as_user: Positive32 | None = Field(
         default=None, description="User number of the processes, with group 0; null: the image's or the cluster's."
     )
-    fs_group: Natural | None = Field(
+    fs_group: Natural32 | None = Field(
         default=0, description="Group number that owns the volumes; null: not set (OpenShift chooses one)."
     )
     labels: dict[FreeLabelKey, LabelValue] = Field(

@@ -12,6 +12,21 @@ _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 
+
+def _cron_field(value: str, names: str = "") -> str:
+    any_case = "|".join((value, *names.split(), *names.lower().split()))
+    one = rf"([*?]|({any_case})(-({any_case}))?)(/[1-9][0-9]?)?"
+    return f"{one}(,{one})*"
+
+
+_CRON_FIELDS = (
+    _cron_field("0?[0-9]|[1-5][0-9]"),
+    _cron_field("0?[0-9]|1[0-9]|2[0-3]"),
+    _cron_field("0?[1-9]|[12][0-9]|3[01]"),
+    _cron_field("0?[1-9]|1[0-2]", "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"),
+    _cron_field("0?[0-6]", "SUN MON TUE WED THU FRI SAT"),  # Kubernetes knows no 7
+)
+
 # What the patterns below mean; their texts are no help to a reader.
 PATTERNS: dict[str, str] = {
     f"^{_LABEL}$": "name of a to z, 0 to 9 and - (at most 63)",
@@ -24,8 +39,8 @@ PATTERNS: dict[str, str] = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
     r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
     r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?)?$": "size, such as 100Gi",
-    r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[-0-9A-Za-z*/,?]+( [-0-9A-Za-z*/,?]+){4})$": "five "
-    "fields of cron (minute, hour, day of month, month, day of week), such as 0 2 * * 0, or @weekly",
+    rf"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|{' '.join(_CRON_FIELDS)})$": "five fields of cron "
+    "(minute 0-59, hour 0-23, day 1-31, month 1-12, day of week 0-6 from Sunday), such as 0 2 * * 0, or @weekly",
     r"^[A-Za-z][-+_A-Za-z0-9]*(/[-+_A-Za-z0-9]+)*$": "name of the IANA time zone database, such as Europe/Paris",
 }
 _LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY, _SIZE, _CRON, _ZONE = PATTERNS

@@ -72,9 +72,16 @@ def read(folder: Path) -> list[Promotion]:
 
     Args:
         folder: of the model's outputs.
+
+    Raises:
+        OSError: the volume does not answer: a journal with an entry missing would be believed.
     """
+    try:
+        paths = files.steadily(lambda: list((folder / FOLDER).iterdir()))
+    except FileNotFoundError:
+        return []
     found = []
-    for path in folder.glob(f"{FOLDER}/*.json"):
+    for path in paths:
         if (match := _NUMBERED.fullmatch(path.name)) and (entry := _read(path)):
             found.append(replace(entry, number=int(match[1])))
     return sorted(found, key=lambda entry: entry.number)
@@ -89,9 +96,15 @@ def settle(folder: Path, current: str | None) -> list[Promotion]:
     """Make the journal agree with the pointer and return it; only the holder of the store's lease does so.
 
     What was about to happen gets its number where it did happen, and is forgotten where it did not.
+
+    Raises:
+        OSError: the volume does not answer.
     """
     entries, pending = read(folder), folder / FOLDER / _PENDING
-    intended = _read(pending)
+    try:
+        intended = _read(pending)
+    except FileNotFoundError:
+        return entries
     if intended and intended.run == current and (not entries or replace(entries[-1], number=0) != intended):
         entries.append(_append(folder, intended, entries))
     pending.unlink(missing_ok=True)
@@ -103,6 +116,11 @@ def add(folder: Path, entry: Promotion, entries: list[Promotion]) -> Promotion:
     numbered = _append(folder, entry, entries)
     (folder / FOLDER / _PENDING).unlink(missing_ok=True)
     return numbered
+
+
+def was_current(entries: list[Promotion], run_id: str) -> bool:
+    """Tell whether a run was ever promoted, whatever became of it since."""
+    return any(run_id in (entry.run, entry.previous) for entry in entries)
 
 
 def line_of_runs(entries: list[Promotion]) -> list[str]:
@@ -141,9 +159,10 @@ def _text(entry: Promotion) -> str:
 
 
 def _read(path: Path) -> Promotion | None:
+    """Return the entry of a file; None: it cannot be understood."""
     try:
-        values: dict[str, Any] = json.loads(files.read_steadily(path))
+        values: dict[str, Any] = dict(json.loads(files.read_steadily(path)))
         known = {field.name for field in fields(Promotion)} - {"number"}
         return Promotion(**{name: value for name, value in values.items() if name in known})
-    except (OSError, ValueError, TypeError, AttributeError, InputError):
+    except (ValueError, TypeError, InputError):
         return None

@@ -27,6 +27,8 @@ _log = logging.getLogger("mtft.lease")
 
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 1.0
+# Who finds a lease expired moves it away, looks at it, and puts back one that is younger: meanwhile it has no name.
+_AWAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Held:
         Raises:
             Retry: it expired, as on a machine that slept or whose clock jumped, and another process took it.
         """
-        if (now := read(self.path)[0]) != self.owner:
+        if (now := _owner(self.path)) != self.owner:
             raise Retry(f"{self.path}: taken over by {now or 'nobody'} while this process held it; run again")
 
 
@@ -109,9 +111,12 @@ def read(path: Path) -> tuple[str, float]:
 
 
 def _take(held: Held, now: Callable[[], float]) -> bool:
+    # Looked at first, because each try to put one writes to the volume.
+    if is_live(held.path, now):
+        return False
     if _put(held, now):
         return True
-    if is_live(held.path, now):
+    if is_live(held.path, now):  # put by another between the two
         return False
     # Of several that find it expired, one moves it away; a younger one, taken meanwhile, is put back.
     aside = held.path.with_name(f".{held.path.name}.{secrets.token_hex(4)}.tmp")
@@ -129,6 +134,14 @@ def _take(held: Held, now: Callable[[], float]) -> bool:
         aside.unlink(missing_ok=True)
 
 
+def _owner(path: Path) -> str:
+    """Return who holds a lease; nobody only at a second look."""
+    if owner := read(path)[0]:
+        return owner
+    time.sleep(_AWAY_SECONDS)
+    return read(path)[0]
+
+
 def _put(held: Held, now: Callable[[], float]) -> bool:
     """Give the lease its name, which fails where the name exists."""
     beside = held.path.with_name(f".{held.path.name}.{secrets.token_hex(4)}.tmp")
@@ -142,7 +155,7 @@ def _put(held: Held, now: Callable[[], float]) -> bool:
 def _renew(held: Held, now: Callable[[], float], done: threading.Event) -> None:
     while not done.wait(LEASE_SECONDS / 4):
         with contextlib.suppress(OSError):
-            if read(held.path)[0] != held.owner:
+            if _owner(held.path) != held.owner:
                 return
             files.write_text(held.path, _content(held, now))
 

@@ -14,12 +14,16 @@ def _whole(value: Any) -> Any:
 
 LARGEST = 2**53
 """Largest whole number: up to here every program reads a JSON number exactly."""
+LARGEST_32 = 2**31 - 1
+"""Largest whole number of 32 bits, which is how Kubernetes counts some things."""
 TEN_YEARS = 10 * 366 * 24 * 60  # minutes; Kubernetes counts their seconds in 32 bits
 
 # A field that bounds it otherwise takes Whole: pydantic does not join a bound with another of its kind.
 Whole = Annotated[int, BeforeValidator(_whole)]
 Natural = Annotated[int, Field(ge=0, le=LARGEST), BeforeValidator(_whole)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST), BeforeValidator(_whole)]
+Natural32 = Annotated[int, Field(ge=0, le=LARGEST_32), BeforeValidator(_whole)]
+Positive32 = Annotated[int, Field(ge=1, le=LARGEST_32), BeforeValidator(_whole)]
 Minutes = Annotated[int, Field(ge=0, le=TEN_YEARS), BeforeValidator(_whole)]
 PositiveMinutes = Annotated[int, Field(ge=1, le=TEN_YEARS), BeforeValidator(_whole)]
 UpTo64 = Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole)]

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ from mtft.journal import Promotion
 _LEASE = ".store.lease"
 # A change takes well under a second; a holder killed on another machine is waited for until its lease is over.
 _PATIENCE_SECONDS = 2 * lease.LEASE_SECONDS
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.5
 _NO_SYMLINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _GONE = ".{}.{}.gone"
 
 
 @contextlib.contextmanager
 def changing(root: Path, model: str) -> Iterator[Store]:
-    """Give the store of a model to this process alone, its journal settled.
+    """Give the store of a model to this process alone, its journal settled; what it prunes is deleted afterwards.
 
     Raises:
         InputError: there is no such model or no run of it, or its pointer leads out of the store.
@@ -42,10 +42,13 @@ def changing(root: Path, model: str) -> Iterator[Store]:
     """
     folder = store.outputs(root, model)
     if not (folder / store.RUNS).is_dir():
-        raise InputError(f"{folder} holds no run of {model}; name the storage root that does with --output")
+        raise InputError(f"{folder} holds no run of {model}; train one first, or name the storage root that does")
     with lease.hold(folder / _LEASE, patience=_PATIENCE_SECONDS, poll=_POLL_SECONDS) as held:
         _sweep(folder)
         yield Store(root.absolute(), folder, held, journal.settle(folder, store.current_id(folder)))
+    # Large runs take minutes to delete: others have the store meanwhile. What a killed process left goes too.
+    for aside in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @dataclass
@@ -78,7 +81,7 @@ class Store:
 
     def was_current(self, run_id: str) -> bool:
         """Tell whether a run was ever promoted, whatever became of it since."""
-        return any(entry.run == run_id for entry in self.entries)
+        return journal.was_current(self.entries, run_id)
 
     def promote(self, run_id: str, *, who: str, reason: str = "", force: bool = False) -> Promotion | None:
         """Make a run current; None: it is already.
@@ -93,7 +96,8 @@ class Store:
             return None
         if verdict not in PROMOTABLE and not force:
             why = "; ".join(map(str, gate.get("reasons", []))) or "it has no reasons"
-            raise InputError(f"run {run_id} is {verdict or 'not judged'}: {why}. --force promotes it all the same")
+            advice = overruling(self.folder.name, run_id)
+            raise InputError(f"run {run_id} is {verdict or 'not judged'}: {why}. {advice}")
         return self._move("promote", run_id, verdict, who, reason, forced=verdict not in PROMOTABLE)
 
     def rollback(self, *, who: str, reason: str = "", away_from: str | None = None) -> Promotion:
@@ -117,24 +121,37 @@ class Store:
         if last is None or target is None:
             raise InputError(
                 f"{self.folder.name} has no earlier run to go back to that is still there; "
-                f"`mtft-launch history {self.folder.name}` shows all, `promote --run` takes any"
+                f"`mtft-launch history {self.folder.name}` shows all. {overruling(self.folder.name, 'RUN-ID')}"
             )
         verdict = (store.read_finished(store.run_at(self.folder, target)).get("gate") or {}).get("verdict")
         return self._move("rollback", target, verdict, who, reason)
 
     def rollback_target(self) -> str | None:
-        """Return the run that a rollback would make current, or None."""
-        earlier = journal.line_of_runs(self.entries)[:-1]
+        """Return the run that a rollback would make current, or None; never the current one itself."""
+        earlier, now_current = journal.line_of_runs(self.entries)[:-1], self.current
+        earlier = [run for run in earlier if run != now_current]  # A, B, A with B gone would go from A to A
         return next((run for run in reversed(earlier) if store.is_complete(self.folder, run)), None)
 
-    def prune(self, keep: int) -> list[str]:
-        """Remove the oldest finished runs but for ``keep``; return their run-ids.
+    def prune(self, keep: int, spare: Collection[str] = ()) -> dict[str, Path]:
+        """Take the finished runs but for the ``keep`` that finished last out of the store.
 
-        The current run, the one rollback would go to, and runs that somebody works on or reads are never removed.
+        The current run, the one rollback would go to, and runs that somebody works on or reads always stay.
         A run that is not finished may still go on and stays.
+
+        Args:
+            keep: how many stay.
+            spare: run-ids that stay as well.
+
+        Returns:
+            run-id -> where it waits to be deleted, which :func:`changing` does once others have the store.
+
+        Raises:
+            InputError: the record of a job cannot be understood.
+            OSError: the volume refuses.
+            Retry: the lease was lost.
         """
-        spared = {self.current, self.rollback_target()} | runs.runs_at_work(self.root, self.folder.name)
-        removed = []
+        spared = {self.current, self.rollback_target(), *spare} | runs.runs_at_work(self.root, self.folder.name)
+        removed = {}
         for run_id in store.finished_ids(self.folder)[:-keep]:
             if run_id in spared or store.in_use(self.folder, run_id):
                 continue
@@ -143,8 +160,7 @@ class Store:
             path = self.folder / store.RUNS / run_id
             aside = path.with_name(_GONE.format(run_id, secrets.token_hex(4)))
             path.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-            removed.append(run_id)
+            removed[run_id] = aside
         return removed
 
     def _move(
@@ -186,6 +202,11 @@ def point(folder: Path, run_id: str) -> None:
     files.sync_folder(folder)
 
 
+def overruling(model: str, run_id: str) -> str:
+    """Say how a person makes a run current whatever its verdict."""
+    return f"`mtft-launch promote {model} --run {run_id} --force` promotes it all the same"
+
+
 def me() -> str:
     """Return who runs this process, as a journal names them."""
     try:
@@ -205,14 +226,12 @@ def _rename(beside: Path, link: Path, target: str) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed holders left: unfinished files, runs on their way out."""
+    """Remove the unfinished files that killed holders left."""
     unfinished = [*folder.glob(f".{store.CURRENT}.*.tmp"), *folder.glob(f"{journal.FOLDER}/.*.tmp")]
     # Others may be writing theirs at this moment.
     waiting = [path for path in folder.glob(f".{_LEASE}.*.tmp") if _age(path) > _PATIENCE_SECONDS]
     for left in unfinished + waiting:
         left.unlink(missing_ok=True)
-    for left in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _age(path: Path) -> float:

@@ -11,9 +11,10 @@ SECRET_VALUES = re.compile(
     r"hf_[A-Za-z0-9]{20,}"  # Hugging Face
     r"|(AKIA|ASIA)[0-9A-Z]{16}"  # AWS access key
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}"
-    r"|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}"
+    r"|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|\bsk-[\w-]{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|://[^/\s:@]+:[^/\s@]+@"  # user:password@host in an address
+    r"|^[^/\s:@]+:[^/\s@]+@[^\s@]*/"  # and without a scheme, as before an image; its digest has no / behind the @
 )
 SECRET_NAMES = re.compile(r"(?i)(^|[_.-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$")
 

@@ -236,10 +236,13 @@ def write_job(root: Path, job: Job) -> None:
 
 
 def runs_at_work(root: Path, model: str) -> set[str]:
-    """Return the run-ids of jobs that run now, or whose last start was killed without a word."""
+    """Return the run-ids of jobs that run now, or whose last start was killed without a word.
+
+    And of jobs that never started one: they took over a finished run, or are about to start theirs.
+    """
     names = [path.stem for path in jobs_folder(root, model).glob("*.json")]
     jobs = [job for name in names if (job := read_job(root, model, name))]
-    return {job.run_id for job in jobs if job.attempts and job.attempts[-1].ended is None}
+    return {job.run_id for job in jobs if not job.attempts or job.attempts[-1].ended is None}
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def resolve(
     ]
     key, choice = _choose_model(layers, _enabled(document, layers[0].overrides), model, problems)
     stack = _stack(layers, key)
-    values, origins = _combine(stack)
+    values, origins = _combine(stack, key)
     if key is not None:
         put(values, "model.key", key)
     where = _where(stack)
@@ -206,12 +206,16 @@ def _stack(layers: Sequence[Layer], key: str | None) -> list[Source]:
     return below + user
 
 
-def _combine(stack: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
+def _combine(stack: Sequence[Source], key: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {"model": {}, "data": {}}
     origins = dict.fromkeys(setting_paths(), BUILT_IN)
     for layer, origin in stack:
         overlay(values, layer)
         origins |= {path: origin(path) for path in leaves(layer)}
+    # Not a layer: null written by the user asks for the card's commit too.
+    if key in MODELS and MODELS[key].revision is not None and look_up(values, "model.revision") is None:
+        put(values, "model.revision", MODELS[key].revision)
+        origins["model.revision"] = f"model card {key}"
     # The card's batch size gives way to a token budget; one the user wrote beside it is a contradiction.
     by_card = origins["train.batch_size"].startswith("model card ")
     if by_card and look_up(values, "train.tokens_per_batch") is not None:
@@ -248,10 +252,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _card_values(model: ModelCard) -> dict[str, Any]:
-    values: dict[str, Any] = {"train": {"batch_size": model.batch_size, "learning_rate": model.learning_rate}}
-    if model.revision is not None:
-        values["model"] = {"revision": model.revision}
-    return values
+    return {"train": {"batch_size": model.batch_size, "learning_rate": model.learning_rate}}
 
 
 def _without(override: Any, names: Sequence[str]) -> Any:

@@ -160,16 +160,23 @@ def newest(folder: Path) -> str:
     finished, model = finished_ids(folder), folder.name
     if not finished:
         raise InputError(
-            f"no finished run of {model} below {folder}. Train one with "
-            f"`mtft-launch run --backend local --model {model} --data FILE`, or name another root with --output."
+            f"no finished run of {model} below {folder}; train one first, or name the storage root that holds one"
         )
     return finished[-1]
 
 
 def finished_ids(folder: Path) -> list[str]:
-    """Return the run-ids of every finished run of a model, oldest first."""
-    found = [path.parent for path in folder.glob(f"{RUNS}/*/finished.json")]
-    return sorted(path.name for path in found if _RUN_ID.fullmatch(path.name) and not path.is_symlink())
+    """Return the run-ids of every finished run of a model, in the order they finished, the oldest first.
+
+    Raises:
+        OSError: the volume does not answer; a run is not taken for an old one then.
+    """
+    found = []
+    for path in folder.glob(f"{RUNS}/*/finished.json"):
+        if _RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found.append((_finished_at(path), path.parent.name))
+    return [run_id for _, run_id in sorted(found)]
 
 
 @contextlib.contextmanager
@@ -184,6 +191,14 @@ def using(paths: RunPaths) -> Iterator[None]:
 def in_use(folder: Path, run_id: str) -> bool:
     """Tell whether a process is reading a run."""
     return any(lease.is_live(path) for path in (folder / RUNS / run_id).glob(_USE.format("*")))
+
+
+def _finished_at(path: Path) -> str:
+    """Return the time in a ``finished.json``, which sorts as text; one that cannot be understood counts as oldest."""
+    try:
+        return str(json.loads(files.read_steadily(path))["finished_at"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _field(path: Path, text: str) -> object:

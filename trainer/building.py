@@ -23,7 +23,7 @@ from mtft.leakage import Leakage, remarks
 from mtft.models import ModelCard
 from mtft.rows import Row, Tally, read_rows
 from mtft.split import HELD_OUT, SPLITS, Documents, Split, SplitName, plan_split
-from trainer.store import FORMAT, PairEncoder, SplitWriter
+from trainer.prepared_data import FORMAT, PairEncoder, SplitWriter
 
 _log = logging.getLogger("mtft.data")
 

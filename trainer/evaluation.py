@@ -70,11 +70,16 @@ def quick_scores(pairs: Sequence[Pair], texts: Sequence[str]) -> dict[str, Any]:
     return scores
 
 
+def segments_of(pairs: Sequence[Pair]) -> list[Segment]:
+    """Return what there is to translate."""
+    return [Segment(pair.source, pair.direction) for pair in pairs]
+
+
 def translate_pairs(
     model: nn.Module, encoder: Encoder, pairs: Sequence[Pair], decoding: Decoding, world: World
 ) -> tuple[list[str], dict[str, float]]:
     """Translate pairs; also return, per direction, the share that ran into the length limit."""
-    hypotheses = translate(model, encoder, [Segment(pair.source, pair.direction) for pair in pairs], decoding, world)
+    hypotheses = translate(model, encoder, segments_of(pairs), decoding, world)
     limits = {}
     for direction in sorted({pair.direction for pair in pairs}):
         hit = [h.truncated for h, pair in zip(hypotheses, pairs, strict=True) if pair.direction == direction]

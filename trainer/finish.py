@@ -11,7 +11,7 @@ from typing import Any
 from mtft import exit_codes, files, runs
 from mtft.config import Config
 from mtft.split import HELD_OUT
-from trainer import evaluation, publishing, report
+from trainer import evaluation, publishing
 from trainer.pairs import Pair
 from trainer.prepared_run import PreparedRun
 from trainer.published import Published
@@ -83,7 +83,7 @@ def apply_gate(config: Config, rivals: dict[str, dict[str, Any]], problem: str |
     if not gains:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
     if problem is not None:
-        reasons.append(f"the published run cannot be compared with: {problem}")
+        reasons.append(f"nothing is promoted, because the published run cannot be compared with: {problem}")
     better = exit_codes.PROMOTED if gate.promote == "auto" else exit_codes.BETTER
     passed = gains and all(gains) and problem is None
     verdict = exit_codes.REGRESSED if any(losses) else better if passed else exit_codes.NOT_BETTER
@@ -94,14 +94,6 @@ def apply_gate(config: Config, rivals: dict[str, dict[str, Any]], problem: str |
 def write_base_outputs(path: Path, pairs: Sequence[Pair], texts: Sequence[str]) -> None:
     """Keep the base's translations of test for later starts of the run."""
     files.write_json(path, [[pair.source, text] for pair, text in zip(pairs, texts, strict=True)])
-
-
-def write_report(paths: runs.RunPaths, finished: dict[str, Any]) -> None:
-    """Write the report; a page that cannot be made never costs a trained model."""
-    try:
-        report.write(paths, finished)
-    except Exception as error:
-        print(f"{paths.report.name} could not be written: {type(error).__name__}: {error}", flush=True)
 
 
 def read_base_outputs(path: Path, pairs: Sequence[Pair]) -> list[str] | None:
@@ -148,7 +140,7 @@ def write_results(
         "gate": judgement.gate,
         "leakage": {split: run.prepared.stats["leakage"][split] for split in HELD_OUT},
     }
-    write_report(run.paths, finished)
+    publishing.write_report(run.paths, finished, lambda line: print(line, flush=True))
     return publishing.finish(run.paths, finished)
 
 

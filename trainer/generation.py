@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -66,6 +66,13 @@ def translate(
     Which sentences share a batch depends on the sentences alone, so the result is the same on any
     number of ranks. An empty source gives an empty translation.
     """
+    return joined(len(segments), world.gather(translate_share(model, encoder, segments, decoding, world)))
+
+
+def translate_share(
+    model: nn.Module, encoder: Encoder, segments: Sequence[Segment], decoding: Decoding, world: World
+) -> dict[int, Hypothesis]:
+    """Translate this rank's share of the segments, without a word to the others; return hypotheses by position."""
     batches = _batches(encoder, segments, decoding.batch_tokens)
     mine: dict[int, Hypothesis] = {}
     inner = base_of(model)
@@ -76,10 +83,15 @@ def translate(
             mine.update(_translate_batch(inner, encoder, batch, decoding, world.device))
     finally:
         inner.train(was_training)
+    return mine
+
+
+def joined(count: int, shares: Iterable[Mapping[int, Hypothesis]]) -> list[Hypothesis]:
+    """Return the hypotheses of ``count`` segments in their order, from every rank's share."""
     found: dict[int, Hypothesis] = {}
-    for part in world.gather(mine):
-        found.update(part)
-    return [found.get(index, Hypothesis("", False)) for index in range(len(segments))]
+    for share in shares:
+        found.update(share)
+    return [found.get(index, Hypothesis("", False)) for index in range(count)]
 
 
 def new_token_limit(source_length: int, positions: int) -> int:

@@ -34,9 +34,7 @@ class Ingredients:
                 "dev": provenance.data_identity(config.data.dev),
                 "test": provenance.data_identity(config.data.test),
             },
-            "base": provenance.base_identity(
-                self.card.base, config.model.path, config.model.revision or self.card.revision
-            ),
+            "base": provenance.base_identity(self.card.base, config.model.path, config.model.revision),
         }
 
     def changed(self, paths: RunPaths) -> list[str]:

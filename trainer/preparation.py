@@ -32,7 +32,7 @@ from trainer.reasons import USER_ERRNOS, guard
 
 if TYPE_CHECKING:
     from trainer.building import Inputs
-    from trainer.store import PairEncoder, Prepared
+    from trainer.prepared_data import PairEncoder, Prepared
 
 _DAY_SECONDS = 86_400
 
@@ -100,7 +100,7 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Input
         Retry: the volume failed in a way that may pass.
     """
     from trainer.building import Builder
-    from trainer.store import open_prepared, publish
+    from trainer.prepared_data import open_prepared, publish
 
     folder = root / "cache" / "data" / _key(config, card, encoder, inputs)
     if folder.is_dir():
@@ -139,7 +139,7 @@ def _is_abandoned(building: Path) -> bool:
 
 def _key(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs) -> str:
     """Return the SHA-256 over everything that decides what a store holds, and whether it may be built."""
-    from trainer.store import FORMAT
+    from trainer.prepared_data import FORMAT
 
     parts = {
         "format": FORMAT,

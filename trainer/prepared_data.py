@@ -1,4 +1,4 @@
-"""The store of prepared data: token ids in memory-mapped Arrow, raw held-out rows, and what was counted.
+"""Prepared data: token ids in memory-mapped Arrow, raw held-out rows, and what was counted.
 
 A store is one folder that is complete or absent::
 

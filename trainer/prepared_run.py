@@ -15,7 +15,7 @@ from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from trainer.hub import at_recorded_commit
 from trainer.pairs import Pair, sampled_by
-from trainer.store import Prepared, open_prepared
+from trainer.prepared_data import Prepared, open_prepared
 
 # What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.
 _SHAPING = {"model", "data", "method", "lora", "train"}

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtft import files, store
-from mtft.errors import InputError
+from mtft.errors import MtftError, Retry
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from trainer import evaluation
 from trainer.distributed import World
-from trainer.generation import Decoding
+from trainer.generation import Decoding, Hypothesis, joined, translate_share
 from trainer.hub import at_recorded_commit
 from trainer.pairs import Pair, direction_name
 from trainer.prepared_run import PreparedRun
@@ -64,32 +64,53 @@ def on_file(run: PreparedRun, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
         if store.read_finished(paths).get("test") != facts:
             return Published(run_id=paths.run_id, problem="it was scored on another test set, or decoded otherwise")
         return Published(run_id=paths.run_id, texts=_tuned_outputs(paths, pairs))
-    except (InputError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        return Published(run_id=paths.run_id if paths else None, problem=str(error))
+    except Retry:
+        raise
+    except Exception as error:  # whatever it is, it never costs the trained run
+        return Published(run_id=paths.run_id if paths else None, problem=_in_words(error))
 
 
 def published(
     run: PreparedRun, pairs: Sequence[Pair], facts: dict[str, Any], decoding: Decoding, world: World
 ) -> Published:
-    """Return the published run's translations of test, on every rank; made anew where those on file do not fit."""
+    """Return the published run's translations of test, on every rank; made anew where those on file do not fit.
+
+    Where that fails, whatever the reason, it is told: it never costs the trained run.
+
+    Raises:
+        Retry: this process is to be started again.
+    """
     found: Published = world.broadcast(on_file(run, pairs, facts) if world.is_main else None)
     if found.run_id is None or found.texts is not None or not pairs:
         return found
     paths = RunPaths.at(run.paths.root, run.card.key, found.run_id)
-    model = encoder = problem = None
-    with store.using(paths):
-        try:
-            resolved = resolve(load_document(paths.config))
-            config = at_recorded_commit(paths, resolved.config)
-            model, encoder = load_finished(paths, config, resolved.card, world)
-        except (InputError, OSError, ValueError) as error:
-            problem = str(error)
-    # All ranks translate or none: one alone would wait for the others.
-    if problems := [each for each in world.gather(problem) if each]:
+    mine: dict[int, Hypothesis] = {}
+    problem = None
+    try:
+        mine = _share_of(paths, pairs, decoding, world)
+    except Retry:
+        raise
+    except Exception as error:
+        problem = _in_words(error)
+    # The ranks meet here alone, each with its share or its problem: none waits for one that failed.
+    parts = world.gather((mine, problem))
+    if problems := [each for _, each in parts if each is not None]:
         return Published(run_id=found.run_id, problem=problems[0])
-    assert model is not None and encoder is not None
-    texts, _ = evaluation.translate_pairs(model, encoder, pairs, decoding, world)
-    return Published(run_id=found.run_id, texts=texts)
+    return Published(run_id=found.run_id, texts=[each.text for each in joined(len(pairs), [part for part, _ in parts])])
+
+
+def _share_of(paths: RunPaths, pairs: Sequence[Pair], decoding: Decoding, world: World) -> dict[int, Hypothesis]:
+    """Load a finished run and translate this rank's share of test with it."""
+    with store.using(paths):
+        resolved = resolve(load_document(paths.config))
+        config = at_recorded_commit(paths, resolved.config)
+        model, encoder = load_finished(paths, config, resolved.card, world)
+    return translate_share(model, encoder, evaluation.segments_of(pairs), decoding, world)
+
+
+def _in_words(error: Exception) -> str:
+    told = isinstance(error, MtftError | OSError) and str(error)
+    return told or f"{type(error).__name__}: {error}"
 
 
 def _tuned_outputs(paths: RunPaths, pairs: Sequence[Pair]) -> list[str]:

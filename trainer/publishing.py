@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mtft import exit_codes, files, promotion
+from mtft import exit_codes, files, journal, promotion
 from mtft.errors import MtftError
 from mtft.runs import RunPaths
+from mtft.store import outputs, read_finished
 
 
 def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
@@ -25,7 +26,7 @@ def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
         files.write_json(paths.finished, finished)
         return True
     with promotion.changing(paths.root, paths.model) as store:
-        if store.current != gate["published"]:
+        if store.current != gate.get("published"):
             return False
         files.write_json(paths.finished, finished)
         _promote(store, paths, gate)
@@ -35,28 +36,46 @@ def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
 def settle(paths: RunPaths, keep_runs: int | None, say: Callable[[str], object]) -> None:
     """Promote a finished run whose promotion was cut short, then remove old runs as far as the settings say.
 
-    A run that was promoted once, and perhaps rolled back by a person, is left alone.
+    A run that was promoted once, and perhaps rolled back by a person, is left alone. Old runs that stay, or a store
+    that another process keeps, never cost a run that has nothing to promote.
 
     Raises:
-        InputError: the store's pointer cannot be moved.
+        InputError: ``finished.json`` is damaged, or the store's pointer cannot be moved.
         Retry: another process keeps the store.
     """
     if not paths.finished.exists():
         return
-    finished = files.read_json(paths.finished)
-    gate = finished.get("gate") or {}
-    promoted = gate.get("verdict") == exit_codes.PROMOTED
-    if not promoted and keep_runs is None:
-        return
+    finished = read_finished(paths)
+    if (finished.get("gate") or {}).get("verdict") == exit_codes.PROMOTED:
+        _mend(paths, finished, say)
+    if keep_runs is not None:
+        try:
+            _prune(paths, keep_runs, say)
+        except (MtftError, OSError) as error:
+            say(f"note: old runs could not be removed: {error}")
+
+
+def write_report(paths: RunPaths, finished: dict[str, Any], say: Callable[[str], object]) -> None:
+    """Write the report; a page that cannot be made never costs a trained model."""
+    try:
+        from trainer import report
+
+        report.write(paths, finished)
+    except Exception as error:
+        say(f"{paths.report.name} could not be written: {type(error).__name__}: {error}")
+
+
+def _mend(paths: RunPaths, finished: dict[str, Any], say: Callable[[str], object]) -> None:
+    if journal.was_current(journal.read(outputs(paths.root, paths.model)), paths.run_id):
+        return  # nothing to promote, so nobody is waited for
     with promotion.changing(paths.root, paths.model) as store:
-        if promoted and not store.was_current(paths.run_id):
-            if store.current == gate["published"]:
-                _promote(store, paths, gate)
-                say(f"run {paths.run_id} is promoted; its last start was ended before it could be")
-            else:
-                say(_withdraw(paths, finished, store.current))
-        if keep_runs is not None:
-            _prune(store, keep_runs, say)
+        if store.was_current(paths.run_id):
+            return
+        if store.current == finished["gate"].get("published"):
+            _promote(store, paths, finished["gate"])
+            say(f"run {paths.run_id} is promoted; its last start was ended before it could be")
+        else:
+            _withdraw(paths, finished, store.current, say)
 
 
 def _promote(store: promotion.Store, paths: RunPaths, gate: dict[str, Any]) -> None:
@@ -65,18 +84,20 @@ def _promote(store: promotion.Store, paths: RunPaths, gate: dict[str, Any]) -> N
     store.promote(paths.run_id, who=f"job {provenance.get('job', 'unknown')}", reason=reason[:500])
 
 
-def _withdraw(paths: RunPaths, finished: dict[str, Any], current: str | None) -> str:
+def _withdraw(paths: RunPaths, finished: dict[str, Any], current: str | None, say: Callable[[str], object]) -> None:
     """Take back a verdict that was given against another published run, and say so."""
-    why = f"run {current} was published before this one could be; `mtft-launch promote --run` takes it all the same"
+    why = f"run {current} was published before this one could be; {promotion.overruling(paths.model, paths.run_id)}"
     gate = finished["gate"]
-    changed = {**gate, "verdict": exit_codes.NOT_BETTER, "reasons": [*gate["reasons"], why]}
-    files.write_json(paths.finished, {**finished, "gate": changed})
-    return f"run {paths.run_id} is not promoted: {why}"
+    changed = {**finished, "gate": {**gate, "verdict": exit_codes.NOT_BETTER, "reasons": [*gate["reasons"], why]}}
+    files.write_json(paths.finished, changed)
+    write_report(paths, changed, say)
+    say(f"run {paths.run_id} is not promoted: {why}")
 
 
-def _prune(store: promotion.Store, keep: int, say: Callable[[str], object]) -> None:
-    try:
-        for run_id in store.prune(keep):
-            say(f"run {run_id} is removed: storage.keep_runs is {keep}")
-    except (MtftError, OSError) as error:  # old runs that stay never cost a new one
-        say(f"note: old runs could not be removed: {error}")
+def _prune(paths: RunPaths, keep: int, say: Callable[[str], object]) -> None:
+    with promotion.changing(paths.root, paths.model) as store:
+        removed = store.prune(keep, spare=[paths.run_id])
+    for run_id, aside in removed.items():
+        say(f"run {run_id} is removed: storage.keep_runs is {keep}")
+        if aside.exists():
+            say(f"note: {aside}, which is left of it, cannot be deleted; check who may write there, then remove it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import time
@@ -76,6 +77,7 @@ class Session:
             self._open_rows(base)
             torch.manual_seed(self.config.train.seed)
             self.model: nn.Module = make_trainable(self.card, self.config, base)
+            del base  # self.model alone holds it: _free_device lets go of it
             torch.manual_seed(self.config.train.seed + 1 + self.world.rank)  # dropout differs between ranks
             self.loop = Loop(self.config, self.world, self.model, self.rows, self.dtype)
             self.checkpoints = Checkpoints(
@@ -232,20 +234,48 @@ class Session:
         if not all_finite(self.model):
             raise Diverged(f"training diverged: a trained weight is not a finite number. {_ADVICE}")
         texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)
-        facts = published.facts_of_test(self.prepared_run, self.test_pairs, self.decoding)
-        rival = published.published(self.prepared_run, self.test_pairs, facts, self.decoding, self.world)
+        deliverable = None
         if self.world.is_main:
             deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
             evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
-            while True:
-                judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts, rival)
-                self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
-                self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
-                if finish.write_results(self.prepared_run, state, judgement, deliverable, facts):
-                    return
-                # The other ranks are gone: nothing can be translated anew.
-                rival = published.on_file(self.prepared_run, self.test_pairs, facts)
-                self.reporter.say(f"run {rival.run_id} was published meanwhile: judged again")
+        self._free_device()
+        self._judge(state, base_outputs, texts, limits, deliverable)
+
+    def _free_device(self) -> None:
+        """Let go of the trained model and its optimizer, which are on disk: the published run may need their room."""
+        del self.model, self.loop
+        gc.collect()
+        if self.world.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _judge(
+        self,
+        state: State,
+        base_outputs: list[str],
+        texts: list[str],
+        limits: dict[str, float],
+        deliverable: Path | None,
+    ) -> None:
+        """Judge, write the results and publish, again where another run was published meanwhile.
+
+        Args:
+            state: of the last step.
+            base_outputs: test as the base translates it.
+            texts: test as the tuned model does.
+            limits: share of those that ran into the length limit, per direction.
+            deliverable: what was exported; None on other ranks, which help to translate only.
+        """
+        facts = published.facts_of_test(self.prepared_run, self.test_pairs, self.decoding)
+        rival = published.published(self.prepared_run, self.test_pairs, facts, self.decoding, self.world)
+        while deliverable is not None:
+            judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts, rival)
+            self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
+            self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
+            if finish.write_results(self.prepared_run, state, judgement, deliverable, facts):
+                return
+            # The other ranks are gone: nothing can be translated anew.
+            rival = published.on_file(self.prepared_run, self.test_pairs, facts)
+            self.reporter.say(f"run {rival.run_id} was published meanwhile: judged again")
 
     def _reporter(self) -> Reporter:
         tracking = self.config.tracking

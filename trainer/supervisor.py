@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mtft import exit_codes, files
+from mtft import exit_codes, files, store
 from mtft.errors import InputError, MtftError, Retry
 from mtft.naming import config_hash
-from mtft.runs import Job, RunPaths, claim, job_lock, now, read_job, write_job
+from mtft.runs import Job, RunPaths, claim, job_file, job_lock, model_folder, now, read_job, write_job
 from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts, publishing
 from trainer.console import Console
@@ -110,16 +110,20 @@ class Supervisor:
         """Lead as node 0, follow as any other."""
         if self.node.rank > 0:
             return self.follow()
-        with job_lock(self.root, self.request.model, self.request.job) as held:
+        with job_lock(self.root, self.request.model, self.request.job) as held, contextlib.ExitStack() as kept:
             if not held:
                 raise Retry(f"job {self.request.job} is running already in another process; wait for it to end")
-            outcome = self.lead()
+            outcome = self.lead(kept)
             if outcome.exit_code == exit_codes.DONE and outcome.paths:
                 publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say)
             return outcome
 
-    def lead(self) -> Outcome:
-        """Run an attempt as node 0, which alone writes the job's record."""
+    def lead(self, kept: contextlib.ExitStack) -> Outcome:
+        """Run an attempt as node 0, which alone writes the job's record.
+
+        Args:
+            kept: keeps the run from being removed, once it is finished, until its promotion is settled.
+        """
         job = self._job() or self._claim()
         paths = self._paths(job)
         if job.finished and not paths.folder.exists():
@@ -131,6 +135,7 @@ class Supervisor:
             )
         changed = self.ingredients.changed(paths)
         if paths.finished.exists():
+            kept.enter_context(store.using(paths))
             for name in changed:
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             return _finished_already(job, paths)
@@ -153,6 +158,7 @@ class Supervisor:
         try:
             outcome = self._work(paths, len(job.attempts))
         finally:
+            kept.enter_context(store.using(paths))  # its attempt spares it no longer
             try:
                 write_job(self.root, attempts.close(job, outcome.exit_code, outcome.text))
             except OSError as error:  # a full volume must not turn a preemption into a permanent failure
@@ -206,11 +212,22 @@ class Supervisor:
         job, record = self.ingredients.of_new_job(self.request.job, self.config_hash)
         made_of = job.name.endswith(f"-{self.config_hash}")
         if made_of and (run_id := same_run(self.root, job.model, self.config, record)):
-            return claim(self.root, replace(job, run_id=run_id, finished=True))
+            taken = self._take_over(replace(job, run_id=run_id, finished=True))
+            if taken is not None:
+                return taken
         paths = self._paths(job)
         files.write_text(paths.config, to_yaml(self.config))
         files.write_json(paths.provenance, record)
         return claim(self.root, job)
+
+    def _take_over(self, job: Job) -> Job | None:
+        """Claim a finished run for the job; None, with nothing claimed, where it was removed at that moment."""
+        with store.using(self._paths(job)):
+            claimed = claim(self.root, job)
+            if claimed != job or store.is_complete(model_folder(self.root, job.model), job.run_id):
+                return claimed
+        job_file(self.root, job.model, job.name).unlink(missing_ok=True)
+        return None
 
     def _refusal(self, job: Job) -> str | None:
         """Say why the job may not start again.

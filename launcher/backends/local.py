@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from mtft import exit_codes, files
+from mtft import exit_codes
 from mtft.errors import InputError
 from mtft.runs import RunPaths, read_job
+from mtft.store import read_finished
 
 # Each is passed on once; the trainer saves, leaves, and is killed by a second one.
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -77,7 +78,7 @@ def judged(code: int, root: Path, model: str, job: str) -> int:
     paths = RunPaths.at(root, model, record.run_id)
     if not paths.finished.exists():  # storage.keep_runs removed it
         return code
-    verdict = files.read_json(paths.finished)["gate"]["verdict"]
+    verdict = (read_finished(paths).get("gate") or {}).get("verdict")
     code = exit_codes.of_verdict(verdict)
     if code != exit_codes.DONE:
         print(f"trained, but {verdict}: exit code {code}; why stands in {paths.report}", file=sys.stderr)

@@ -23,14 +23,18 @@ def run(args: argparse.Namespace) -> int:
     """Promote one run; what is current already stays so."""
     from launcher.output import print_document
     from mtft.promotion import me
+    from mtft.store import check_run_id
 
+    if args.run is not None:
+        check_run_id(args.run)  # said before a pod is started
     with storekeeping.reached(args, read_only=False) as ask:
         answer = ask("promote", run=args.run, who=me(), reason=args.reason, force=args.force)
-    if args.output_format != "table":
-        print_document(answer, args.output_format)
-    elif answer["changed"]:
-        forced = f", forced: its verdict is {answer['verdict']}" if answer["forced"] else ""
-        print(f"{args.model}: {answer['run']} is current now (before: {answer['previous'] or 'nothing'}){forced}")
-    else:
-        print(f"{args.model}: {answer['run']} is current already", file=sys.stderr)
+        # Told while the store is still reached: whatever fails afterwards, this is done.
+        if args.output_format != "table":
+            print_document(answer, args.output_format)
+        elif answer["changed"]:
+            forced = f", forced: its verdict is {answer['verdict']}" if answer["forced"] else ""
+            print(f"{args.model}: {answer['run']} is current now (before: {answer['previous'] or 'nothing'}){forced}")
+        else:
+            print(f"{args.model}: {answer['run']} is current already", file=sys.stderr)
     return exit_codes.DONE

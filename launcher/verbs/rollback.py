@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
         # What is current is said, so a request that is repeated after a cut does not go back twice.
         current = ask("history")["current"]
         answer = ask("rollback", who=me(), reason=args.reason, away_from=current)
-    if args.output_format != "table":
-        print_document(answer, args.output_format)
-    else:
-        print(f"{args.model}: {answer['run']} is current again (before: {answer['previous']})")
+        # Told while the store is still reached: asked again for want of an answer, it would go one further back.
+        if args.output_format != "table":
+            print_document(answer, args.output_format)
+        else:
+            print(f"{args.model}: {answer['run']} is current again (before: {answer['previous']})")
     return exit_codes.DONE

@@ -14,6 +14,7 @@ import yaml
 
 from launcher.cli import main
 from launcher.surroundings import claim, network_policy
+from mtft.models import MODELS
 from tests.chart.helm import CHART, Helm, HelmFailed, by_name
 
 VALUES: dict[str, Any] = {
@@ -77,7 +78,7 @@ def test_the_claim_is_the_launchers_and_kept(helm: Helm) -> None:
 def test_each_job_has_the_launchers_network_policy(helm: Helm) -> None:
     objects = rendered(helm, {"network_policy": True}, cluster={"queue": "team", "annotations": {"a": "b"}})
     jobs = [each for (kind, _), each in objects.items() if kind == "PyTorchJob"]
-    assert len(jobs) == 5
+    assert len(jobs) == len(MODELS)
     for job in jobs:
         assert objects["NetworkPolicy", job["metadata"]["name"]] == network_policy(job)
     (helpers,) = (each for (kind, name), each in objects.items() if (kind, name) == ("NetworkPolicy", "rel-helpers"))
@@ -145,6 +146,11 @@ def test_what_a_schedule_may_be_told(helm: Helm) -> None:
     assert objects["RoleBinding", "rel-launcher"]["subjects"][0]["name"] == "mine"
     bare = rendered(helm, {"rbac": False, **WEEKLY})
     assert not {"Role", "RoleBinding"} & kinds(bare) and ("ServiceAccount", "rel-launcher") in bare
+
+
+@pytest.mark.parametrize("cron", ["*/5 0-23/2 1,15,31 jan-DEC SUN-6", "59 23 ? 12 *", "00 08 * * mon,FRI"])
+def test_cron_may_be_what_kubernetes_reads(helm: Helm, cron: str) -> None:
+    assert rendered(helm, {"schedule": {"cron": cron}})["CronJob", "rel-launcher"]["spec"]["schedule"] == cron
 
 
 def test_every_pod_is_restricted_and_the_launchers_alone_has_a_token(helm: Helm) -> None:
@@ -216,7 +222,12 @@ def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
             {"models": {"opus_mt_en_fr": {"cluster": {"claim": "other"}}}},
             ["models.opus_mt_en_fr.cluster.claim: other is mounted at /mnt/mtft", "storage.root"],
         ),
-        ({"schedule": {"cron": "every night"}}, {}, ["cron"]),
+        ({"schedule": {"cron": "every night"}}, {}, ["/chart/schedule/cron"]),
+        *(
+            ({"schedule": {"cron": cron}}, {}, ["/chart/schedule/cron", cron])
+            for cron in ("60 2 * * 0", "0 24 * * 0", "0 2 0 * 0", "0 2 * 13 *", "0 2 * * 7", "*/0 2 * * *", "0 2 * *")
+        ),
+        ({"schedule": {"cron": "@weekly", "time_zone": "Local"}}, {}, ["chart.schedule.time_zone: got Local"]),
         ({"schedule": {"cron": "0 2 * * 0", "timezone": "UTC"}}, {}, ["timezone"]),
         ({"schedule": "@weekly"}, {}, ["schedule"]),
         ({"claim": {"create": True, "size": "much"}}, {}, ["size"]),

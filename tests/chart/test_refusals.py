@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.cli import main
 from launcher.pytorchjob import render
 from mtft.errors import ConfigError
 from mtft.legacy import OLD_NAMES
@@ -83,6 +86,11 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "text for a number": ({"train": {"epochs": "2"}}, ("/train/epochs", "got string, want number")),
     "too small": ({"cluster": {"nodes": 0}}, ("/cluster/nodes", "got 0, want 1")),
     "ends too early": ({"cluster": {"grace_seconds": 60}}, ("/cluster/grace_seconds", "got 60, want 135")),
+    "32 bits": ({"cluster": {"run_as_user": 2**31}}, ("/cluster/run_as_user", "maximum: got")),
+    "group of 32 bits": ({"cluster": {"fs_group": 2**31}}, ("/cluster/fs_group", "maximum: got")),
+    "patience of 32 bits": ({"cluster": {"gang": {"timeout_seconds": 2**31}}}, ("/gang/timeout_seconds",)),
+    "no shared memory": ({"cluster": {"shared_memory_gib": 1e-9}}, ("/cluster/shared_memory_gib", "want 0.0625")),
+    "no such disk": ({"cluster": {"ephemeral_storage_gib": 1e9}}, ("/cluster/ephemeral_storage_gib", "want 65,536")),
     "no image name": ({"cluster": {"image": "Not An Image"}}, ("/cluster/image", "'Not An Image'")),
 }
 
@@ -126,11 +134,57 @@ def test_what_the_launcher_refuses_the_chart_refuses(helm: Helm, case: str) -> N
         ({"models": {"m2m100_418m": {"use_qlora": True}}, "method": "full"}, "models.m2m100_418m.use_qlora: is an old"),
         ({"models": {"opus_mt_en_fr": {"cluster": {"namespace": "b"}}}}, "one namespace, not to b, default"),
         ({"chart": {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}}, "chart.claim.access_mode: got"),
+        (
+            {
+                "model": "opus_mt_en_fr",
+                "models": {},
+                "chart": {
+                    "claim": {"create": True, "access_mode": "ReadWriteOnce"},
+                    "schedule": {"cron": "@weekly", "wait": True},
+                },
+            },
+            "chart.schedule.wait: the waiting launcher would hold the volume",
+        ),
         ({"chart": {"claims": {}}}, "'claims' not allowed"),
     ],
 )
 def test_what_only_the_chart_refuses(helm: Helm, change: dict[str, Any], said: str) -> None:
     assert_refused(helm, document(change), said)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"data": {"train": "gone/train.jsonl.gz"}}, "data.train"),
+        ({"data": {"train": "~/train.jsonl.gz", "sha256": "0" * 64}}, "data.train"),
+        ({"data": {"dev": ["/mnt/mtft/data/dev.jsonl", "./gone.jsonl"]}}, "data.dev"),
+        ({"models": {"opus_mt_en_fr": {"data": {"test": "gone"}}}}, "models.opus_mt_en_fr.data.test"),
+        (
+            {"data": {"train": "s3://corpus/a", "dev": "/opt/in/the/image", "test": ["/mnt/mtft/a", "/mnt/mtft/b"]}},
+            None,
+        ),
+    ],
+)
+def test_paths_no_pod_knows_are_refused_by_both(
+    helm: Helm,
+    change: dict[str, Any],
+    field: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    values = document(change)
+    Path("given.json").write_text(json.dumps(values))
+    code = main(["batch", "--config", "given.json", "--all", "--dry-run"])
+    said = capsys.readouterr().err
+    if field is None:
+        assert code == 0 and helm.template("weekly", values=values)
+        return
+    assert code == 2 and f"{field.removeprefix('models.opus_mt_en_fr.')}: " in said
+    assert "a path of this machine, but the pods see only /mnt/mtft" in said
+    assert_refused(helm, values, f"{field}: ", "a path of this machine, but the pods see only /mnt/mtft")
 
 
 def test_one_pod_may_have_a_claim_of_its_own_node(helm: Helm) -> None:

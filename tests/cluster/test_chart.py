@@ -20,6 +20,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launcher, end_pod, until_state
 from tests.cluster.levels import for_tests, start_bare
 from tests.cluster.playing import eventually
+from tests.cluster.recipe import blocks, terminal
 from tests.goldens import CONFIGS, cases
 
 VALUES: dict[str, Any] = {
@@ -183,14 +184,59 @@ def test_two_releases_in_a_namespace_do_not_meet(helm: Helm, release: Release) -
     assert [len(each.jobs()) for each in (release, *others)] == [2, 0, 2]
 
 
-@pytest.mark.parametrize("side", [(), ("--server-side",)], ids=["client", "server"])
-def test_rendered_objects_are_applied_as_by_gitops(release: Release, tmp_path: Path, side: tuple[str, ...]) -> None:
-    text = as_yaml(release.helm.template(release.name, values=VALUES))
-    apply = ("apply", *side, "--namespace", release.namespace, "-f", "-")
-    release.cluster.kubectl(*apply, text=text)
+def test_a_job_that_trains_keeps_its_number_of_pods(
+    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Launcher(release.cluster.kubeconfig, release.namespace, tmp_path, capsys, monkeypatch)
+    release("install", CHART, values=VALUES)
     first = release.running()
-    release.cluster.kubectl(*apply, text=text)
+    english, french = sorted(release.jobs())
+    larger = ("--set", "models.opus_mt_en_fr.cluster.nodes=2")
+    for verb in ((), ("--dry-run=server",)):
+        with pytest.raises(HelmFailed, match=r"models\.opus_mt_en_fr\.cluster\.nodes: got 2") as refused:
+            release("upgrade", CHART, *larger, *verb, values=VALUES)
+        text = str(refused.value)
+        assert f"job {english} is there with 1 and has not ended" in text and "the values have 1 problem:" in text
+        assert "cluster.nodes=1 again" in text and f"kubectl delete pytorchjob {english} -n {release.namespace}" in text
+        assert f"mtft-launch suspend {english} -n {release.namespace}" in text
+    with pytest.raises(HelmFailed, match=r"the values have 2 problems:\s+cluster\.nodes: got 3"):
+        release("upgrade", CHART, "--set", "cluster.nodes=3", values=VALUES)
     assert release.stored() == first
+
+    assert launcher("suspend", english) == 0, launcher.err
+    release("upgrade", CHART, *larger, values=VALUES)
+    assert launcher("resume", english) == 0, launcher.err
+    pods = [f"{english}-master-0", f"{english}-worker-0", f"{french}-master-0"]
+    eventually(lambda: {f"{pod} uid" for pod in pods} <= set(release.stored()))
+    for pod in (pods[0], pods[2]):
+        end_pod(launcher.cluster, pod, 2)
+    until_state(launcher.cluster, french, "Failed", eventually)
+    until_state(launcher.cluster, english, "Failed", eventually)
+    release("upgrade", CHART, "--set", "cluster.nodes=3", values=VALUES)
+    assert [len(each["spec"]["pytorchReplicaSpecs"]) for each in release.jobs().values()] == [2, 2]
+
+
+@pytest.mark.parametrize("side", ["", " --server-side"], ids=["client", "server"])
+def test_the_recipes_line_applies_and_changes_what_helm_renders(release: Release, tmp_path: Path, side: str) -> None:
+    (line,) = (line for block in blocks() for line in block.text.splitlines() if line.startswith("helm template"))
+    line = line.replace("kubectl apply", f"kubectl apply{side}").replace("nightly", release.name)
+    shell = terminal(release.cluster, release.helm, tmp_path / "shell", release.namespace)
+    document = VALUES | {"chart": {"claim": {"create": True}, "prefetch": {"enabled": True}}}
+
+    def apply(**cluster: Any) -> str:
+        (shell.folder / "night.yaml").write_text(json.dumps(document | {"cluster": VALUES["cluster"] | cluster}))
+        return shell.run(line)
+
+    made = apply()
+    assert len(made.splitlines()) == 4, "two jobs and what they mount, without hooks and claim"
+    first = release.running()
+    apply()
+    assert release.stored() == first
+    apply(image="localhost/none:2", env={"TOKENIZERS_PARALLELISM": "false"}, claim="other")
+    (pod, _) = (each["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"] for each in release.jobs().values())
+    assert pod["containers"][0]["image"] == "localhost/none:2"
+    assert {"name": "TOKENIZERS_PARALLELISM", "value": "false"} in pod["containers"][0]["env"]
+    assert {"claimName": "other"} in [each.get("persistentVolumeClaim") for each in pod["volumes"]]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from mtft.runs import RunPaths
 from mtft.settings import to_yaml
 from tests.trainer.helpers import ALONE, Setup, build
 from trainer import evaluation, finish
+from trainer import published as opponent
+from trainer.distributed import World
 from trainer.generation import Decoding
 from trainer.pairs import Pair
 from trainer.prepared_run import PreparedRun
@@ -135,6 +137,40 @@ def test_one_that_cannot_be_loaded_blocks_the_promotion_and_says_why(
     judged = finish.judge(candidate.config, pairs, ["x"] * 6, [pair.reference for pair in pairs], found)
     assert judged.gate["verdict"] == "not better" and judged.gate["published"] == rival.run_id
     assert any("/nowhere/base" in reason for reason in judged.gate["reasons"])
+
+
+@pytest.mark.parametrize("step", ["load_finished", "translate_share"])
+def test_whatever_breaks_at_the_comparison_never_costs_the_trained_run(
+    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(opponent, step, full)
+    decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
+    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, ALONE)
+    assert (found.run_id, found.texts) == (rival.run_id, None)
+    judged = finish.judge(candidate.config, pairs, ["x"] * 6, [pair.reference for pair in pairs], found)
+    assert judged.gate["verdict"] == "not better"
+    assert "nothing is promoted, because" in judged.gate["reasons"][-1]
+    assert "CUDA out of memory" in judged.gate["reasons"][-1]
+
+
+class OtherRankFails(World):
+    """This rank, and another one that could not translate its share."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return this rank's part and the other one's."""
+        return [value, ({}, "rank 1 has no room")]
+
+
+def test_a_share_that_another_rank_could_not_translate_is_told(
+    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]
+) -> None:
+    decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
+    world = OtherRankFails(rank=0, local_rank=0, size=1, device=torch.device("cpu"))
+    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, world)
+    assert (found.run_id, found.texts, found.problem) == (rival.run_id, None, "rank 1 has no room")
 
 
 def test_a_damaged_store_never_stops_a_judgement(candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]) -> None:

@@ -30,7 +30,7 @@ from trainer.building import Inputs
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer
 from trainer.preparation import copy_rejected, prepare
-from trainer.store import Prepared, open_prepared, publish
+from trainer.prepared_data import Prepared, open_prepared, publish
 
 Standins = Callable[[str], Path]
 TWO_WAY, ONE_WAY = "m2m100_418m", "opus_mt_fr_en"
@@ -403,7 +403,7 @@ class TestRefused:
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("trainer.store.ArrowWriter.write_batch", full)
+        monkeypatch.setattr("trainer.prepared_data.ArrowWriter.write_batch", full)
         self.refuse(config(corpus), tmp_path, "cannot be written: No space left on device; storage.root")
 
     def test_a_cache_that_cannot_be_written(self, corpus: Path, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from mtft import files, runs, store
 from mtft.naming import config_hash, job_name
 from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
+from trainer import supervisor
+from trainer.console import Console
+from trainer.processes import Stop
 from trainer.reasons import Kind, Reason, explain, verdict
 
 CHECKOUT = Path(__file__).parents[2]
@@ -258,6 +261,36 @@ def test_a_job_of_another_name_that_says_the_same_does_not_train_again(bench: Be
     assert len(list((store.outputs(bench.root, MODEL) / "runs").iterdir())) == 1
     assert bench.run({"0": "decide"}, job="asked-for-by-name")[0] == 0
     assert len(list((store.outputs(bench.root, MODEL) / "runs").iterdir())) == 2
+
+
+def test_a_run_that_is_removed_while_it_is_taken_over_is_trained_instead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.configure(model={"path": str(bench.root / "base")})
+    (bench.root / "base").mkdir()
+    (bench.root / "base" / "config.json").write_text("{}")
+    document = yaml.safe_load((bench.root / "job.yaml").read_text())
+
+    def starting(batch: str) -> supervisor.Supervisor:
+        name = job_name(batch, MODEL, config_hash(document, MODEL))
+        modules = {"preparation_module": WORKERS, "worker_module": WORKERS}
+        config = bench.root / "job.yaml"
+        request = supervisor.Request(config=config, model=MODEL, job=name, root=None, attended=True, **modules)
+        return supervisor.Supervisor(request, Stop(), Console())
+
+    first = starting("")._claim()
+    done = runs.RunPaths.at(bench.root, MODEL, first.run_id)
+    workers.leave(done)
+    assert starting("night")._claim().run_id == first.run_id
+
+    def claim_too_late(root: Path, job: runs.Job) -> runs.Job:
+        shutil.rmtree(done.folder, ignore_errors=True)
+        return runs.claim(root, job)
+
+    monkeypatch.setattr(supervisor, "claim", claim_too_late)
+    late = starting("noon")._claim()
+    assert late.run_id != first.run_id and not late.finished
+    assert runs.read_job(bench.root, MODEL, late.name) == late
 
 
 def test_a_run_that_was_removed_is_not_trained_again_by_itself(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from trainer.processes import end_with_parent
 from trainer.reasons import guard
 
 PLAN = "MTFT_TEST_PLAN"
+PROMOTED = {"verdict": "promoted", "reasons": ["en-fr: chrf +1.00"], "published": None}
 
 
 def main() -> None:
@@ -29,9 +30,10 @@ def main() -> None:
     with guard(rank=int(rank or 0)):
         if action == "finish":
             if rank == "0":
-                files.write_json(RunPaths.of(Path(sys.argv[-1])).finished, {"status": "finished", "scores": {"x": 1}})
+                leave(RunPaths.of(Path(sys.argv[-1])))
         elif action == "decide":
-            decide(RunPaths.of(Path(sys.argv[-1])))
+            # As a rank that is killed before it can promote what it decided to.
+            leave(RunPaths.of(Path(sys.argv[-1])), gate=PROMOTED)
         elif action == "input":
             raise InputError("data.train: line 7 is no JSON")
         elif action == "diverge":
@@ -63,12 +65,11 @@ def main() -> None:
             meet(action)
 
 
-def decide(paths: RunPaths) -> None:
-    """Leave a run that is to be promoted, as a rank that is killed before it can do so."""
+def leave(paths: RunPaths, **finished: object) -> None:
+    """Leave a finished run."""
     paths.lora.mkdir()
     (paths.lora / "adapter_model.safetensors").write_bytes(b"weights")
-    gate = {"verdict": "promoted", "reasons": ["en-fr: chrf +1.00"], "published": None}
-    files.write_json(paths.finished, {"status": "finished", "deliverable": "lora", "scores": {}, "gate": gate})
+    files.write_json(paths.finished, {"status": "finished", "deliverable": "lora", "scores": {}, **finished})
 
 
 def wait() -> NoReturn:

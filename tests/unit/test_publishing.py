@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mtft import files, journal, store
+from mtft import files, journal, promotion, store
 from mtft.config import Config
+from mtft.errors import InputError
 from mtft.promotion import changing
 from mtft.runs import RunPaths
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
@@ -106,6 +108,50 @@ def test_old_runs_are_removed_at_the_end_of_a_job(tmp_path: Path) -> None:
     publishing.settle(RunPaths.at(tmp_path, MODEL, run_id(3)), 2, said.append)
     assert said == [f"run {run_id(1)} is removed: storage.keep_runs is 2"]
     assert store.finished_ids(store.outputs(tmp_path, MODEL)) == [run_id(2), run_id(3)]
+
+
+def test_a_job_never_removes_its_own_run(tmp_path: Path) -> None:
+    paths = make_run(tmp_path, 1, "not better", finished_at="2030-01-02T03:00:00Z")
+    for number in (2, 3):  # finished between its end and its turn in the store
+        make_run(tmp_path, number, "not better", finished_at=f"2030-01-02T0{2 + number}:00:00Z")
+    publishing.settle(paths, 1, lambda _: None)
+    assert verdict_of(paths) == "not better"
+    assert store.finished_ids(store.outputs(tmp_path, MODEL)) == [run_id(1), run_id(3)]
+
+
+def test_a_run_with_nothing_to_promote_never_fails_over_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    make_run(tmp_path, 1, "not better")
+    paths = make_run(tmp_path, 2, "not better")
+    busy = store.outputs(tmp_path, MODEL) / ".store.lease"
+    busy.write_text(json.dumps({"owner": "far:1:x", "expires": 9e9}))
+    monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 0)
+    publishing.settle(paths, 1, said.append)
+    assert "could not be removed" in said[0] and "held by far:1:x" in said[0]
+    busy.unlink()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as where nothing may be deleted
+    publishing.settle(paths, 1, said.append)
+    assert "is removed" in said[1] and ".gone, which is left of it" in said[2]
+
+
+def test_a_verdict_that_is_taken_back_is_told_with_the_way_to_overrule_it(tmp_path: Path) -> None:
+    publishing.finish(*ending(tmp_path, 1, "promoted", None))
+    late, finished = ending(tmp_path, 2, "promoted", None)
+    files.write_json(late.finished, finished)
+    late.report.write_text("Better: promoted")
+    publishing.settle(late, None, lambda _: None)
+    page = late.report.read_text()
+    assert "Better: promoted" not in page and "Not better" in page
+    assert f"mtft-launch promote {MODEL} --run {run_id(2)} --force" in page
+
+
+def test_a_damaged_end_is_told_in_words(tmp_path: Path) -> None:
+    paths = make_run(tmp_path, 1)
+    paths.finished.write_text('{"deliver')
+    with pytest.raises(InputError, match=r"finished\.json: cannot be understood"):
+        publishing.settle(paths, 1, lambda _: None)
 
 
 MADE_OF: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mtft import models
 from mtft.errors import ConfigError, InputError
 from mtft.models import card
 from mtft.settings import load_document, merge, models_of, resolve, to_yaml
@@ -147,6 +149,14 @@ class TestPrecedence:
         resolved = resolve(GIVEN, model="mbart50_mmt_en")
         assert resolved.config.train.batch_size == card("mbart50_mmt_en").batch_size
         assert resolved.origins["model.key"] == "--model"
+
+    def test_no_commit_asks_for_the_one_of_the_card(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pinned = replace(card("opus_mt_en_fr"), revision="c0ffee")
+        monkeypatch.setitem(models.MODELS, "opus_mt_en_fr", pinned)
+        for revision, wanted in ((None, "c0ffee"), ("main", "main")):
+            document = {**GIVEN, "model": {"key": "opus_mt_en_fr", "revision": revision}}
+            assert resolve(document).config.model.revision == wanted
+        assert resolve(GIVEN, model="opus_mt_en_fr").origins["model.revision"] == "model card opus_mt_en_fr"
 
     def test_a_checkpoint_is_not_taken_for_another_model(self) -> None:
         document = GIVEN | {"model": {"key": "opus_mt_en_fr", "path": "/models/mine"}}

@@ -85,6 +85,19 @@ CREATED, RUNNING, RESTARTING = ("Created", "True"), ("Running", "True"), ("Resta
 SUCCEEDED, FAILED = ("Succeeded", "True"), ("Failed", "True")
 
 
+@pytest.mark.parametrize("condition", [RUNNING, RESTARTING])
+@pytest.mark.parametrize("role", ["Master", "Worker"])
+def test_a_job_restarts_while_a_pod_is_replaced_whatever_the_operator_says_last(
+    condition: tuple[str, str], role: str
+) -> None:
+    one = job(CREATED, condition, workers=2)
+    whole = {"Master": {"active": 1}, "Worker": {"active": 2}}
+    one["status"]["replicaStatuses"] = {**whole, role: {"active": whole[role]["active"] - 1, "failed": 1}}
+    assert job_state(one, None, now=NOW).state == "Restarting"
+    one["status"]["replicaStatuses"] = {**whole, "Worker": {"active": 2, "failed": 1}}  # replaced, not yet gone
+    assert job_state(one, None, now=NOW).state == ("Running" if condition == RUNNING else "Restarting")
+
+
 def test_a_running_job_tells_how_far_it_is() -> None:
     state = state_of(job(CREATED, RUNNING, workers=1), pod(), pod(role="worker", node="gpu-2"), log=LOG)
     assert (state.state, state.phase, state.percent, state.step, state.total_steps) == (

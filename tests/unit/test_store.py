@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,15 @@ def test_rollback_goes_one_further_back_each_time_and_passes_over_what_is_gone(t
     with pytest.raises(InputError, match="no earlier run"):
         rollback(tmp_path)
     assert current(tmp_path) == run_id(1)
+
+
+def test_a_rollback_never_stays_where_it_is(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make_run(tmp_path, number)
+        promote(tmp_path, number)
+    promote(tmp_path, 2)  # current, and so it was before 3, which is gone
+    shutil.rmtree(store.outputs(tmp_path, MODEL) / "runs" / run_id(3))
+    assert rollback(tmp_path) == run_id(1)
 
 
 def test_a_rollback_asked_for_twice_is_done_once(tmp_path: Path) -> None:
@@ -159,12 +170,48 @@ def test_old_runs_go_but_never_one_that_somebody_may_want(tmp_path: Path) -> Non
     left = {number: path.folder for number, path in paths.items()}
     with store.using(paths[5]):
         with changing(tmp_path, MODEL) as held:
-            assert held.prune(2) == [run_id(0), run_id(6), run_id(7)]
+            assert list(held.prune(2)) == [run_id(0), run_id(6), run_id(7)]
         assert [number for number, folder in left.items() if folder.exists()] == [1, 2, 3, 4, 5, 8, 9]
     with changing(tmp_path, MODEL) as held:
-        assert held.prune(2) == [run_id(5)]
+        assert list(held.prune(2)) == [run_id(5)]
     assert not list((store.outputs(tmp_path, MODEL) / "runs").glob(".*"))
     assert rollback(tmp_path) == run_id(1)
+
+
+def test_the_newest_is_what_finished_last_not_what_started_last(tmp_path: Path) -> None:
+    make_run(tmp_path, 1, finished_at="2030-01-02T09:00:00Z")
+    for number in (2, 3):
+        make_run(tmp_path, number, finished_at=f"2030-01-02T0{number}:00:00Z")
+    folder = store.outputs(tmp_path, MODEL)
+    assert store.newest(folder) == run_id(1)
+    with changing(tmp_path, MODEL) as held:
+        assert list(held.prune(2)) == [run_id(2)]
+    assert store.finished_ids(folder) == [run_id(3), run_id(1)]
+
+
+def test_a_run_that_another_job_took_over_stays(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make_run(tmp_path, number)
+    runs.claim(tmp_path, Job("night-x", MODEL, run_id(1), "c", runs.now(), finished=True))
+    with changing(tmp_path, MODEL) as held:
+        assert list(held.prune(1)) == [run_id(2)]
+
+
+def test_runs_are_deleted_when_others_have_the_store_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    held_meanwhile: list[bool] = []
+    delete = shutil.rmtree
+
+    def watched(path: Path, *, ignore_errors: bool) -> None:
+        held_meanwhile.append(lease.is_live(store.outputs(tmp_path, MODEL) / ".store.lease"))
+        delete(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    with changing(tmp_path, MODEL) as held:
+        [aside] = held.prune(1).values()
+        assert aside.exists() and not store.is_complete(held.folder, run_id(1))
+    assert held_meanwhile == [False] and not aside.exists()
 
 
 def test_a_holder_that_overslept_its_lease_changes_nothing(tmp_path: Path) -> None:
@@ -191,6 +238,26 @@ def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monk
     path.write_text(json.dumps({"owner": f"{lease._machine()}:{dead_process()}:x", "expires": 9e9}))
     promote(tmp_path, 1)
     assert current(tmp_path) == run_id(1) and not path.exists()
+
+
+def test_waiting_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.lease"
+    path.write_text(json.dumps({"owner": "far:1:x", "expires": 9e9}))
+    written: list[object] = []
+    monkeypatch.setattr(lease, "_put", lambda *put: written.append(put))
+    with pytest.raises(Retry, match="held by far:1:x"), lease.hold(path, patience=3, pause=lambda _: None):
+        pass
+    assert written == []
+
+
+def test_a_lease_that_is_away_for_a_moment_is_still_held(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    with lease.hold(path) as held:
+        aside = path.rename(tmp_path / "aside")  # by another, to see whether it expired
+        back = threading.Timer(0.1, aside.rename, [path])
+        back.start()
+        held.check()
+        back.join()
 
 
 def dead_process() -> int:

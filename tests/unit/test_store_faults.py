@@ -240,6 +240,28 @@ def test_stale_handles_and_repeated_answers_of_nfs(tmp_path: Path, monkeypatch: 
     assert {"readlink", "read", "rename", "link"} <= set(faults)
 
 
+@pytest.mark.parametrize("name", ["000002.json", ".pending.json"])
+def test_a_journal_that_cannot_be_read_is_not_taken_for_a_shorter_one(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+        promote(tmp_path, number)
+    before = history(tmp_path)
+    (store.outputs(tmp_path, MODEL) / "promotions" / ".pending.json").write_text("{}")
+
+    def broken(path: Path, *args: Any, read: Callable[..., str] = Path.read_text, **kwargs: Any) -> str:
+        if path.name == name:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *args, **kwargs)
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Path, "read_text", broken)
+        with pytest.raises(OSError, match="Input/output error"):
+            promote(tmp_path, 1)
+    assert history(tmp_path) == before and current(tmp_path) == run_id(2)
+
+
 def test_a_slow_volume_keeps_two_publishers_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         make_run(tmp_path, number)

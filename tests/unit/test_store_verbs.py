@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher import transfer
+from launcher import storekeeping, transfer
 from launcher.cli import main
 from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
@@ -56,7 +57,7 @@ def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
         make_run(tmp_path, number, verdict)
     assert say("promote", "--run", run_id(1))[0] == exit_codes.DONE
     code, _, words = say("promote")
-    assert (code, "--force promotes it" in words) == (exit_codes.BAD_INPUT, True)
+    assert (code, "--force` promotes it" in words) == (exit_codes.BAD_INPUT, True)
     assert "forced: its verdict is regressed" in say("promote", "--force", "--reason", "we want it")[1]
     assert f"{run_id(3)} is current already" in say("promote", "--force")[2]
     assert f"{run_id(1)} is current again" in say("rollback")[1]
@@ -148,6 +149,46 @@ def test_fetch_and_translate_find_the_same_run(
     for look in (fetched, lambda: store.find(tmp_path, MODEL)):
         with pytest.raises(InputError):
             look()
+
+
+def test_fetch_refuses_what_translate_refuses_and_takes_what_finished_last(remote: Remote, tmp_path: Path) -> None:
+    late = make_run(tmp_path, 1, finished_at="2030-01-02T09:00:00Z")
+    make_run(tmp_path, 2, finished_at="2030-01-02T08:00:00Z")
+    for kind in ((), ("run", run_id(1))):
+        assert remote.ask("run", str(tmp_path), MODEL, *kind)[0]["folder"] == str(late.folder)
+    assert store.find(tmp_path, MODEL) == late
+    (late.lora / "adapter_model.safetensors").unlink()
+    for kind in ((), ("run", run_id(1))):
+        with pytest.raises(InputError, match="holds no safetensors"):
+            remote.ask("run", str(tmp_path), MODEL, *kind)
+    with pytest.raises(InputError, match="holds no safetensors"):
+        store.find(tmp_path, MODEL)
+
+
+def test_what_is_done_is_told_though_the_pod_cannot_be_deleted(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def reached(*_: object, **__: object) -> Iterator[Ask]:
+        yield ask
+        raise InputError("the pod could not be deleted")
+
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    monkeypatch.setattr(storekeeping, "reached", reached)
+    for line, told in (
+        (["promote", MODEL, "--run", run_id(1)], f"{run_id(1)} is current now"),
+        (["promote", MODEL, "--run", run_id(2)], f"{run_id(2)} is current now"),
+        (["rollback", MODEL], f"{run_id(1)} is current again"),
+    ):
+        assert main(line) == exit_codes.BAD_INPUT
+        said = capsys.readouterr()
+        assert told in said.out and "could not be deleted" in said.err
+
+
+def test_a_run_id_is_looked_at_before_a_pod_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["promote", MODEL, "--run", "../x", "--context", "none-of-these"]) == exit_codes.BAD_INPUT
+    assert "is not a run-id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,31 @@ def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
         }
 
 
+def test_a_lost_pod_is_told_once() -> None:
+    def two(condition: str, **worker: int) -> dict[str, Any]:
+        one = job("opus-1", "opus_mt_en_fr", None, "Created", condition)
+        specs = one["spec"]["pytorchReplicaSpecs"]
+        specs["Worker"] = specs["Master"]
+        one["status"]["replicaStatuses"] = {"Master": {"active": 1}, "Worker": worker}
+        return one
+
+    api = TinyApi()
+    api.put(two("Running", active=1))
+    told = []
+    with serve(api) as cluster:
+
+        def note_it(state: JobState) -> None:
+            told.append(state.state)
+            if len(told) == 1:
+                for condition in ("Restarting", "Running", "Restarting", "Running"):
+                    api.put(two(condition, failed=1))
+                api.put(two("Running", active=1))
+                api.put(two("Succeeded", active=1))
+
+        assert wait_for(cluster, ["opus-1"], 60, report=note_it) == {"opus-1": exit_codes.DONE}
+    assert told == ["Running", "Restarting", "Running", "Succeeded"]
+
+
 def test_only_running_jobs_logs_are_read() -> None:
     api = TinyApi()
     api.put(job("opus-1", "opus_mt_en_fr", None, "Created", "Running"))

@@ -33,9 +33,9 @@
 {{- $labels := include "mtft.jobLabels" (list $root $job) | fromJson -}}
 {{- $_ := set $labels "helm.sh/chart" (include "mtft.chartLabel" $root) -}}
 {{- include "mtft.overlay" (list $labels (index . 2)) -}}
-name: {{ $job.name }}
+name: {{ $job.name | quote }}
 {{- with $job.cluster.namespace }}
-namespace: {{ . }}
+namespace: {{ . | quote }}
 {{- end }}
 labels: {{- include "mtft.block" $labels | trim | nindent 2 }}
 {{- with $job.cluster.annotations }}

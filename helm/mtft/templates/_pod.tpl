@@ -21,7 +21,7 @@ spec:
   containers:
     - {{ include "mtft.container" $job | nindent 6 | trim }}
   volumes:
-    - {name: config, configMap: {name: {{ $job.name }}}}
+    - {name: config, configMap: {name: {{ $job.name | quote }}}}
     - {name: storage, persistentVolumeClaim: {claimName: {{ $cluster.claim | quote }}}}
     - {name: tmp, emptyDir: {}}
     - {name: home, emptyDir: {}}

@@ -8,7 +8,8 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- $root := index . 0 -}}
 {{- $facts := index . 1 -}}
 {{- $plan := index . 2 -}}
-{{- $problems := include "mtft.documentProblems" (list $facts $plan.document $root.Values) | fromJsonArray -}}
+{{- $given := omit $root.Values "global" | mustToRawJson | fromJson -}}
+{{- $problems := include "mtft.documentProblems" (list $facts $plan.document $given) | fromJsonArray -}}
 {{- $where := dict -}}
 {{- range $job := $plan.jobs -}}
   {{- $own := concat (include "mtft.trainProblems" $job | fromJsonArray) (include "mtft.clusterProblems" (list $facts $job) | fromJsonArray) -}}
@@ -24,7 +25,9 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
   {{- $problems = append $problems . -}}
 {{- end -}}
 {{- with $problems | uniq -}}
-  {{- fail (printf "\n\nthe values have %d problem%s:\n  %s\n" (len .) (ternary "" "s" (eq (len .) 1)) (join "\n  " .)) -}}
+  {{- $told := regexReplaceAll $facts.forms.secret_value (join "\n" .) "(hidden: it looks like a secret)" -}}
+  {{- $told = $told | replace "\n" "\n  " -}}
+  {{- fail (printf "\n\nthe values have %d problem%s:\n  %s\n" (len .) (ternary "" "s" (eq (len .) 1)) $told) -}}
 {{- end -}}
 {{- end }}
 
@@ -47,8 +50,9 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- range $path, $text := include "mtft.texts" (list "" $document) | fromJson -}}
-  {{- if regexMatch $facts.forms.secret_value $text -}}
+{{- $form := $facts.forms.secret_value -}}
+{{- range $path, $text := include "mtft.texts" (list "" (index . 2) $form) | fromJson -}}
+  {{- if regexMatch $form $text -}}
     {{- $problems = append $problems (include "mtft.secret" $path) -}}
   {{- end -}}
 {{- end -}}
@@ -68,22 +72,28 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{ . }}: a secret is given by reference only; got (hidden: it looks like a secret); set cluster.secrets.<VARIABLE>={name: <secret>, key: <key>} and keep the value in a Kubernetes Secret
 {{- end }}
 
-{{/* Every text of a document by its path. Takes the path so far and the value. */}}
+{{/*
+Every text of the values by its path, and every key that looks like a secret by a path without it. Takes the path so far,
+the value and the form of secrets.
+*/}}
 {{- define "mtft.texts" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
+{{- $form := index . 2 -}}
 {{- $texts := dict -}}
 {{- if kindIs "string" $value -}}
   {{- $_ := set $texts $path $value -}}
 {{- else if kindIs "map" $value -}}
   {{- range $name, $inside := $value -}}
-    {{- $below := ternary (printf "%s.%s" $path $name) $name (ne $path "") -}}
-    {{- include "mtft.overlay" (list $texts (include "mtft.texts" (list $below $inside) | fromJson)) -}}
+    {{- $shown := ternary "(a key)" $name (regexMatch $form $name) -}}
+    {{- $below := ternary (printf "%s.%s" $path $shown) $shown (ne $path "") -}}
+    {{- include "mtft.overlay" (list $texts (include "mtft.texts" (list $below $inside $form) | fromJson)) -}}
+    {{- if ne $shown $name -}}{{- $_ := set $texts $below $name -}}{{- end -}}
   {{- end -}}
 {{- else if kindIs "slice" $value -}}
   {{- range $index, $inside := $value -}}
     {{- $below := printf "%s[%d]" $path $index -}}
-    {{- include "mtft.overlay" (list $texts (include "mtft.texts" (list $below $inside) | fromJson)) -}}
+    {{- include "mtft.overlay" (list $texts (include "mtft.texts" (list $below $inside $form) | fromJson)) -}}
   {{- end -}}
 {{- end -}}
 {{- mustToRawJson $texts -}}
@@ -110,6 +120,7 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- define "mtft.clusterProblems" -}}
 {{- $forms := (index . 0).forms -}}
 {{- $cluster := (index . 1).cluster -}}
+{{- $data := (index . 1).data -}}
 {{- $root := (index . 1).storage.root -}}
 {{- $problems := list -}}
 {{- if not $cluster.image -}}
@@ -122,6 +133,14 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- range $mount := list "/etc/mtft/" "/tmp/" "/home/mtft/" "/dev/shm/" -}}
   {{- if or (hasPrefix $mount $inside) (hasPrefix $inside $mount) -}}
     {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $field := list "train" "dev" "test" -}}
+  {{- $given := get $data $field -}}
+  {{- range $path := ternary (list $given) ($given | default list) (kindIs "string" $given) -}}
+    {{- if not (or (empty $path) (hasPrefix "/" $path) (contains "://" $path) (regexMatch $forms.secret_value $path)) -}}
+      {{- $problems = append $problems (printf "data.%s: %s is a path of this machine, but the pods see only %s of the shared volume; put it there, then give %s/data/%s" $field $path $root (trimSuffix "/" $root) (base $path)) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- if and $cluster.topology.required $cluster.topology.preferred -}}
@@ -178,7 +197,7 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- if and (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}
   {{- $problems = append $problems (include "mtft.noOperator" $root) -}}
 {{- end -}}
-{{- mustToRawJson $problems -}}
+{{- concat $problems (include "mtft.sizeProblems" . | fromJsonArray) | mustToRawJson -}}
 {{- end }}
 
 {{/* Whether a cluster was asked: `helm template` knows no kinds but Kubernetes' own, and these are no client's. */}}

@@ -19,9 +19,9 @@
 {{/* Metadata of an object of the release. Takes the root, the site, the component and the suffix of its name. */}}
 {{- define "mtft.chartMetadata" -}}
 {{- $root := index . 0 -}}
-name: {{ include "mtft.chartName" (list $root (index . 3)) }}
+name: {{ include "mtft.chartName" (list $root (index . 3)) | quote }}
 {{- with (index . 1).cluster.namespace }}
-namespace: {{ . }}
+namespace: {{ . | quote }}
 {{- end }}
 labels: {{ include "mtft.chartLabels" (list $root (index . 2)) }}
 {{- end }}
@@ -89,11 +89,11 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: Role
-  name: {{ include "mtft.chartName" (list $root (index . 3)) }}
+  name: {{ include "mtft.chartName" (list $root (index . 3)) | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ index . 5 }}
-    namespace: {{ $site.place }}
+    name: {{ index . 5 | quote }}
+    namespace: {{ $site.place | quote }}
 {{- end }}
 
 {{/* What is wrong with the settings of this folder, as a JSON list. Takes the plan. */}}
@@ -106,6 +106,12 @@ subjects:
 {{- end -}}
 {{- if and $schedule.wait (not $schedule.cron) -}}
   {{- $problems = append $problems "chart.schedule.wait: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" -}}
+{{- end -}}
+{{- if eq (lower $schedule.time_zone) "local" -}}
+  {{- $problems = append $problems (printf "chart.schedule.time_zone: got %s, which Kubernetes refuses; allowed: a name of the IANA time zone database, such as Europe/Paris" $schedule.time_zone) -}}
+{{- end -}}
+{{- if and $schedule.cron $schedule.wait $chart.claim.create (eq $chart.claim.access_mode "ReadWriteOnce") -}}
+  {{- $problems = append $problems "chart.schedule.wait: the waiting launcher would hold the volume, which chart.claim.access_mode ReadWriteOnce gives to pods of one node at a time, so the trainer might never start; leave out wait, or give ReadWriteMany" -}}
 {{- end -}}
 {{- $claims := dict -}}
 {{- range $job := ternary .jobs list (not (empty $schedule.cron)) -}}

@@ -1,0 +1,34 @@
+{{/*
+Jobs that are there and another number of pods than the cluster has of them: the operator would add or delete pods of a
+training that runs, without a checkpoint. A job that has ended or is held back has no pods. Takes the root and the plan.
+*/}}
+{{- define "mtft.sizeProblems" -}}
+{{- $root := index . 0 -}}
+{{- $plan := index . 1 -}}
+{{- $problems := list -}}
+{{- range $job := ternary $plan.jobs list (and $root.Release.IsUpgrade $plan.chart.jobs) -}}
+  {{- $place := $job.cluster.namespace | default $root.Release.Namespace -}}
+  {{- $live := lookup "kubeflow.org/v1" "PyTorchJob" $place $job.name -}}
+  {{- $pods := 0 -}}
+  {{- range dig "spec" "pytorchReplicaSpecs" dict $live -}}{{- $pods = .replicas | default 1 | int | add $pods -}}{{- end -}}
+  {{- $over := dig "spec" "runPolicy" "suspend" false $live -}}
+  {{- range dig "status" "conditions" list $live -}}
+    {{- if and (has .type (list "Succeeded" "Failed")) (eq .status "True") -}}{{- $over = true -}}{{- end -}}
+  {{- end -}}
+  {{- if and $pods (not $over) (ne (int $pods) (int $job.cluster.nodes)) -}}
+    {{- $override := dig "models" $job.model dict $plan.document | default dict -}}
+    {{- $own := dig "nodes" nil ($override.cluster | default dict) -}}
+    {{- $path := ternary "cluster.nodes" (printf "models.%s.cluster.nodes" $job.model) (kindIs "invalid" $own) -}}
+    {{- $problems = append $problems (include "mtft.resized" (list $path $job $pods $place)) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{- define "mtft.resized" -}}
+{{- $path := index . 0 -}}
+{{- $job := index . 1 -}}
+{{- $pods := index . 2 -}}
+{{- $place := index . 3 -}}
+{{ $path }}: got {{ int $job.cluster.nodes }}, but job {{ $job.name }} is there with {{ $pods }} and has not ended; its pods would be added or deleted while it trains. Set {{ $path }}={{ $pods }} again, or wait for its end, or first hold it back (mtft-launch suspend {{ $job.name }} -n {{ $place }}, after the upgrade resume) or delete it (kubectl delete pytorchjob {{ $job.name }} -n {{ $place }}; the new one goes on from its last checkpoint)
+{{- end }}

@@ -1,0 +1,100 @@
+"""What Helm says after an install names what was made and the next commands, and every name is a name to YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.conftest import find_helm
+from tests.chart.helm import CHART, VERSIONS, Helm
+from tests.chart.test_chart_key import WEEKLY
+
+VALUES: dict[str, Any] = {
+    "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
+    "cluster": {"image": "example.org/mtft:1.0", "claim": "shared", "service_account": "trainers"},
+    "models": {"m2m100_418m": {"cluster": {"claim": "own"}, "storage": {"root": "/mnt/own"}}},
+}
+EVERYTHING = {
+    "claim": {"create": True},
+    "service_account": True,
+    "network_policy": True,
+    "prefetch": {"enabled": True},
+}
+
+
+def notes(folder: Path, chart: dict[str, Any], **more: Any) -> str:
+    helm = find_helm(VERSIONS[-1], folder)  # Helm 3 renders no notes without a cluster
+    text = helm("install", "night", CHART, "--dry-run=client", "-n", "mt", values={**VALUES, **more, "chart": chart})
+    return text.rpartition("NOTES:")[2]
+
+
+def objects(helm: Helm, *arguments: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    text = helm("template", "night", CHART, "-n", "123", *arguments, values=values)
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+@pytest.mark.parametrize("jobs", [None, True], ids=["schedule", "both"])
+def test_a_schedule_names_what_was_made_and_what_to_do_next(tmp_path: Path, jobs: bool | None) -> None:
+    chart = {**EVERYTHING, **WEEKLY, "jobs": jobs}
+    said = notes(tmp_path, chart)
+    made = objects(find_helm(VERSIONS[-1], tmp_path), values={**VALUES, "chart": chart})
+    named = {each["metadata"]["name"] for each in made if each["kind"] != "Pod"}
+    assert len(named) >= 6
+    assert [name for name in named if name not in said] == []
+    for kind in {each["kind"] for each in made} - {"Pod", "PyTorchJob"}:
+        assert kind in said, kind
+    for verb in (
+        "Watch    kubectl get pytorchjobs -n mt -l mtft/batch=night",
+        "Wait     kubectl",
+        "Fetch    mtft-launch",
+    ):
+        assert verb in said
+
+
+def test_the_claim_that_was_made_is_named(tmp_path: Path) -> None:
+    said = notes(tmp_path, EVERYTHING)
+    assert "PersistentVolumeClaim shared, which stays" in said
+    assert "PersistentVolumeClaim" not in notes(tmp_path, {})
+
+
+def test_what_helm_test_and_the_prefetch_do_not_see_is_named(tmp_path: Path) -> None:
+    said = notes(tmp_path, {"prefetch": {"enabled": True}})
+    assert "nor used by the prefetch" in said and "storage.root of m2m100_418m, cluster.claim of m2m100_418m." in said
+    assert "Not looked at" not in notes(tmp_path, {}, models={})
+
+
+def test_names_that_read_as_something_else_stay_texts(helm: Helm) -> None:
+    """``true``, ``123``, ``1e5`` and ``on`` are names to Kubernetes, but no texts to YAML."""
+    odd = {"namespace": "true", "service_account": "123", "claim": "1e5", "image_pull_secrets": ["007"]}
+    secret = {"HF_TOKEN": {"name": "12", "key": "on"}}
+    schedule = {"cron": "0 2 * * 0", "service_account": "123"}
+    values = {
+        "data": VALUES["data"],
+        "cluster": {"image": "example.org/mtft:1.0", **odd, "secrets": secret},
+        "chart": {**EVERYTHING, "jobs": True, "schedule": schedule},
+    }
+    for place, at in ((values, "true"), ({**values, "cluster": {**values["cluster"], "namespace": None}}, None)):
+        made = objects(helm, values=place)
+        assert {each["metadata"].get("namespace") for each in made} == {at}
+        named = list(_names(made))
+        assert len(named) > 100
+        assert [name for name in named if not isinstance(name, str)] == []
+        (binding,) = (each for each in made if each["kind"] == "RoleBinding")
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "123", "namespace": at or "123"}]
+
+
+def _names(value: Any) -> Iterator[Any]:
+    """Yield whatever stands where Kubernetes wants a name."""
+    if isinstance(value, list):
+        for inside in value:
+            yield from _names(inside)
+    elif isinstance(value, dict):
+        for key, inside in value.items():
+            if key == "namespace" or key.lower().endswith("name"):
+                yield inside
+            else:
+                yield from _names(inside)

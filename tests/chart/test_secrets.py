@@ -1,0 +1,56 @@
+"""A secret in the wrong place is refused and never shown, wherever in the values it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.helm import Helm, HelmFailed
+from tests.chart.test_refusals import TOKEN, document
+
+ADDRESS = "user:pass-word@example.org/mtft:1"
+
+# Where it stands -> what is written over a good document.
+PLACES: dict[str, dict[str, Any]] = {
+    "cluster.secrets.HF_TOKEN.name": {"cluster": {"secrets": {"HF_TOKEN": {"name": TOKEN, "key": "k"}}}},
+    "cluster.secrets.HF_TOKEN.key": {"cluster": {"secrets": {"HF_TOKEN": {"name": "n", "key": TOKEN}}}},
+    "cluster.image": {"cluster": {"image": ADDRESS}},
+    "cluster.image_pull_secrets[0]": {"cluster": {"image_pull_secrets": [TOKEN]}},
+    "cluster.queue": {"cluster": {"queue": TOKEN}},
+    "cluster.node_selector.pool": {"cluster": {"node_selector": {"pool": TOKEN}}},
+    "cluster.env.(a key)": {"cluster": {"env": {f"{TOKEN}_TOKEN": "x"}}},
+    "cluster.annotations.(a key)": {"cluster": {"annotations": {TOKEN: "x"}}},
+    "cluster.labels.(a key)": {"cluster": {"labels": {f"{TOKEN}!": "x"}}},
+    "data.sha256": {"data": {"sha256": TOKEN}},
+    "storage.root": {"storage": {"root": f"s3://user:{TOKEN}@host"}},
+    "models.(a key)": {"models": {TOKEN: {}}},
+    "models.m2m100_418m.cluster.claim": {"models": {"m2m100_418m": {"cluster": {"claim": TOKEN}}}},
+    "chart.claim.size": {"chart": {"claim": {"size": TOKEN}}},
+    "chart.schedule.cron": {"chart": {"schedule": {"cron": TOKEN}}},
+    "chart.(a key)": {"chart": {TOKEN: 1}},
+    "(a key)": {TOKEN: 1},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_is_refused_without_being_shown(helm: Helm, place: str) -> None:
+    with pytest.raises(HelmFailed) as refused:
+        helm.template("weekly", values=document(PLACES[place]))
+    text = str(refused.value)
+    assert f"\n  {place}: a secret is given by reference only; got (hidden" in text, text
+    assert "aaaa" not in text and "pass-word" not in text, text
+
+
+def test_what_the_schema_refuses_besides_shows_it_neither(helm: Helm) -> None:
+    with pytest.raises(HelmFailed, match="/cluster/nodes") as refused:
+        helm.template("weekly", values=document({"cluster": {"nodes": "two", "queue": TOKEN}, "models": {TOKEN: {}}}))
+    assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["example.org:5000/mtft:1.0@sha256:" + "a" * 64, "mtft:1.0@sha256:" + "a" * 64, "disk-image-of-the-team-mtft"],
+)
+def test_names_that_hold_none_are_taken(helm: Helm, image: str) -> None:
+    assert helm.template("weekly", values=document({"cluster": {"image": image}}))
