@@ -14,6 +14,7 @@ from launcher.cluster_errors import ClusterError, Forbidden
 from launcher.labels import CONTAINER
 from launcher.pod_reasons import ending, is_broken, waiting_reason
 from launcher.resources import EVENTS, PODS
+from mtft.errors import InputError
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -35,9 +36,7 @@ def transfer_pod(spec: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
         spec: the job's.
         read_only: mount the volume so that nothing can be changed.
     """
-    trainer = next(each for each in spec["containers"] if each["name"] == CONTAINER)
-    volume = next(each for each in spec["volumes"] if "persistentVolumeClaim" in each)
-    mount = next(each for each in trainer["volumeMounts"] if each["name"] == volume["name"])
+    trainer, volume, mount = _storage(spec)
     name = f"mtft-transfer-{secrets.token_hex(4)}"
     resources = {"cpu": "500m", "memory": "256Mi"}
     container = {
@@ -70,9 +69,20 @@ def transfer_pod(spec: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
 
 def root_of(spec: Mapping[str, Any]) -> str:
     """Return where a job's pods see the shared volume: ``storage.root``."""
-    volume = next(each["name"] for each in spec["volumes"] if "persistentVolumeClaim" in each)
-    trainer = next(each for each in spec["containers"] if each["name"] == CONTAINER)
-    return str(next(each["mountPath"] for each in trainer["volumeMounts"] if each["name"] == volume))
+    return str(_storage(spec)[2]["mountPath"])
+
+
+def _storage(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
+    """Return the trainer's container, the volume of the claim, and where the container mounts it.
+
+    Raises:
+        InputError: the specification is no job of mtft's.
+    """
+    for trainer in (each for each in spec.get("containers") or [] if each["name"] == CONTAINER):
+        for volume in (each for each in spec.get("volumes") or [] if "persistentVolumeClaim" in each):
+            for mount in (each for each in trainer.get("volumeMounts") or [] if each["name"] == volume["name"]):
+                return trainer, volume, mount
+    raise InputError("the job mounts no claim, so it is not one of mtft's; name another, or its model")
 
 
 @contextmanager

@@ -270,6 +270,8 @@ class Tally:
         if broken:
             repair = "Compress the file again from the original; no setting makes up for damaged rows."
         share = f"{self.bad / self.rows:.2%}; data.max_bad_fraction allows {max_bad_fraction:.2%}"
+        if self.whole_files:
+            share = f"{len(self.whole_files)} of them whole files, of which nobody knows how much is lost"
         shown = dict.fromkeys([*self.whole_files, *self.first_bad])
         raise InputError(
             "\n".join(

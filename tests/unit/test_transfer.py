@@ -177,6 +177,9 @@ def test_the_run_of_a_job_and_of_a_model(pod: TinyExec, remote: Remote) -> None:
     outputs = pod.root / "outputs" / "m"
     for run, finished in (("1", '{"deliverable": "lora"}'), ("2", '{"deliverable": "model"}'), ("3", None)):
         (outputs / "runs" / run).mkdir(parents=True)
+        for deliverable in ("lora", "model"):
+            (outputs / "runs" / run / deliverable).mkdir()
+            (outputs / "runs" / run / deliverable / "weights.safetensors").touch()
         if finished:
             (outputs / "runs" / run / "finished.json").write_text(finished)
     (outputs / "jobs").mkdir()
@@ -192,12 +195,19 @@ def test_the_run_of_a_job_and_of_a_model(pod: TinyExec, remote: Remote) -> None:
     assert run_of("") == ("1", "lora")
     with pytest.raises(InputError, match=r"m-2.json: No such file"):
         run_of("m-2")
-    (outputs / "runs" / "1" / "lora").mkdir()
-    for name in ("lora/adapter.safetensors", "report.html", ".hidden"):
+    for name in ("report.html", ".hidden"):
         (outputs / "runs" / "1" / name).write_text(name)
     (outputs / "runs" / "1" / "lora" / "link").symlink_to("/etc/hostname")
     listed = remote.ask("list", str(outputs / "runs" / "1"), ".")
-    assert [each["path"] for each in listed] == ["finished.json", "lora/adapter.safetensors", "report.html"]
+    assert [each["path"] for each in listed] == [
+        "finished.json",
+        "lora/weights.safetensors",
+        "model/weights.safetensors",
+        "report.html",
+    ]
+    (outputs / "runs" / "1" / "lora" / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="holds no safetensors"):
+        run_of("")
     assert [each["path"] for each in remote.ask("list", str(outputs / "runs" / "1"), "report.html")] == ["report.html"]
 
 
@@ -318,3 +328,8 @@ def test_a_pod_that_makes_no_progress_is_given_up(waiting: tuple[TinyApi, Callab
     api.put(event("FailedMount", "MountVolume.SetUp failed: access denied"))
     with pytest.raises(ClusterError, match=r"did not start within 2 s: its node .* access denied"):
         wait().result(30)
+
+
+def test_a_job_that_mounts_no_claim_is_not_ours() -> None:
+    with pytest.raises(InputError, match="mounts no claim"):
+        transfer_pod({"containers": [{"name": "pytorch", "image": "x"}]}, read_only=True)
