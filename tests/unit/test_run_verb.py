@@ -198,7 +198,9 @@ def test_a_signal_is_passed_on_once_and_is_130(number: signal.Signals) -> None:
     program = (
         f"import sys; from launcher.backends.local import start; sys.exit(start([sys.executable, '-c', {trainer!r}]))"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as launcher:
+    # A shell without job control ignores SIGINT for what it starts in the background, and so would all below it.
+    heeding = f"import signal; signal.signal({int(number)}, signal.SIG_DFL); {program}"
+    with subprocess.Popen([sys.executable, "-c", heeding], stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
         assert launcher.stdout.readline() == "ready\n"
         launcher.send_signal(number)
