@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from launcher.arguments import user_path
+from mtft.errors import InputError
 
 EXAMPLE = """examples:
   echo "The cod stock has recovered." | mtft-launch translate --model opus_mt_en_fr
@@ -59,7 +60,7 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
     """Return the folder of the run asked for.
 
     Raises:
-        InputError: there is none, or it is not finished.
+        InputError: there is none, it is not finished, or it is one of another model.
     """
     from mtft import store
     from mtft.runs import RunPaths
@@ -67,7 +68,9 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
     if run is None or "/" not in run:
         return store.find(root, model, run).folder
     paths = RunPaths.of(Path(run))
-    store.read_finished(paths)
+    of = store.read_finished(paths).get("model", model)
+    if of != model:
+        raise InputError(f"{run}: is a run of {of}, not of {model}; add --model {of}, or name a run of {model}")
     return paths.folder
 
 

@@ -202,3 +202,12 @@ def test_a_run_id_is_looked_at_before_a_pod_is_started(capsys: pytest.CaptureFix
 )
 def test_the_model_of_a_job_that_is_gone(job: str, model: str | None) -> None:
     assert _model_of(job) == model
+
+
+def test_a_run_of_another_model_is_not_translated_with(tmp_path: Path) -> None:
+    make_run(tmp_path, 1, "promoted")
+    folder = store.find(tmp_path, MODEL).folder
+    (folder / "finished.json").write_text(json.dumps({"model": MODEL, "deliverable": "lora"}))
+    assert find_run(tmp_path, MODEL, str(folder)) == folder
+    with pytest.raises(InputError, match=f"is a run of {MODEL}, not of"):
+        find_run(tmp_path, "m2m100_418m" if MODEL != "m2m100_418m" else "opus_mt_en_fr", str(folder))
