@@ -32,7 +32,7 @@ real-short: .venv/.ready
 	@$(PYTHON) -m benchmarks.real --short
 
 test: check tools ## Format, lint, types, generated files, then every test but the end-to-end ones
-	$(PYTEST) $(PARALLEL) tests/unit tests/trainer tests/chart
+	$(PYTEST) -n 4 tests/unit tests/trainer tests/chart
 	$(PYTEST) tests/cluster
 
 e2e: tools images ## The README's own commands here, then jobs in real pods, then the short real run
