@@ -81,7 +81,9 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _namespace(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+    from mtft.naming import DNS_LABEL
+
+    if not re.fullmatch(DNS_LABEL, text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a namespace; allowed: a to z, 0 to 9 and - inside, at most 63"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from launcher import labels
 from launcher.cluster_errors import Forbidden
 from launcher.doctor_namespace import check_claim
 from launcher.findings import Finding, fail, ok, skip, warn
-from launcher.resources import CLAIMS, EVENTS, PODS, SERVICES
+from launcher.resources import CLAIMS, PODS, SERVICES
 from launcher.transfer import Remote
 from launcher.transfer_pod import root_of, running, transfer_pod
 from mtft.errors import MtftError
@@ -63,17 +63,13 @@ class Inside:
 
 def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding]:
     """Say whether the job's claims are there and can be mounted by every pod."""
-    names = _claims(template["spec"])
-    return [check_claim(name, cluster.find(CLAIMS, name), count, _events(cluster, name)) for name in names]
-
-
-def _events(cluster: Cluster, claim: str) -> Sequence[Object]:
-    try:
-        return cluster.list(
-            EVENTS, fields=f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}"
-        ).items
-    except Forbidden:
-        return ()
+    found = []
+    for name in _claims(template["spec"]):
+        claim = cluster.find(CLAIMS, name)
+        bound = claim is None or (claim.get("status") or {}).get("phase") == "Bound"
+        events = () if bound else cluster.events(name, kind=CLAIMS.kind)
+        found.append(check_claim(name, claim, count, events))
+    return found
 
 
 def check_space(said: Mapping[str, Any] | MtftError | None) -> Finding:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from launcher.changes import Change, Changes, Listing, Manifest, Manifests, lines
-from launcher.cluster_errors import Gone, NoSuchKind, NotFound, Request
-from launcher.resources import PODS, Resource
+from launcher.cluster_errors import Forbidden, Gone, NoSuchKind, NotFound, Request
+from launcher.resources import EVENTS, PODS, Resource
 from launcher.transport import ANSWER_SECONDS, Query, Transport
 
 PAGE = 500  # objects per answer of a list, as kubectl asks for
@@ -169,6 +169,18 @@ class Reader:
             attempts=1,  # a node that does not answer comes as 500; who follows a log asks again anyway
         )
         return lines(response)
+
+    def events(self, name: str, *, kind: str | None = None) -> Manifests:
+        """Return what the cluster said lately of one object of the default namespace; nothing where it may not be read.
+
+        Raises:
+            ClusterError: any other refusal.
+        """
+        about = {"involvedObject.kind": kind, "involvedObject.name": name}
+        try:
+            return self.list(EVENTS, fields=",".join(f"{key}={each}" for key, each in about.items() if each)).items
+        except Forbidden:
+            return []
 
     def version(self) -> str:
         """Return the version of the API server, such as ``v1.34.4``."""

@@ -92,8 +92,7 @@ def far_keeper(cluster: Cluster, pod: str, root: str, model: str) -> Ask:
     """Return what asks the store in a pod; a cut connection asks again, so every verb may be asked twice."""
     from launcher.transfer import Remote
 
-    remote = Remote(cluster, pod, cluster.namespace)
-    remote.program = _PROGRAM
+    remote = Remote(cluster, pod, cluster.namespace, _PROGRAM)
 
     def ask(verb: str, **values: Any) -> dict[str, Any]:
         [answer] = remote.ask(verb, json.dumps({"root": root, "model": model, **values}))

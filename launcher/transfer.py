@@ -32,9 +32,10 @@ Progress = Callable[[int], None]
 class Remote:
     """The shared volume, seen through a pod that mounts it."""
 
-    def __init__(self, cluster: Cluster, pod: str, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, pod: str, namespace: str, program: str | None = None) -> None:
+        """Take the Python text that answers in the pod; None: that of ``remote_files.py``."""
         self.cluster, self.pod, self.namespace = cluster, pod, namespace
-        self.program = PROGRAM.read_text(encoding="utf-8")
+        self.program = PROGRAM.read_text(encoding="utf-8") if program is None else program
 
     def ask(self, *arguments: str) -> list[dict[str, Any]]:
         """Return what a command of the far end says.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError, Forbidden
+from launcher.cluster_errors import ClusterError
 from launcher.labels import CONTAINER
 from launcher.pod_reasons import ending, is_broken, waiting_reason
-from launcher.resources import EVENTS, PODS
+from launcher.resources import PODS
 from mtft.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
         reason = _look(cluster, name, min(until, time.monotonic() + _LOOK_SECONDS))
         if reason is None:
             return
-        messages = {each.get("reason"): each.get("message") or "" for each in _events(cluster, name)}
+        messages = {each.get("reason"): each.get("message") or "" for each in cluster.events(name)}
         if "Pulling" in messages and "Pulled" not in messages:
             until = time.monotonic() + seconds  # the first pull of a large image takes what it takes
             reason = messages["Pulling"]
@@ -147,10 +147,3 @@ def _look(cluster: Cluster, name: str, until: float) -> str | None:
         if is_broken(now):
             raise ClusterError(f"pod {name} cannot start: {reason}")
     return reason
-
-
-def _events(cluster: Cluster, name: str) -> Sequence[Mapping[str, Any]]:
-    try:
-        return cluster.list(EVENTS, fields=f"involvedObject.name={name}").items
-    except Forbidden:
-        return ()

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+from mtft.naming import DNS_LABEL
+
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
 _PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 
 
@@ -29,7 +30,7 @@ _CRON_FIELDS = (
 
 # What the patterns below mean; their texts are no help to a reader.
 PATTERNS: dict[str, str] = {
-    f"^{_LABEL}$": "name of a to z, 0 to 9 and - (at most 63)",
+    f"^{DNS_LABEL}$": "name of a to z, 0 to 9 and - (at most 63)",
     f"^{_SUBDOMAIN}$": "name of a to z, 0 to 9, - and .",
     f"^({_SUBDOMAIN}/)?{_NAME}$": "label key, such as pool or example.org/pool",
     f"^({_NAME})?$": "label value of letters, digits, -, _ and . (at most 63)",

@@ -25,6 +25,8 @@ from mtft.paths import overlay
 
 PLACEMENT = ("cluster", "storage", "chart")
 LONGEST_NAME = 50  # characters; a pod is <job>-<master|worker>-<n> and its name a label of at most 63
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""A DNS-1123 label, such as the name of a namespace."""
 JOB_NAME = r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?"
 """What a job may be called: a DNS-1035 label of at most ``LONGEST_NAME`` characters."""
 _LONGEST_MODEL = 20

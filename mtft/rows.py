@@ -261,17 +261,17 @@ class Tally:
             InputError: a file is broken, or on_bad_row is ``fail`` and more than this fraction of all rows is bad;
                 names the first five.
         """
-        broken = [each for each in self.whole_files if each.code == BROKEN_FILE]
-        if on_bad_row == "skip" and not broken:
-            return
-        if not (self.whole_files or self.bad > max_bad_fraction * self.rows):
+        broken = any(each.code == BROKEN_FILE for each in self.whole_files)
+        too_many = bool(self.whole_files) or self.bad > max_bad_fraction * self.rows
+        if not (broken if on_bad_row == "skip" else too_many):
             return
         repair = "Repair the file, or drop bad rows with: --set data.on_bad_row=skip"
         if broken:
             repair = "Compress the file again from the original; no setting makes up for damaged rows."
-        share = f"{self.bad / self.rows:.2%}; data.max_bad_fraction allows {max_bad_fraction:.2%}"
         if self.whole_files:
             share = f"{len(self.whole_files)} of them whole files, of which nobody knows how much is lost"
+        else:
+            share = f"{self.bad / self.rows:.2%}; data.max_bad_fraction allows {max_bad_fraction:.2%}"
         shown = dict.fromkeys([*self.whole_files, *self.first_bad])
         raise InputError(
             "\n".join(

@@ -50,6 +50,10 @@ def run_translation(options: argparse.Namespace) -> None:
     resolved = resolve(load_document(paths.config))
     config, card = at_recorded_commit(paths, resolved.config), resolved.card
     if options.model_path:
+        if config.model.path is None:
+            raise InputError(
+                "--model-path: the run's base is one of the hub, which is known by its commit; leave it out"
+            )
         config = _with_base(config, options.model_path)
     direction = choose_direction(card, options.source_lang)
     jsonl = options.input.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
@@ -81,13 +85,7 @@ def run_translation(options: argparse.Namespace) -> None:
 
 
 def _with_base(config: Config, folder: str) -> Config:
-    """Return the configuration with its base elsewhere; its files have to be the same.
-
-    Raises:
-        InputError: the base is one of the hub.
-    """
-    if config.model.path is None:
-        raise InputError("--model-path: the run's base is one of the hub, which is known by its commit; leave it out")
+    """Return the configuration with its base in another folder."""
     return config.model_copy(update={"model": config.model.model_copy(update={"path": folder})})
 
 
@@ -123,7 +121,7 @@ def load_finished(
     """
     tuned = paths.deliverable(config.method)
     if config.method == "full" and not base_only:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(tuned)})})
+        config = _with_base(config, str(tuned))
     adapted = config.method != "full" and not base_only
     if adapted or base_only:
         _check_base(paths, config, card)

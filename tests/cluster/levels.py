@@ -41,9 +41,7 @@ def start_bare(state: Path) -> Cluster:
         MissingPart: this machine cannot.
         ClusterFailed: a part did not start; nothing is left running.
     """
-    ensure_packages(CONTROL_PLANE)
-    plane = ControlPlane(state, built_tools())
-    with _ended_on_failure(state):
+    with _control_plane(state) as plane:
         plane.start_api_server()
         return replace(plane.cluster, shutdown=lambda: end(state))
 
@@ -55,9 +53,7 @@ def start_control_plane(state: Path) -> Cluster:
         MissingPart: this machine cannot.
         ClusterFailed: a part did not start; nothing is left running.
     """
-    ensure_packages(CONTROL_PLANE)
-    plane = ControlPlane(state, built_tools())
-    with _ended_on_failure(state):
+    with _control_plane(state) as plane:
         _start_controllers(plane, _INIT_IMAGE)
         start_fake_nodes(plane)
         start_operator(plane, template=False)
@@ -155,6 +151,15 @@ def _reached(plane: ControlPlane) -> Cluster:
     """Return a cluster of ours as tests see it; nothing ends it yet."""
     importer = partial(import_image, plane.state) if runs_pods(plane.state) else None
     return replace(plane.cluster, importer=importer, templates=partial(start_operator, plane))
+
+
+@contextmanager
+def _control_plane(state: Path) -> Iterator[ControlPlane]:
+    """Give a control plane that still has to be started; what was started ends when that fails."""
+    ensure_packages(CONTROL_PLANE)
+    plane = ControlPlane(state, built_tools())
+    with _ended_on_failure(state):
+        yield plane
 
 
 @contextmanager
