@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "promote": ("launcher.verbs.promote", "make a finished run what a model's users get"),
     "rollback": ("launcher.verbs.rollback", "go back to the run that was current before"),
     "history": ("launcher.verbs.history", "show what was promoted and rolled back, by whom and why"),
+    "reproduce": ("launcher.verbs.reproduce", "print the job that made a run, or a rerun of it, once more"),
 }
 DEFAULT_VERB = "run"
 # What becomes of print where its file or disk takes no more.

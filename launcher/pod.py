@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher import labels
-from mtft.cluster_config import IMAGE_DIGEST, AffinityConfig, ClusterConfig, SecretRef
+from mtft.cluster_config import IMAGE_DIGEST, POD_FACTS, AffinityConfig, ClusterConfig, SecretRef
 from mtft.cluster_names import NodeLabels
 from mtft.config import Config
 from mtft.naming import number_text
@@ -82,7 +82,7 @@ def _container(config: Config, model: str, job: str) -> dict[str, Any]:
 
 
 def _environment(config: Config) -> list[dict[str, Any]]:
-    """Return every variable once, sorted by name: ours, then the user's over them, then references to Secrets."""
+    """Return every variable once, sorted by name: what the pod is told, the user's over it, references to Secrets."""
     _, _, digest = str(config.cluster.image).partition("@")
     plain = {
         "HOME": HOME,
@@ -96,7 +96,10 @@ def _environment(config: Config) -> list[dict[str, Any]]:
         **({IMAGE_DIGEST: digest} if digest else {}),
         **config.cluster.env,
     }
-    entries: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in plain.items()}
+    entries: dict[str, dict[str, Any]] = {
+        name: {"valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in POD_FACTS.items()
+    }
+    entries |= {name: {"value": value} for name, value in plain.items()}
     entries |= {name: {"valueFrom": _secret(name, ref)} for name, ref in config.cluster.secrets.items()}
     return [{"name": name, **entries[name]} for name in sorted(entries)]
 

@@ -30,6 +30,7 @@ def render(
     name: str | None = None,
     batch: str | None = None,
     nonce: str | None = None,
+    run: str | None = None,
     namespace: str | None = None,
 ) -> list[Manifest]:
     """Return the ConfigMap and the PyTorchJob that tune one model of a document.
@@ -43,6 +44,7 @@ def render(
         name: name of the job; None: made from batch, model and configuration.
         batch: name of the batch the job belongs to.
         nonce: makes a rerun of the same configuration another job.
+        run: hash that stands for document and nonce, of a job that was made before; None: computed.
         namespace: goes over ``cluster.namespace``; where both are None the objects name none.
 
     Raises:
@@ -51,7 +53,7 @@ def render(
     """
     config = resolve(document, model=model).config
     _refuse(document, config)
-    run = config_hash(document, model, nonce=nonce)
+    run = run or config_hash(document, model, nonce=nonce)
     job = _checked_job(name or job_name(_checked_batch(batch) or "", model, run))
     own = labels.of_job(job, model, run, batch)
     place = namespace or config.cluster.namespace

@@ -25,6 +25,11 @@ _PROGRAM = "import sys; from mtft.keeper import main; main(sys.argv[1:])"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MODEL, where its store is, and ``-o``."""
     parser.add_argument("model", metavar="MODEL", help="model key; `mtft-launch models` lists them")
+    add_place_arguments(parser)
+
+
+def add_place_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where a store is, and ``-o``."""
     parser.add_argument(
         "--backend",
         choices=("kubernetes", "local"),

@@ -15,6 +15,7 @@ from launcher import labels
 from launcher.cluster_errors import ClusterError, Conflict, NotFound
 from launcher.resources import CONFIG_MAPS, JOBS
 from mtft.errors import InputError
+from mtft.runs import JOB_UID_FILE
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -114,7 +115,7 @@ def submit(cluster: Cluster, objects: Sequence[Manifest]) -> Submission:
 
 
 def own(cluster: Cluster, job: Manifest, config: Manifest | None = None) -> list[str]:
-    """Make a job the owner of its ConfigMap; return a note where the cluster refuses that.
+    """Make a job the owner of its ConfigMap and write its UID there; return a note where the cluster refuses that.
 
     Args:
         cluster: where they are.
@@ -123,10 +124,11 @@ def own(cluster: Cluster, job: Manifest, config: Manifest | None = None) -> list
     """
     meta = job["metadata"]
     owner = {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "name": meta["name"], "uid": meta["uid"]}
-    changes: Manifest = {"metadata": {"ownerReferences": [owner]}}
+    told = {JOB_UID_FILE: meta["uid"]}
+    changes: Manifest = {"metadata": {"ownerReferences": [owner]}, "data": told}
     if config is not None:
         changes["metadata"]["labels"] = config["metadata"]["labels"]
-        changes["data"] = config["data"]
+        changes["data"] = config["data"] | told
     try:
         try:
             cluster.patch(CONFIG_MAPS, meta["name"], changes, namespace=meta["namespace"])
@@ -134,7 +136,8 @@ def own(cluster: Cluster, job: Manifest, config: Manifest | None = None) -> list
             if config is None:
                 raise
             # A launcher that was refused the name took its own one away.
-            cluster.create({**config, "metadata": {**config["metadata"], "ownerReferences": [owner]}})
+            metadata = {**config["metadata"], "ownerReferences": [owner]}
+            cluster.create({**config, "metadata": metadata, "data": config["data"] | told})
         return []
     except ClusterError as error:
         return [f"ConfigMap {meta['name']} will stay when the job is deleted by anything but mtft-launch: {error}"]

@@ -26,6 +26,14 @@ from mtft.stopping import KILL_AFTER_SECONDS, STOP_SECONDS
 
 IMAGE_DIGEST = "MTFT_IMAGE_DIGEST"
 """Variable that tells a pod the digest of its image, where ``cluster.image`` names one."""
+POD_FACTS = {
+    "MTFT_NAMESPACE": "metadata.namespace",
+    "MTFT_POD": "metadata.name",
+    "MTFT_POD_UID": "metadata.uid",
+    "MTFT_BATCH": "metadata.labels['mtft/batch']",
+    "MTFT_RUN": "metadata.labels['mtft/run']",
+}
+"""Variables that tell a pod about itself, with the field of the pod that each is filled from."""
 
 
 class SecretRef(Part):

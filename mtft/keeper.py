@@ -1,4 +1,4 @@
-"""What `promote`, `rollback` and `history` ask of a store, here or in a pod that mounts it.
+"""What `promote`, `rollback`, `history` and `reproduce` ask of a store, here or in a pod that mounts it.
 
 In a pod: ``python3 -m mtft.keeper VERB JSON`` answers one JSON object on stdout, ``{"error": ...}`` when a person has
 to do something.
@@ -16,9 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mtft import journal, store
-from mtft.errors import MtftError, Retry
+from mtft import files, journal, store
+from mtft.errors import InputError, MtftError, Retry
 from mtft.promotion import changing
+from mtft.runs import RunPaths
 
 _GROUP_WRITES = 0o002  # as the trainer's files
 _ALIVE_SECONDS = 20.0  # the launcher takes a longer silence for a cut, and a busy store is waited for
@@ -63,7 +64,37 @@ def history(root: str, model: str) -> dict[str, Any]:
     return {"model": model, "current": store.current_id(folder), "finished": finished, "promotions": told}
 
 
-VERBS: dict[str, Callable[..., dict[str, Any]]] = {"promote": promote, "rollback": rollback, "history": history}
+def provenance(root: str, model: str, run: str | None) -> dict[str, Any]:
+    """Return ``provenance.json`` of a run, finished or not; without one, of the current run, else the newest finished.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    folder = store.outputs(Path(root), model)
+    run_id = store.check_run_id(run) if run else store.current_id(folder) or store.newest(folder)
+    return {"model": model, "run": run_id, "provenance": read_provenance(RunPaths.at(Path(root), model, run_id))}
+
+
+def read_provenance(paths: RunPaths) -> dict[str, Any]:
+    """Return what went into a run.
+
+    Raises:
+        InputError: there is no such run, or its record is damaged.
+    """
+    try:
+        return dict(files.read_json(paths.provenance))
+    except FileNotFoundError:
+        raise InputError(f"{paths.folder}: there is no run with a {paths.provenance.name}") from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{paths.provenance}: cannot be understood: {error}") from None
+
+
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "promote": promote,
+    "rollback": rollback,
+    "history": history,
+    "provenance": provenance,
+}
 
 
 def main(arguments: Sequence[str]) -> None:

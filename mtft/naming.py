@@ -60,10 +60,14 @@ def document_text(document: Mapping[str, Any]) -> str:
 
 
 def config_hash(document: Mapping[str, Any], model: str, *, nonce: str | None = None) -> str:
-    """Return 10 hex digits that identify what a document asks of one model.
+    """Return 10 hex digits that identify what a document asks of one model; see :func:`alone`."""
+    return hashlib.sha256(canonical(alone(document, model), nonce=nonce).encode()).hexdigest()[:_HASH_DIGITS]
 
-    A model of a batch counts as the shared part with its own overrides written over it, so other models of the batch
-    change nothing, and the same job alone has the same hash.
+
+def alone(document: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Return the document of one model: the shared part with the model's own overrides written over it.
+
+    So other models of a batch change nothing, and the same job alone has the same hash.
     """
     asked: dict[str, Any] = {name: value for name, value in document.items() if name not in ("model", "models")}
     given = document.get("model")
@@ -72,7 +76,7 @@ def config_hash(document: Mapping[str, Any], model: str, *, nonce: str | None = 
     override = (document.get("models") or {}).get(model) or {}
     overlay(asked, {name: value for name, value in override.items() if name != "enabled"})
     overlay(asked, {"model": {"key": model}})
-    return hashlib.sha256(canonical(asked, nonce=nonce).encode()).hexdigest()[:_HASH_DIGITS]
+    return asked
 
 
 def job_name(prefix: str, model: str, hash: str) -> str:

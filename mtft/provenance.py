@@ -7,12 +7,12 @@ import importlib.metadata
 import os
 import platform
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtft import files
-from mtft.cluster_config import IMAGE_DIGEST
+from mtft.cluster_config import IMAGE_DIGEST, POD_FACTS
 from mtft.errors import InputError
 from mtft.sources import content_sha256
 
@@ -109,4 +109,25 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "image_digest": os.environ.get(IMAGE_DIGEST),
+    }
+
+
+def request(document: Mapping[str, Any], model: str, job_uid: str | None) -> dict[str, Any]:
+    """Return what ``mtft-launch reproduce`` makes the same job of.
+
+    Args:
+        document: as the user wrote it, unresolved.
+        model: key of the model.
+        job_uid: UID of the PyTorchJob; None where no launcher told it.
+
+    Returns:
+        ``{"model", "document", "job_uid", "pod"}``; ``pod`` is what the pod knows of itself
+        (namespace, name, UID, batch, and the hash that its labels carry), None without a cluster.
+    """
+    told = {name.removeprefix("MTFT_").lower(): os.environ.get(name) or None for name in POD_FACTS}
+    return {
+        "model": model,
+        "document": {name: value for name, value in document.items() if name != "chart"},
+        "job_uid": job_uid,
+        "pod": told if told["pod_uid"] else None,
     }

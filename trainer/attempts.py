@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mtft.cluster_config import ClusterConfig
-from mtft.runs import RETRIED_FILE, TIME_FORMAT, Attempt, Job, RunPaths, now, parse_time
+from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths, now, parse_time
 
 _KILLED = "killed without a word"
 
 
-def last_retry(config: Path) -> str | None:
-    """Return when the job of a configuration file was last retried; None: never."""
+def said_beside(config: Path, name: str) -> str | None:
+    """Return what a launcher wrote beside a job's configuration file, such as when it was last retried, or None."""
     try:
-        return config.with_name(RETRIED_FILE).read_text(encoding="utf-8").strip() or None
+        return config.with_name(name).read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,17 @@ from mtft.runs import Job, RunPaths, new_run_id, now
 
 @dataclass(frozen=True)
 class Ingredients:
-    """Data, base, configuration and code of one job."""
+    """Data, base, configuration and code of one job.
+
+    Attributes:
+        config: the effective configuration.
+        card: of its model.
+        request: what made the job (``mtft.provenance.request``).
+    """
 
     config: Config
     card: ModelCard
+    request: Mapping[str, Any]
 
     def inputs(self) -> dict[str, Any]:
         """Return the identity of what the run reads: data and base.
@@ -60,4 +68,5 @@ class Ingredients:
             first_started=now(),
         )
         record = {"run_id": job.run_id, "job": name, "created": job.first_started, "seed": self.config.train.seed}
-        return job, record | parts | {"versions": provenance.versions(), "machine": provenance.machine()}
+        where = {"versions": provenance.versions(), "machine": provenance.machine()}
+        return job, record | parts | where | {"request": self.request}

@@ -19,10 +19,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mtft import exit_codes, files, store
+from mtft import exit_codes, files, provenance, store
 from mtft.errors import InputError, MtftError, Retry
 from mtft.naming import config_hash
-from mtft.runs import Job, RunPaths, claim, job_file, job_lock, model_folder, now, read_job, write_job
+from mtft.runs import (
+    JOB_UID_FILE,
+    RETRIED_FILE,
+    Job,
+    RunPaths,
+    claim,
+    job_file,
+    job_lock,
+    model_folder,
+    now,
+    read_job,
+    write_job,
+)
 from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts, publishing
 from trainer.console import Console
@@ -100,9 +112,13 @@ class Supervisor:
         self.config, self.card = resolved.config, resolved.card
         self.config_hash = config_hash(document, request.model)
         self.root = Path(self.config.storage.root).absolute()
-        self.retried = attempts.last_retry(request.config)
+        self.retried = attempts.said_beside(request.config, RETRIED_FILE)
         self.node = Node.of(self.config.cluster, os.environ)
-        self.ingredients = Ingredients(self.config, self.card)
+        self.ingredients = Ingredients(
+            self.config,
+            self.card,
+            provenance.request(document, request.model, attempts.said_beside(request.config, JOB_UID_FILE)),
+        )
         for note in resolved.notes:
             console.say(f"note: {note}")
 

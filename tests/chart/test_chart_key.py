@@ -194,7 +194,8 @@ def test_the_self_test_asks_for_what_the_jobs_need(helm: Helm) -> None:
     trainer = pod["spec"]["containers"][0]
     assert trainer["command"][-2:] == ["--gpus=1", "--secret=HF_TOKEN=hub/token"]
     assert trainer["resources"]["limits"]["example.org/gpu"] == "1"
-    given = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in trainer["env"] if "valueFrom" in each}
+    sources = {each["name"]: each["valueFrom"] for each in trainer["env"] if "valueFrom" in each}
+    given = {name: source["secretKeyRef"] for name, source in sources.items() if "secretKeyRef" in source}
     assert set(given) == set(secrets) and all(each["optional"] for each in given.values())
 
 

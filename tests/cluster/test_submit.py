@@ -16,6 +16,7 @@ from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS
 from launcher.surroundings import network_policy
 from mtft.errors import InputError
 from mtft.models import MODELS
+from mtft.runs import JOB_UID_FILE
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import DOCUMENT, Launcher, end_pod, until_state
 from tests.cluster.test_control_plane import eventually
@@ -43,6 +44,11 @@ def rendered(launcher: Launcher, name: str | None = None, **settings: Any) -> li
     from launcher.pytorchjob import render
 
     return render({**DOCUMENT, **settings}, "m2m100_418m", name=name, namespace=launcher.namespace)
+
+
+def without_uid(data: dict[str, str] | None) -> dict[str, str] | None:
+    """Return what a ConfigMap held when it was sent."""
+    return data and {name: text for name, text in data.items() if name != JOB_UID_FILE}
 
 
 def without_defaults(spec: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -90,7 +96,7 @@ def test_dry_run_prints_exactly_what_is_sent(launcher: Launcher) -> None:
     launcher.json("run", document=DOCUMENT)
     for wanted, resource in zip(shown, (CONFIG_MAPS, JOBS), strict=True):
         found = launcher.cluster.get(resource, wanted["metadata"]["name"])
-        assert found.get("data") == wanted.get("data")
+        assert without_uid(found.get("data")) == wanted.get("data")
         assert without_defaults(found.get("spec")) == wanted.get("spec")
         assert found["metadata"]["labels"] == wanted["metadata"]["labels"]
         assert found["metadata"]["namespace"] == wanted["metadata"]["namespace"]
@@ -103,7 +109,8 @@ def test_config_left_without_a_job_is_adopted(launcher: Launcher) -> None:
     assert submit.submit(cluster, [config, job]).outcome == "created"
     found = cluster.get(CONFIG_MAPS, config["metadata"]["name"])
     assert found["metadata"]["uid"] == left["metadata"]["uid"]
-    assert found["data"] == config["data"] and found["metadata"]["ownerReferences"]
+    [owner] = found["metadata"]["ownerReferences"]
+    assert found["data"] == config["data"] | {JOB_UID_FILE: owner["uid"]}
 
 
 def test_refused_job_leaves_nothing(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +175,7 @@ def test_a_job_keeps_its_configuration_when_another_wants_its_name(
     with pytest.raises(InputError, match="another configuration"):
         submit.send(other, foreign)
     held = cluster.get(CONFIG_MAPS, "mine")
-    assert held["data"] == ours[0]["data"]
+    assert without_uid(held["data"]) == ours[0]["data"]
     assert held["metadata"]["labels"] == ours[0]["metadata"]["labels"]
     assert [owner["uid"] for owner in held["metadata"]["ownerReferences"]] == [sent.job["metadata"]["uid"]]
 
@@ -187,7 +194,7 @@ def test_of_several_configurations_under_one_name_one_is_sent_whole(launcher: La
         with ThreadPoolExecutor(len(clusters)) as pool:
             sent = list(pool.map(send, clusters, wanted))
         [winner] = [number for number, each in enumerate(sent) if each and each.outcome == "created"]
-        assert clusters[0].get(CONFIG_MAPS, name)["data"] == wanted[winner][0]["data"]
+        assert without_uid(clusters[0].get(CONFIG_MAPS, name)["data"]) == wanted[winner][0]["data"]
         run = clusters[0].get(JOBS, name)["metadata"]["labels"][labels.RUN]
         assert run == wanted[winner][1]["metadata"]["labels"][labels.RUN]
 

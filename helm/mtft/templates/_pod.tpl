@@ -53,7 +53,7 @@ volumeMounts:
   - {name: shm, mountPath: /dev/shm}
 {{- end }}
 
-{{/* Every variable once, sorted by name: ours, then the user's over them, then references to Secrets. */}}
+{{/* Every variable once, sorted by name: what the pod is told, the user's over it, references to Secrets. */}}
 {{- define "mtft.environment" -}}
 {{- $plain := dict
   "HOME" "/home/mtft"
@@ -68,6 +68,15 @@ volumeMounts:
 {{- if $digest -}}{{- $_ := set $plain "MTFT_IMAGE_DIGEST" (trimPrefix "@" $digest) -}}{{- end -}}
 {{- include "mtft.overlay" (list $plain .cluster.env) -}}
 {{- $entries := dict -}}
+{{- range $name, $path := dict
+  "MTFT_NAMESPACE" "metadata.namespace"
+  "MTFT_POD" "metadata.name"
+  "MTFT_POD_UID" "metadata.uid"
+  "MTFT_BATCH" "metadata.labels['mtft/batch']"
+  "MTFT_RUN" "metadata.labels['mtft/run']" -}}
+  {{- $source := dict "fieldRef" (dict "fieldPath" $path) -}}
+  {{- $_ := set $entries $name (dict "name" $name "valueFrom" $source) -}}
+{{- end -}}
 {{- range $name, $value := $plain -}}
   {{- $_ := set $entries $name (dict "name" $name "value" $value) -}}
 {{- end -}}
