@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from demo.corpus import generate, write_jsonl
 from launcher.pytorchjob import render
@@ -163,7 +164,14 @@ def test_one_model_from_data_to_a_fetched_adapter(
     # The same configuration is the same job.
     assert launch("run", document=document) == exit_codes.DONE
     assert "Succeeded" in launch.out + launch.err
-    assert len(launch.cluster.list(JOBS).items) == 1
+    (job,) = launch.cluster.list(JOBS).items
+    assert launch("run", "--dry-run", document=document) == exit_codes.DONE
+    sent = launch.out
+    assert launch("reproduce", "mbart50_mmt_fr") == exit_codes.DONE, launch.err
+    assert list(yaml.safe_load_all(launch.out)) == list(yaml.safe_load_all(sent))
+    made_by = json.loads((run["folder"] / "provenance.json").read_text())["request"]
+    assert made_by["job_uid"] == job["metadata"]["uid"]
+    assert launch.json("history", "mbart50_mmt_fr")["current"] == run["run_id"]
     adapter = tmp_path / "adapter"
     assert launch("fetch", "mbart50_mmt_fr", "--to", str(adapter)) == exit_codes.DONE, launch.err
     from peft import PeftModel
