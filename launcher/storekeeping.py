@@ -88,9 +88,9 @@ def _on_cluster(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
     from launcher.verbs.fetch import find_job
 
     cluster = connect(args.context, namespace_of(args))
-    _, model, spec = find_job(cluster, args.model, args.config)
+    _, _, spec = find_job(cluster, args.model, args.config)
     with running(cluster, transfer_pod(spec, read_only=read_only)) as pod:
-        yield far_keeper(cluster, pod, root_of(spec), model)
+        yield far_keeper(cluster, pod, root_of(spec), args.model)
 
 
 def far_keeper(cluster: Cluster, pod: str, root: str, model: str) -> Ask:

@@ -6,6 +6,7 @@ Killed between the two, the next start of the job does what was decided: :func:`
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mtft import exit_codes, files, journal, promotion
@@ -63,6 +64,16 @@ def write_report(paths: RunPaths, finished: dict[str, Any], say: Callable[[str],
         report.write(paths, finished)
     except Exception as error:
         say(f"{paths.report.name} could not be written: {type(error).__name__}: {error}")
+
+
+def write_overview(root: Path, say: Callable[[str], object]) -> None:
+    """Write the page of all models; one that cannot be made never costs a trained model."""
+    try:
+        from trainer import overview
+
+        overview.write(root)
+    except Exception as error:
+        say(f"note: the page of all models could not be written: {type(error).__name__}: {error}")
 
 
 def _mend(paths: RunPaths, finished: dict[str, Any], say: Callable[[str], object]) -> None:

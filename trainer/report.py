@@ -40,18 +40,12 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
     """Return the page as text."""
     metrics = read_metrics(paths.metrics)
     gate = finished.get("gate", {})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
         model=finished.get("model", paths.model),
         run_id=finished.get("run_id", paths.run_id),
         facts=list(_facts(finished)),
-        verdict=_VERDICTS.get(gate.get("verdict"), ("fair", "●", "No verdict")),
+        verdict=verdict_of(finished),
         reasons=gate.get("reasons", []),
         policy=report_scores.policy_text(gate.get("policy", {})),
         directions=report_scores.directions(finished.get("scores", {})),
@@ -67,6 +61,29 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
     )
 
 
+def page(template: str, **values: Any) -> str:
+    """Return a page made of a template of this folder; every text in it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def verdict_of(finished: dict[str, Any]) -> tuple[str, str, str]:
+    """Return tone, sign and words of a finished run's verdict."""
+    verdict = (finished.get("gate") or {}).get("verdict")
+    return _VERDICTS.get(str(verdict), ("fair", "●", "No verdict"))
+
+
+def time_text(time: str) -> str:
+    """Return a time of a record as a person reads it."""
+    return time.replace("T", " ").replace("Z", " UTC")
+
+
 def _facts(finished: dict[str, Any]) -> Iterator[str]:
     """Give the short facts below the verdict."""
     if method := finished.get("method"):
@@ -78,7 +95,7 @@ def _facts(finished: dict[str, Any]) -> Iterator[str]:
     if finished.get("stopped_early"):
         yield "stopped early"
     if at := finished.get("finished_at"):
-        yield at.replace("T", " ").replace("Z", " UTC")
+        yield time_text(at)
 
 
 def _resources(finished: dict[str, Any], metrics: Metrics) -> Iterator[tuple[str, str, str]]:

@@ -132,6 +132,8 @@ class Supervisor:
             outcome = self.lead(kept)
             if outcome.exit_code == exit_codes.DONE and outcome.paths:
                 publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say)
+            if outcome.exit_code != exit_codes.RETRY:
+                publishing.write_overview(self.root, self.console.say)
             return outcome
 
     def lead(self, kept: contextlib.ExitStack) -> Outcome:

@@ -22,7 +22,11 @@ _REPORT = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("name", metavar="JOB|MODEL", help="job: its run; model: its current run, else the newest one")
+    parser.add_argument(
+        "name",
+        metavar="JOB|MODEL|BATCH",
+        help="job: its run; model: its current run, else the newest; batch (--what report): the page of all models",
+    )
     parser.add_argument(
         "--what",
         choices=("adapter", "report", "run"),
@@ -30,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the tuned weights, the page, or everything but the checkpoints (default: adapter)",
     )
     parser.add_argument("--run", metavar="RUN-ID", help="another run of the model than that")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: ./JOB|MODEL)")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: named after it)")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"needed when the job is gone (default: ./{DEFAULT_FILE})"
     )
@@ -50,10 +54,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{folder}: is no folder; give another with --to DIR")
     cluster = connect(args.context, namespace_of(args))
     job, model, spec = find_job(cluster, args.name, args.config)
+    if model is None and args.what != "report":
+        raise InputError(f"{args.name} is a batch; name its jobs or models one by one (--what report takes a batch)")
     with running(cluster, transfer_pod(spec, read_only=True)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
-        which = ("run", args.run) if args.run else ("job", job) if job else ()
-        [found] = remote.ask("run", root_of(spec), model, *which)
+        if model is None:
+            found: dict[str, Any] = {"folder": f"{root_of(spec)}/outputs", "deliverable": None}
+        else:
+            which = ("run", args.run) if args.run else ("job", job) if job else ()
+            [found] = remote.ask("run", root_of(spec), model, *which)
         files = _wanted(remote, args.what, found)
         _copy(remote, found["folder"], files, folder)
     answer = {
@@ -70,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str, str, dict[str, Any]]:
-    """Return job (empty for a model), model and the pod specification to reach the volume with.
+def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str, str | None, dict[str, Any]]:
+    """Return job (empty for a model), model (None for a batch) and the pod specification to reach the volume with.
 
     Args:
         cluster: where to look.
-        name: job or model.
+        name: job, model or batch.
         config_file: says how to reach the volume when no job of the model is left; None: ./mtft.yaml.
 
     Raises:
@@ -95,12 +104,15 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
     for job in named or sorted(of_model, key=lambda each: each["metadata"]["creationTimestamp"], reverse=True):
         template = roles(job)[0]["template"]["spec"]
         return (name if named else ""), job["metadata"]["labels"][labels.MODEL], template
+    for job in jobs:
+        if job["metadata"]["labels"].get(labels.BATCH) == name:
+            return "", None, roles(job)[0]["template"]["spec"]
     model = name if name in MODELS else _model_of(name)
     if model is None:
         from launcher.selection import choose
 
         choose([name], jobs)  # raises, with what was probably meant
-        raise InputError(f"{name} is a batch; name its jobs or models one by one")
+        raise AssertionError("no job, model or batch has the name")
     config = cluster_config(config_file)
     return ("" if name in MODELS else name), model, pod_template(config, model, "transfer", {})["spec"]
 

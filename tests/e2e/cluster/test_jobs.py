@@ -238,6 +238,9 @@ def test_all_models_at_once_queue_for_the_node_and_one_bad_one_harms_no_other(
     for model, state in states.items():
         assert state["state"] == "Succeeded", state
         assert finished(volume, model)["status"] == "finished"
+    assert launch("fetch", "night", "--what", "report", "--to", "pages") == exit_codes.DONE, launch.err
+    page = (launch.folder / "pages" / "report.html").read_text(encoding="utf-8")
+    assert "broken.jsonl" in page and all(model in page for model in MODELS)
     # With good data again the four are there, the fifth is made, and the batch as a whole is done.
     del document["models"]["opus_mt_en_fr"]["data"]
     again = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)

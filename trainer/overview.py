@@ -1,0 +1,146 @@
+"""``outputs/report.html``: the newest job of every model beside what is current, on one page; torch-free.
+
+Every job writes it again when it ends, so after a batch it shows the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mtft import exit_codes, files, runs, store
+from mtft.errors import InputError
+from mtft.models import MODELS
+from mtft.runs import Job, RunPaths
+from trainer import report, report_scores
+
+T = TypeVar("T")
+
+PAGE = "report.html"
+_TONES = ("bad", "fair", "good")
+_FAILED = ("bad", "✕", "Failed")
+_AT_WORK = ("fair", "…", "Not finished")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the page says of one model.
+
+    Attributes:
+        model: its key.
+        job: its newest job.
+        run_id: of that job.
+        current: run-id of what the model's users get, or None.
+        finished: ``finished.json`` of the job's run; None while there is none.
+        batch: name of the job's batch, or None.
+        pages: whether the job's run and the current one have a page to point to.
+    """
+
+    model: str
+    job: Job
+    run_id: str
+    current: str | None
+    finished: dict[str, Any] | None
+    batch: str | None
+    pages: tuple[bool, bool]
+
+    @property
+    def verdict(self) -> tuple[str, str, str]:
+        """Tone, sign and words of how the job stands."""
+        if self.finished is not None:
+            return report.verdict_of(self.finished)
+        code = self.job.attempts[-1].exit_code if self.job.attempts else None
+        return _AT_WORK if code in (None, exit_codes.RETRY) else _FAILED
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why."""
+        if self.finished is not None:
+            return [str(reason) for reason in (self.finished.get("gate") or {}).get("reasons", [])]
+        said = self.job.attempts[-1].reason if self.job.attempts else None
+        return [said] if said else []
+
+    @property
+    def ended(self) -> str:
+        """When the job ended, or began where it has not."""
+        told = (self.finished or {}).get("finished_at")
+        last = self.job.attempts[-1] if self.job.attempts else None
+        return report.time_text(told or (last and (last.ended or last.started)) or self.job.first_started)
+
+    @property
+    def directions(self) -> list[report_scores.DirectionScores]:
+        """The scores of its test set."""
+        return report_scores.directions((self.finished or {}).get("scores", {}))
+
+
+def write(root: Path) -> None:
+    """Write the page from what lies below a storage root.
+
+    Jobs that end at the same time each look again after writing, so the page that stays is complete.
+    """
+    written = None
+    while written != (found := read(root)):
+        files.write_text(root / "outputs" / PAGE, render(found))
+        written = found
+
+
+def read(root: Path) -> list[Entry]:
+    """Return the newest job of every model that has one, in the order of the registry."""
+    return [entry for model in MODELS if (entry := _entry(root, model))]
+
+
+def render(entries: list[Entry]) -> str:
+    """Return the page as text."""
+    counts = Counter(entry.verdict for entry in entries)
+    worst = min((entry.verdict for entry in entries), key=lambda it: _TONES.index(it[0]), default=_AT_WORK)
+    batches = list(dict.fromkeys(entry.batch for entry in entries if entry.batch))
+    return report.page(
+        "overview.html.j2",
+        at=report.time_text(runs.now()),
+        entries=entries,
+        counts=counts.most_common(),
+        tone=worst[0],
+        batches=batches,
+    )
+
+
+def _entry(root: Path, model: str) -> Entry | None:
+    names = [path.stem for path in runs.jobs_folder(root, model).glob("*.json")]
+    jobs = [job for name in names if (job := _readable(root, model, name))]
+    if not jobs:
+        return None
+    job = max(jobs, key=lambda job: (job.first_started, job.name))
+    paths = RunPaths.at(root, model, job.run_id)
+    current = _or_none(lambda: store.current_id(runs.model_folder(root, model)))
+    finished = _or_none(lambda: store.read_finished(paths))
+    return Entry(
+        model=model,
+        job=job,
+        run_id=job.run_id,
+        current=current,
+        finished=finished,
+        batch=_batch(paths),
+        pages=(paths.report.exists(), bool(current) and RunPaths.at(root, model, str(current)).report.exists()),
+    )
+
+
+def _readable(root: Path, model: str, name: str) -> Job | None:
+    return _or_none(lambda: runs.read_job(root, model, name))
+
+
+def _batch(paths: RunPaths) -> str | None:
+    try:
+        batch = files.read_json(paths.provenance)["request"]["pod"]["batch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(batch) if batch else None
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except (InputError, OSError):
+        return None
