@@ -13,7 +13,7 @@ import jinja2
 
 from mtft import files
 from mtft.runs import RunPaths
-from trainer import report_charts, report_leakage, report_samples, report_scores
+from trainer import report_charts, report_documents, report_leakage, report_samples, report_scores
 from trainer.report_files import Metrics, mean, read_metrics, read_rejections, read_sentences, read_text
 
 _VERDICTS = {
@@ -38,7 +38,7 @@ def write(paths: RunPaths, finished: dict[str, Any]) -> None:
 
 def render(paths: RunPaths, finished: dict[str, Any]) -> str:
     """Return the page as text."""
-    metrics = read_metrics(paths.metrics)
+    metrics, sentences = read_metrics(paths.metrics), read_sentences(paths.eval)
     gate = finished.get("gate", {})
     return page(
         "report.html.j2",
@@ -51,7 +51,8 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
         directions=report_scores.directions(finished.get("scores", {})),
         leakage=report_leakage.splits(finished.get("leakage", {})),
         charts=report_charts.charts(metrics),
-        samples=report_samples.choose(read_sentences(paths.eval)),
+        samples=report_samples.choose(sentences),
+        worst=report_documents.worst(sentences),
         rejections=read_rejections(paths.rejected),
         resources=list(_resources(finished, metrics)),
         documents=[

@@ -250,6 +250,20 @@ def test_an_output_without_words_is_called_nothing_and_long_ones_are_cut(paths: 
     assert len(text) < 20_000
 
 
+def test_the_worst_documents_come_first(paths: RunPaths) -> None:
+    rows = [
+        sentence(number, 40.0, after, pub_number=document)
+        for number, (document, after) in enumerate([("A-1", 60.0), ("A-1", 40.0), ("A-2", 35.5), (ATTACK, 90.0)])
+    ]
+    write_lines(paths.eval / "test.fr-en.jsonl", [*rows, sentence(9, 1.0, 1.0)])
+    text = written(paths, finished("fr-en")).text()
+    told = ["A-2 French → English 1 40.0 35.5 −4.5", "A-1 French → English 2 40.0 50.0 +10.0", f"{ATTACK} French"]
+    at = [text.index(part) for part in told]
+    assert at == sorted(at) and "Worst documents" in text
+    write_lines(paths.eval / "test.fr-en.jsonl", rows[:2])
+    assert "Worst documents" not in written(paths, finished("fr-en")).text()
+
+
 def test_rejected_rows_are_counted_by_reason(paths: RunPaths) -> None:
     empty = [{"file": "a.jsonl", "line": n, "reason": "empty_side: target", "excerpt": "{}"} for n in range(1, 6)]
     write_lines(paths.rejected, [{"file": "a.jsonl", "line": 9, "reason": "bad_json", "excerpt": "{"}, *empty])
