@@ -65,7 +65,7 @@ def test_a_job_that_ends_while_the_page_is_written_is_on_it(tmp_path: Path, monk
             leave_job(tmp_path, "m2m100_418m", "b", "2030-01-01T00:00:01Z", exit_code=3, reason="diverged")
         write_text(path, text)
 
-    monkeypatch.setattr(overview.files, "write_text", slow)
+    monkeypatch.setattr(files, "write_text", slow)
     assert "diverged" in page_of(tmp_path).text()
 
 
