@@ -85,6 +85,11 @@ def make_bins(
     shuffled, so that each epoch mixes them anew.
     """
     order = _slab_order(source_lengths, target_lengths, bin_tokens, generator)
+    return cut(order, source_lengths, target_lengths, bin_tokens)
+
+
+def cut(order: Rows, source_lengths: Rows, target_lengths: Rows, bin_tokens: int) -> list[Rows]:
+    """Cut rows, in the order given, into bins of at most ``bin_tokens`` padded tokens; a longer row is alone."""
     sources, targets = source_lengths[order].tolist(), target_lengths[order].tolist()
     bins, start, longest_source, longest_target = [], 0, 0, 0
     for position, (source, target) in enumerate(zip(sources, targets, strict=True)):

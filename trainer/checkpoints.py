@@ -7,6 +7,7 @@ folder gets its name. A folder that does not match its manifest is not a checkpo
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -19,13 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtft import files
-from mtft.errors import InputError
+from mtft.errors import Diverged, InputError
 from trainer.distributed import World
 from trainer.loop import Loop
 from trainer.state import State
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
+_TOLD = 5  # differing settings named in a refusal
+_ROOM_FOR_THE_REST = 1 << 20  # bytes: headers, state and manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +38,22 @@ class Checkpoints:
     Attributes:
         folder: ``checkpoints/`` of the run.
         keep: complete checkpoints kept besides the best.
-        config_hash: hash of the settings that shape the training; another one is refused on loading.
+        settings: what shapes the training, as flat names and values; others are refused on loading.
     """
 
     folder: Path
     keep: int
-    config_hash: str
+    settings: dict[str, Any]
 
     def save(self, loop: Loop, state: State, world: World) -> None:
-        """Write a checkpoint of this step and drop those no longer kept; every rank has to call it."""
+        """Write a checkpoint of this step and drop those no longer kept; every rank has to call it.
+
+        Raises:
+            Diverged: a weight is not a finite number; nothing was written.
+            OSError: the volume has no room for it, or failed; what was written before stays.
+        """
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in loop.parameters.values()):
+            raise Diverged(f"training diverged: a trained weight is not a finite number after step {state.step}")
         random = world.gather(_random_state(world.device))
         if world.is_main:
             self._write(loop, state, random)
@@ -61,20 +71,15 @@ class Checkpoints:
             InputError: it was written under other settings.
         """
         values = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if values["config_hash"] != self.config_hash:
+        if differing := _differences(values.get("settings", {}), self.settings):
             raise InputError(
-                f"checkpoint {path.name} was written with other training settings; "
+                f"checkpoint {path.name} was written with other training settings ({'; '.join(differing)}); "
                 "start another run, or set checkpoint.resume to 'never'"
             )
         state = State.from_dict(values["state"])
         load_weights(path, loop.parameters)
         _load_optimizer(loop, load_file(path / "optimizer.safetensors"))
-        loop.start(state.total_steps)
-        assert loop.scheduler is not None
-        # The schedule's functions are the configuration's, never a file's.
-        loop.scheduler.load_state_dict({**values["scheduler"], "lr_lambdas": [None] * len(loop.optimizer.param_groups)})
-        for group, rate in zip(loop.optimizer.param_groups, values["scheduler"]["_last_lr"], strict=True):
-            group["lr"] = rate
+        loop.start(state.total_steps, state.rate_factor, taken=values["schedule"])
         loop.scaler.load_state_dict(values["scaler"])
         random = path / f"random-{world.rank}.safetensors"
         if random.exists():  # absent on a rank that the earlier world did not have
@@ -83,24 +88,37 @@ class Checkpoints:
 
     def _write(self, loop: Loop, state: State, random: list[dict[str, Tensor]]) -> None:
         assert loop.scheduler is not None
+        weights = {name: parameter.detach().contiguous() for name, parameter in loop.parameters.items()}
+        tensors = {"weights": weights, "optimizer": _optimizer_tensors(loop)}
+        tensors |= {f"random-{rank}": its for rank, its in enumerate(random)}
+        values = {
+            "settings": self.settings,
+            "state": state.to_dict(),
+            "schedule": loop.scheduler.last_epoch,
+            "scaler": loop.scaler.state_dict(),
+        }
         temporary = self.folder / f".step-{state.step}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        weights = {name: parameter.detach().contiguous() for name, parameter in loop.parameters.items()}
-        save_file(weights, temporary / "weights.safetensors")
-        save_file(_optimizer_tensors(loop), temporary / "optimizer.safetensors")
-        for rank, tensors in enumerate(random):
-            save_file(tensors, temporary / f"random-{rank}.safetensors")
-        schedule = {key: value for key, value in loop.scheduler.state_dict().items() if key != "lr_lambdas"}
-        values = {
-            "config_hash": self.config_hash,
-            "state": state.to_dict(),
-            "scheduler": schedule,
-            "scaler": loop.scaler.state_dict(),
-        }
-        files.write_json(temporary / "state.json", values)
-        _seal(temporary)
-        files.publish_folder(temporary, self.folder / f"step-{state.step}")
+        try:
+            self._check_room(temporary, tensors)
+            for name, its in tensors.items():
+                save_file(its, temporary / f"{name}.safetensors")
+            files.write_json(temporary / "state.json", values)
+            _seal(temporary)
+            files.publish_folder(temporary, self.folder / f"step-{state.step}")
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # a volume that is full needs its room
+
+    def _check_room(self, folder: Path, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """Ask for the room before anything is written: a volume that fills up hurts every other job on it."""
+        needed = sum(tensor.numel() * tensor.element_size() for its in tensors.values() for tensor in its.values())
+        free = shutil.disk_usage(folder).free
+        if free < needed + _ROOM_FOR_THE_REST:
+            named = sorted(self._named(), reverse=True)
+            kept = f"{named[0][1].name} stays, the next start goes on there" if named else "there is none yet"
+            text = f"No space left on device for a checkpoint of {_mib(needed)}: {_mib(free)} are free; {kept}"
+            raise OSError(errno.ENOSPC, text)
 
     def _retain(self, newest: int, best: int) -> None:
         named = sorted(self._named(), reverse=True)
@@ -144,6 +162,17 @@ def load_weights(path: Path, parameters: dict[str, nn.Parameter]) -> None:
             parameter.copy_(weights[name])
 
 
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name the settings that differ, with the value of the checkpoint and that of the configuration."""
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    told = [f"{name} was {json.dumps(before.get(name))}, is {json.dumps(now.get(name))}" for name in names[:_TOLD]]
+    return [*told, f"and {len(names) - _TOLD} more"] if len(names) > _TOLD else told
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
 def _seal(folder: Path) -> None:
     entries: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
@@ -160,6 +189,7 @@ def _optimizer_tensors(loop: Loop) -> dict[str, Tensor]:
 
 
 def _load_optimizer(loop: Loop, tensors: dict[str, Tensor]) -> None:
+    loop.optimizer.state.clear()  # there is something when a run goes back to a checkpoint
     for key, value in tensors.items():
         field, name = key.split("/", 1)
         parameter = loop.parameters[name]

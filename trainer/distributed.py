@@ -53,6 +53,16 @@ class World:
         result: list[float] = tensor.tolist()
         return result
 
+    def add(self, tensor: torch.Tensor) -> None:
+        """Add a tensor over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def copy_from_main(self, tensor: torch.Tensor) -> None:
+        """Fill a tensor with rank 0's, in place."""
+        if self.size > 1:
+            dist.broadcast(tensor, src=0)
+
     def gather(self, value: Any) -> list[Any]:
         """Return one object per rank, on every rank. Objects stay inside this process group."""
         if self.size == 1:

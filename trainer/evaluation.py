@@ -14,12 +14,13 @@ from torch import nn
 from mtft import files
 from mtft.errors import InputError
 from trainer import metrics
-from trainer.batching import make_bins
+from trainer.batching import Rows, make_bins
 from trainer.distributed import World
 from trainer.encoding import Encoder
 from trainer.generation import Decoding, Segment, translate
 from trainer.loop import autocast, forward
 from trainer.loss import token_losses
+from trainer.out_of_memory import Parts
 from trainer.pairs import Direction, Pair, direction_name
 from trainer.rows import TokenRows
 
@@ -34,11 +35,17 @@ def mean_nll(
     was_training = model.training
     model.eval()
     total = tokens = 0.0
-    for positions in bins[world.rank :: world.size]:
-        batch = rows.batch(numbers[positions]).to(world.device)
+
+    def nll_of(part: Rows) -> float:
+        batch = rows.batch(part).to(world.device)
         with autocast(world.device, dtype):
             nll, _ = token_losses(forward(model, batch), batch.labels)
-        total += float(nll.double().sum())
+        return float(nll.double().sum())
+
+    parts = Parts(world.device)
+    for positions in bins[world.rank :: world.size]:
+        sums: list[float] = parts.each(nll_of, numbers[positions])
+        total += sum(sums)
         tokens += float(rows.target_lengths[numbers[positions]].sum())
     model.train(was_training)
     total, tokens = world.sum([total, tokens])

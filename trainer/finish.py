@@ -14,6 +14,7 @@ from mtft.split import HELD_OUT
 from trainer import evaluation, publishing
 from trainer.pairs import Pair
 from trainer.prepared_run import PreparedRun
+from trainer.progress import RECOVERIES
 from trainer.published import Published
 from trainer.report_files import mean
 from trainer.state import State
@@ -134,6 +135,7 @@ def write_results(
         "steps": state.step,
         "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
         "stopped_early": state.stopped_early,
+        "recovered": [line for line in lines if line["type"] in RECOVERIES],
         "test": facts,
         "scores": scores,
         "published": judgement.published,
@@ -162,6 +164,7 @@ def _train_results(lines: list[dict[str, Any]], state: State) -> dict[str, Any]:
         "last_nll": last.get("nll"),
         "target_tokens_per_second": over_run("tokens_per_second", "seconds", 1),
         "real_token_share": over_run("real_token_share", "padded_tokens", 4),
+        "checkpoint_seconds": round(sum(line["seconds"] for line in lines if line["type"] == "checkpoint"), 3),
         "peak_memory_gib": max((line["peak_memory_gib"] for line in steps), default=None),
     }
 

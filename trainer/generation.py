@@ -6,6 +6,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from trainer.distributed import World
 from trainer.encoding import Encoder
 from trainer.families import forced_bos_id
 from trainer.loop import autocast
+from trainer.out_of_memory import Parts
 
 
 class Segment(NamedTuple):
@@ -79,8 +81,11 @@ def translate_share(
     was_training = inner.training
     inner.eval()
     try:
+        parts = Parts(world.device)
         for batch in batches[world.rank :: world.size]:
-            mine.update(_translate_batch(inner, encoder, batch, decoding, world.device))
+            work = partial(_translate_batch, inner, encoder, decoding, world.device, batch.direction)
+            for found in parts.each(work, batch.sources):
+                mine.update(found)
     finally:
         inner.train(was_training)
     return mine
@@ -99,10 +104,13 @@ def new_token_limit(source_length: int, positions: int) -> int:
     return min(source_length * 3 // 2 + 20, positions - 2)
 
 
+_Sources = list[tuple[int, list[int]]]
+"""Position and token ids of some sources, the longest first."""
+
+
 class _Batch(NamedTuple):
     direction: tuple[str, str]
-    indices: list[int]
-    source_ids: list[list[int]]
+    sources: _Sources
 
 
 def _batches(encoder: Encoder, segments: Sequence[Segment], batch_tokens: int) -> list[_Batch]:
@@ -120,22 +128,27 @@ def _batches(encoder: Encoder, segments: Sequence[Segment], batch_tokens: int) -
         while start < len(order):
             size = max(1, batch_tokens // len(ids[order[start]]))
             chunk = order[start : start + size]
-            batches.append(_Batch(direction, [indices[at] for at in chunk], [ids[at] for at in chunk]))
+            batches.append(_Batch(direction, [(indices[at], ids[at]) for at in chunk]))
             start += size
     return batches
 
 
 @torch.no_grad()
 def _translate_batch(
-    model: Any, encoder: Encoder, batch: _Batch, decoding: Decoding, device: torch.device
+    model: Any,
+    encoder: Encoder,
+    decoding: Decoding,
+    device: torch.device,
+    direction: tuple[str, str],
+    sources: _Sources,
 ) -> dict[int, Hypothesis]:
-    longest = len(batch.source_ids[0])
+    longest = len(sources[0][1])
     pad = model.config.pad_token_id
-    input_ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in batch.source_ids], device=device)
-    lengths = torch.tensor([len(ids) for ids in batch.source_ids], device=device)
+    input_ids = torch.tensor([ids + [pad] * (longest - len(ids)) for _, ids in sources], device=device)
+    lengths = torch.tensor([len(ids) for _, ids in sources], device=device)
     mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
     limit = new_token_limit(longest, model.config.max_position_embeddings)
-    settings = generation_settings(model, encoder.card, encoder.tokenizer, batch.direction, decoding.beams)
+    settings = generation_settings(model, encoder.card, encoder.tokenizer, direction, decoding.beams)
     settings.max_new_tokens = limit
     settings.use_cache = True
     with autocast(device, decoding.dtype):
@@ -143,9 +156,7 @@ def _translate_batch(
     rows = output[:, 1:].tolist()
     eos = model.config.eos_token_id
     texts = encoder.decode(rows)
-    return {
-        index: Hypothesis(text, eos not in ids) for index, text, ids in zip(batch.indices, texts, rows, strict=True)
-    }
+    return {index: Hypothesis(text, eos not in ids) for (index, _), text, ids in zip(sources, texts, rows, strict=True)}
 
 
 def generation_settings(

@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from mtft.config import Config
-from mtft.errors import Diverged
+from mtft.errors import Diverged, InputError
+from trainer import out_of_memory
 from trainer.adapters import trainable
-from trainer.batching import Budget, Rows, padded_tokens, plan_epoch
+from trainer.batching import Budget, Rows, cut, padded_tokens, plan_epoch
 from trainer.collate import Batch
 from trainer.distributed import World
+from trainer.gradients import Gradients
 from trainer.loss import LossSums, loss_sums
+from trainer.reasons import is_out_of_memory
 from trainer.rows import TokenRows
 from trainer.state import State
 
@@ -44,6 +46,9 @@ class StepResult:
         seconds: wall time.
         stop: whether any rank was asked to stop.
         save: whether rank 0 wants a checkpoint.
+        skipped: whether the update was left out because loss or gradient is not finite.
+        suspects: rows of the micro-batches whose own loss is not finite, where the step was skipped.
+        micro_batch_tokens: most padded tokens of a micro-batch that fitted on every rank; None: whole bins did.
     """
 
     loss: float
@@ -57,6 +62,9 @@ class StepResult:
     seconds: float
     stop: bool
     save: bool
+    skipped: bool = False
+    suspects: tuple[int, ...] = ()
+    micro_batch_tokens: int | None = None
 
 
 class Loop:
@@ -80,11 +88,19 @@ class Loop:
         self.optimizer = make_optimizer(config, self.parameters, world.device)
         self.scheduler: LRScheduler | None = None  # set by start()
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
-        self.wrapped = wrap(model, world)
+        self.gradients = Gradients(list(self.parameters.values()), world)
 
-    def start(self, total_steps: int) -> None:
-        """Set the learning-rate schedule; call once before the first step."""
-        self.scheduler = make_scheduler(self.config, self.optimizer, total_steps)
+    def start(self, total_steps: int, rate_factor: float = 1.0, taken: int = 0) -> None:
+        """Set the learning-rate schedule; call before the first step.
+
+        Args:
+            total_steps: steps of the whole run.
+            rate_factor: what ``train.learning_rate`` is multiplied by.
+            taken: steps of the schedule that were taken already.
+        """
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = rate_factor * self.config.train.learning_rate
+        self.scheduler = make_scheduler(self.config, self.optimizer, total_steps, taken)
 
     def steps_per_epoch(self, budget: Budget) -> int:
         """Return the steps of one epoch; every epoch has as many, since its bins have the same shapes."""
@@ -101,35 +117,40 @@ class Loop:
         """Train from ``state`` to its end or until ``on_step`` raises.
 
         Raises:
-            Diverged: loss or gradient is not finite.
+            Diverged: more steps in a row than ``train.max_skipped_steps`` were skipped.
+            InputError: a single row does not fit into memory.
         """
-        self.wrapped.train()
+        self.model.train()
         while not state.done:
             for bins in self._plan(state.budget, state.epoch)[state.position :]:
-                result = self.step(bins, stop=stop_asked(), save=save_wanted())
-                state.advance(result.rows)
+                tokens = state.micro_batch_tokens
+                result = self.step(bins, micro_batch_tokens=tokens, stop=stop_asked(), save=save_wanted())
+                state.advance(result.rows, skipped=result.skipped)
+                state.micro_batch_tokens = result.micro_batch_tokens
                 on_step(state, result)
+                self._check_skips(state, result)
                 if state.done:
                     return
 
-    def step(self, bins: Sequence[Rows], *, stop: bool = False, save: bool = False) -> StepResult:
-        """Take one optimizer step over a global batch given as bins of row numbers."""
+    def step(
+        self, bins: Sequence[Rows], *, micro_batch_tokens: int | None = None, stop: bool = False, save: bool = False
+    ) -> StepResult:
+        """Take one optimizer step over a global batch given as bins of row numbers.
+
+        Every rank computes on its own what its bins come to, in micro-batches as small as its memory asks for. Then
+        the ranks agree in one exchange: of what they saw, of who had to cut smaller, and whether to skip the update.
+        """
         began = time.monotonic()
         tokens = self.rows.target_tokens(bins)
-        mine = list(bins[self.world.rank :: self.world.size])
-        rounds = math.ceil(len(bins) / self.world.size)
-        smoothed = nll = torch.zeros((), device=self.world.device)
-        for number in range(rounds):
-            # A rank without a bin in the last round still takes part in the gradient exchange, with weight 0.
-            weight = 1.0 if number < len(mine) else 0.0
-            batch = self.rows.batch(mine[number] if weight else bins[0]).to(self.world.device)
-            with self._without_exchange() if number < rounds - 1 else nullcontext():
-                sums = self.accumulate(batch, weight * self.world.size / tokens)
-            smoothed = smoothed + weight * sums.smoothed.detach()
-            nll = nll + weight * sums.nll
-        totals = self.world.sum([float(smoothed), float(nll), float(stop), float(save and self.world.is_main)])
+        sums, fitted = self._gradients(bins[self.world.rank :: self.world.size], tokens, micro_batch_tokens)
+        smoothed, nll = (float(sum(getattr(each, name) for _, each in sums)) for name in ("smoothed", "nll"))
+        flags = [float(stop), float(save and self.world.is_main), float(fitted != micro_batch_tokens)]
+        totals = self.world.sum([smoothed, nll, *flags])
+        if totals[4] > 0:
+            fitted = min(each for each in self.world.gather(fitted) if each is not None)
         rate = self.optimizer.param_groups[0]["lr"]
-        norm = self._update(totals[0] / tokens)
+        norm, skipped = self._update() if math.isfinite(totals[0]) else (math.nan, True)
+        self.gradients.clear()
         return StepResult(
             loss=totals[0] / tokens,
             nll=totals[1] / tokens,
@@ -142,26 +163,62 @@ class Loop:
             seconds=time.monotonic() - began,
             stop=totals[2] > 0,
             save=totals[3] > 0,
+            skipped=skipped,
+            suspects=self._suspects(sums) if skipped else (),
+            micro_batch_tokens=fitted,
         )
+
+    def _gradients(
+        self, bins: Sequence[Rows], tokens: int, micro_batch_tokens: int | None
+    ) -> tuple[list[tuple[Rows, LossSums]], int | None]:
+        """Add up the gradient of this rank's bins; where memory runs out, anew in smaller micro-batches.
+
+        Returns:
+            The micro-batches with their sums, and the most padded tokens of one, None where bins were not cut.
+
+        Raises:
+            InputError: a single row does not fit.
+        """
+        lengths = self.rows.source_lengths, self.rows.target_lengths
+        while True:
+            parts = list(bins)
+            if micro_batch_tokens is not None:
+                parts = [part for rows in bins for part in cut(rows, *lengths, micro_batch_tokens)]
+            self.gradients.clear()
+            done: list[tuple[Rows, LossSums]] = []
+            try:
+                for part in parts:
+                    done.append((part, self.accumulate(self.rows.batch(part).to(self.world.device), 1 / tokens)))
+                return done, micro_batch_tokens
+            except out_of_memory.CAUGHT as error:
+                if not is_out_of_memory(error):
+                    raise
+                text = str(error) or type(error).__name__
+            # After the except: the error's traceback holds the tensors of the micro-batch that did not fit.
+            failed = parts[len(done)]
+            if len(failed) == 1:
+                raise InputError(self._too_long(failed, text))
+            micro_batch_tokens = padded_tokens(failed, *lengths) // 2
+            done.clear()
+            out_of_memory.release(self.world.device)
 
     def accumulate(self, batch: Batch, weight: float) -> LossSums:
         """Add ``weight`` x the gradient of the summed loss of one micro-batch."""
         with autocast(self.world.device, self.dtype):
-            logits = forward(self.wrapped, batch)
+            logits = forward(self.model, batch)
             sums = loss_sums(logits, batch.labels, self.config.train.label_smoothing)
         self.scaler.scale(sums.smoothed * weight).backward()  # type: ignore[no-untyped-call]
-        return sums
+        return LossSums(sums.smoothed.detach(), sums.nll, sums.tokens)
 
-    def _update(self, loss: float) -> float:
+    def _update(self) -> tuple[float, bool]:
+        """Take the step; return the gradient norm and whether it was skipped because that is not finite."""
+        self.gradients.add_up()
         self.scaler.unscale_(self.optimizer)
         limit = self.config.train.max_grad_norm or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
-        # A scaler lowers its scale and skips the step by itself; elsewhere nothing would mend such a weight.
-        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
-            raise Diverged(
-                f"training diverged: loss {loss}, gradient norm {norm}. Lower train.learning_rate "
-                f"(now {self.config.train.learning_rate:g}), raise train.warmup_ratio, or look at the data."
-            )
+        # A scaler lowers its scale and skips the step by itself.
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            return norm, True
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -170,15 +227,31 @@ class Loop:
         assert self.scheduler is not None, "start() sets the schedule"
         if self.scaler.get_scale() >= scale:  # a smaller scale means that the step was skipped
             self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        return norm, False
+
+    def _suspects(self, sums: Sequence[tuple[Rows, LossSums]]) -> tuple[int, ...]:
+        broken = [int(row) for rows, each in sums if not math.isfinite(float(each.smoothed)) for row in rows]
+        return tuple(row for rows in self.world.gather(broken) for row in rows)
+
+    def _check_skips(self, state: State, result: StepResult) -> None:
+        if state.skipped_in_a_row > self.config.train.max_skipped_steps:
+            raise Diverged(
+                f"training diverged: {state.skipped_in_a_row} steps in a row gave a loss or gradient that is no finite "
+                f"number, the last one step {state.step}: loss {result.loss:g}, gradient norm {result.grad_norm:g}, "
+                f"rate {result.learning_rate:g}"
+            )
+
+    def _too_long(self, row: Rows, text: str) -> str:
+        source, target = int(self.rows.source_lengths[row[0]]), int(self.rows.target_lengths[row[0]])
+        return (
+            f"out of memory with a single row of {source} source and {target} target tokens: set "
+            "train.gradient_checkpointing: true, method: lora or qlora, or lower train.max_source_length and "
+            f"train.max_target_length ({text.splitlines()[0]})"
+        )
 
     def _plan(self, budget: Budget, epoch: int) -> list[list[Rows]]:
         lengths = self.rows.source_lengths, self.rows.target_lengths
         return plan_epoch(budget, *lengths, seed=self.config.train.seed, epoch=epoch)
-
-    def _without_exchange(self) -> AbstractContextManager[Any]:
-        return self.wrapped.no_sync() if isinstance(self.wrapped, DistributedDataParallel) else nullcontext()
 
 
 def forward(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -198,17 +271,6 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
 
 
-def wrap(model: nn.Module, world: World) -> nn.Module:
-    """Put the model behind gradient averaging where there are several ranks."""
-    if world.size == 1:
-        return model
-    # Every trainable weight gets a gradient in every step (no layer dropping), so none has to be looked for.
-    devices = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(
-        model, device_ids=devices, find_unused_parameters=False, gradient_as_bucket_view=True
-    )
-
-
 def make_optimizer(config: Config, parameters: dict[str, nn.Parameter], device: torch.device) -> Optimizer:
     """Return AdamW without weight decay on biases and norms (every weight of fewer than two dimensions)."""
     groups = [
@@ -219,8 +281,8 @@ def make_optimizer(config: Config, parameters: dict[str, nn.Parameter], device: 
     return torch.optim.AdamW(filled, lr=config.train.learning_rate, fused=device.type == "cuda")
 
 
-def make_scheduler(config: Config, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Return the schedule: a linear warm-up, then linear or cosine to 0, or constant.
+def make_scheduler(config: Config, optimizer: Optimizer, total_steps: int, taken: int) -> LRScheduler:
+    """Return the schedule after ``taken`` steps of it: a linear warm-up, then linear or cosine to 0, or constant.
 
     No step is taken with a rate of 0, as transformers' schedules do with the first: one step would train nothing.
     """
@@ -238,4 +300,4 @@ def make_scheduler(config: Config, optimizer: Optimizer, total_steps: int) -> LR
             case "constant":
                 return 1.0
 
-    return LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, factor, last_epoch=taken - 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtft import files
 from mtft.config import Config
@@ -31,11 +31,11 @@ class PreparedRun:
     prepared: Prepared
 
     @property
-    def training_hash(self) -> str:
-        """Hash of the settings and data that a checkpoint depends on."""
-        settings = self.config.model_dump(mode="json", include=_SHAPING)
-        text = json.dumps([settings, self.prepared.folder.name], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def training_settings(self) -> dict[str, Any]:
+        """The settings and the prepared data that a checkpoint depends on, by dotted name."""
+        parts = self.config.model_dump(mode="json", include=_SHAPING)
+        settings = {"method": parts.pop("method"), "prepared data": self.prepared.folder.name}
+        return settings | {f"{part}.{name}": value for part, its in parts.items() for name, value in its.items()}
 
     def pairs(self, split: str, most: int | None) -> list[Pair]:
         """Return at most ``most`` held-out pairs of ``dev`` or ``test``, a fixed sample in the order of the file.

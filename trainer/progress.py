@@ -25,6 +25,8 @@ from trainer.loop import StepResult
 from trainer.state import State
 
 GIB = 2**30
+RECOVERIES = ("out_of_memory", "skipped", "went_back")
+"""Kinds of lines that tell what a run had to recover from."""
 
 
 class Reporter:
@@ -86,8 +88,9 @@ class Reporter:
         """Take in one optimizer step; report when ``every`` steps are together or the run ends."""
         if self.quiet:
             return
-        self._window.append(result)
-        if state.step % self.every and not state.done:
+        if not result.skipped:
+            self._window.append(result)
+        if not self._window or (state.step % self.every and not state.done):
             return
         line = self._line(state)
         self._window.clear()
@@ -103,6 +106,18 @@ class Reporter:
         for name, values in scores.get("directions", {}).items():
             parts.append(f"{name} BLEU {values['bleu']:.2f} chrF {values['chrf']:.2f} (n={values['n']})")
         self.say(f"step {step} {split}: " + ", ".join(parts))
+
+    def event(self, step: int, kind: str, text: str, **values: Any) -> None:
+        """Tell and write down what a run had to recover from; ``RECOVERIES`` lists the kinds."""
+        if self.quiet:
+            return
+        self._write({"type": kind, "step": step, "text": text, **values}, kind)
+        self.say(text)
+
+    def saved(self, step: int, seconds: float) -> None:
+        """Write down what a checkpoint cost."""
+        if not self.quiet:
+            self._write({"type": "checkpoint", "step": step, "seconds": round(seconds, 3)}, "checkpoint")
 
     def _line(self, state: State) -> dict[str, Any]:
         window = self._window

@@ -53,9 +53,8 @@ _PEER_TEXT = re.compile(
 )
 # A collective called wrongly is our own mistake, not a lost peer.
 _MISUSE_TEXT = re.compile(r"invalid (usage|argument)|duplicate gpu|nccl(invalid|unhandled)", re.IGNORECASE)
-_HOST_MEMORY_TEXT = re.compile(
-    r"DefaultCPUAllocator: (can't|not enough)|DataLoader worker .* killed by signal: (Killed|Terminated)"
-)
+_HOST_MEMORY_TEXT = re.compile(r"DefaultCPUAllocator: (can't|not enough)")
+_DEVICE_MEMORY_TEXT = re.compile(r"CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +163,14 @@ def guard(rank: int | None = None) -> Iterator[None]:
         raise SystemExit(reason.exit_code)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the host's or the device's; judged by name and text, so torch is not imported."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and bool(_HOST_MEMORY_TEXT.search(text) or _DEVICE_MEMORY_TEXT.search(text))
+
+
 def explain(error: BaseException, rank: int) -> Reason:
     """Say in which way a worker's exception ends it."""
     kind, message = _classify(error)
@@ -190,7 +197,7 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
         return "peer_lost", f"another process is gone: {text.splitlines()[0][:200]}"
     if isinstance(error, OSError) and may_pass(error):
         return "preempted", f"the volume or the network failed: {text}"
-    if type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         hint = "lower train.micro_batch_tokens or eval.batch_tokens, or set train.gradient_checkpointing: true"
         return "error", f"out of device memory; {hint} ({text.splitlines()[0]})"
     return "error", f"{type(error).__name__}: {text}"

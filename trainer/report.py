@@ -85,6 +85,9 @@ def time_text(time: str) -> str:
     return time.replace("T", " ").replace("Z", " UTC")
 
 
+_RECOVERED = {"out_of_memory": "Out of memory", "skipped": "Step skipped", "went_back": "Went back"}
+
+
 def _facts(finished: dict[str, Any]) -> Iterator[str]:
     """Give the short facts below the verdict."""
     if method := finished.get("method"):
@@ -115,6 +118,8 @@ def _resources(finished: dict[str, Any], metrics: Metrics) -> Iterator[tuple[str
         yield "Target tokens per second", f"{rate:,.0f}", "mean over the logged steps, all ranks"
     if share := mean(metrics.train, "real_token_share", "padded_tokens"):
         yield "Real-token share", f"{share:.1%}", "mean over the logged steps; the rest is padding"
+    for each in finished.get("recovered", []):
+        yield _RECOVERED[each["type"]], f"step {each['step']:,}", each["text"]
 
 
 def duration(seconds: float) -> str:

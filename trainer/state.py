@@ -59,6 +59,11 @@ class State:
         evaluated: step of the last evaluation on dev; -1 before the first.
         best: early-stopping state.
         stopped_early: whether patience ended the run.
+        micro_batch_tokens: most padded tokens in one forward pass since memory ran out; None: whole bins fit.
+        memory_kills: starts that the kernel ended for want of host memory, as far as they are heeded here.
+        skipped: steps without an update, because loss or gradient was not finite.
+        skipped_in_a_row: how many of them were the last ones.
+        rate_factor: what the learning rate is multiplied by; below 1 after the run has gone back to a checkpoint.
     """
 
     total_steps: int
@@ -71,16 +76,23 @@ class State:
     evaluated: int = -1
     best: BestScore = field(default_factory=BestScore)
     stopped_early: bool = False
+    micro_batch_tokens: int | None = None
+    memory_kills: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    rate_factor: float = 1.0
 
     @property
     def done(self) -> bool:
         """Whether no step is left."""
         return self.stopped_early or self.step >= self.total_steps
 
-    def advance(self, rows: int) -> None:
-        """Count one finished optimizer step over so many rows."""
+    def advance(self, rows: int, *, skipped: bool = False) -> None:
+        """Count one optimizer step over so many rows, which were learned from unless it was skipped."""
         self.step += 1
-        self.rows += rows
+        self.rows += 0 if skipped else rows
+        self.skipped += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         self.position += 1
         if self.position == self.steps_per_epoch:
             self.epoch, self.position = self.epoch + 1, 0

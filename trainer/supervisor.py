@@ -7,15 +7,10 @@ passes signals on and alone decides the exit code from what every rank left behi
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
-import shutil
 import signal
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,10 +34,11 @@ from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts, publishing
 from trainer.console import Console
 from trainer.ingredients import Ingredients
+from trainer.launching import Children, prepared_mark
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
-from trainer.processes import Stop, adopt_orphans, end_with_parent, run
-from trainer.reasons import USER_ERRNOS, from_status, read_reason, signal_name, verdict
+from trainer.processes import Stop, adopt_orphans, end_with_parent
+from trainer.reasons import USER_ERRNOS, signal_name
 from trainer.unchanged import same_run
 
 _POLL_SECONDS = 1.0
@@ -118,6 +114,14 @@ class Supervisor:
             self.config,
             self.card,
             provenance.request(document, request.model, attempts.said_beside(request.config, JOB_UID_FILE)),
+        )
+        self.children = Children(
+            node=self.node,
+            preparation_module=request.preparation_module,
+            worker_module=request.worker_module,
+            environment=self._environment,
+            stop=stop,
+            output=console.write,
         )
         for note in resolved.notes:
             console.say(f"note: {note}")
@@ -196,7 +200,7 @@ class Supervisor:
                 paths, number = self._paths(job), len(job.attempts)
                 # An attempt that this node was in already is over, though a killed node 0 could not say so.
                 joined = paths.attempt(number) / f"joined-{self.node.rank}"
-                if _prepared(paths, number).exists() and not joined.exists():
+                if prepared_mark(paths, number).exists() and not joined.exists():
                     files.write_text(joined, f"{now()}\n")
                     self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
                     return replace(self._run_ranks(paths, number), attempt=number)
@@ -271,31 +275,13 @@ class Supervisor:
 
     def _work(self, paths: RunPaths, number: int) -> Outcome:
         """Prepare the data, then run the ranks."""
-        command = [sys.executable, "-m", self.request.preparation_module, "--run-dir", str(paths.folder)]
-        with _reasons_kept_in(paths.attempt(number) / "preparation") as reasons:
-            status = run(command, self._environment(reasons, 1), self.stop, self.console.write)
-            reason = read_reason(reasons, 0) or from_status(0, status)
-        if status != 0 or self.stop.signals or self.stop.deadline_passed:
-            code, text = verdict([reason], status, 1, 1)
-            return self._judge(code, text.replace("rank 0:", "preparing the data:", 1), paths)
-        files.write_text(_prepared(paths, number), f"{now()}\n")
+        if failed := self.children.prepare(paths, number):
+            return self._judge(*failed, paths)
         return self._run_ranks(paths, number)
 
     def _run_ranks(self, paths: RunPaths, number: int) -> Outcome:
-        node = self.node
-        with _reasons_kept_in(paths.attempt(number)) as folder:
-            status_file = folder / f"torchrun-{node.rank}.json"
-            command = node.torchrun(status_file, self.request.worker_module, paths.folder)
-            status = run(command, self._environment(folder, node.processes), self.stop, self.console.write)
-            statuses = _read_statuses(status_file)
-            reasons = []
-            for rank in node.ranks:
-                if reason := read_reason(folder, rank):
-                    reasons.append(reason)
-                elif rank in statuses:
-                    reasons.append(from_status(rank, statuses[rank]))
-        code, text = verdict(reasons, status, node.processes, node.world_size)
-        if code == exit_codes.DONE and node.rank > 0:
+        code, text = self.children.run_ranks(paths, number)
+        if code == exit_codes.DONE and self.node.rank > 0:
             return self._await_end(paths, number)
         if code == exit_codes.DONE and not paths.finished.exists():
             code, text = exit_codes.FAILED, f"every rank ended well, but {paths.finished.name} is missing"
@@ -328,35 +314,8 @@ class Supervisor:
         return f"`mtft-launch retry {self.request.job}` goes on with a fresh budget"
 
 
-@contextlib.contextmanager
-def _reasons_kept_in(folder: Path) -> Iterator[Path]:
-    """Give a folder of this machine for reason files, copied to the volume at the end if that takes them.
-
-    Why a rank ended has to be known even when the volume is full.
-    """
-    with tempfile.TemporaryDirectory(prefix="mtft-reasons-") as here:
-        yield Path(here)
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in Path(here).iterdir():
-                shutil.copyfile(path, folder / path.name)  # its content alone: the group has to read it
-
-
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:
     if not job.attempts:
         same = "has the same data, base, configuration and code; --rerun trains all the same"
         return Outcome(exit_codes.DONE, f"nothing to retrain: run {job.run_id} {same}", paths)
     return Outcome(exit_codes.DONE, f"job {job.name} is finished already; nothing to do", paths)
-
-
-def _read_statuses(path: Path) -> Mapping[int, int]:
-    """Return the exit status of each failed rank; torchrun itself may have been killed before it could write."""
-    try:
-        return {int(rank): status for rank, status in json.loads(path.read_text())["statuses"].items()}
-    except (OSError, ValueError, KeyError):
-        return {}
-
-
-def _prepared(paths: RunPaths, number: int) -> Path:
-    """Return the mark that tells the other nodes to start."""
-    return paths.attempt(number) / "prepared"

@@ -174,7 +174,7 @@ def step_gradient(
         seen.update((name, p.grad.detach().clone()) for name, p in loop.parameters.items() if p.grad is not None)
 
     loop.optimizer.register_step_pre_hook(remember)
-    loop.wrapped.train(training)
+    loop.model.train(training)
     result = loop.step([np.asarray(rows, dtype=np.int64) for rows in bins])
     assert result.learning_rate == 0.0
     return result, seen

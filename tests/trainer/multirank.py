@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch.nn.parallel import DistributedDataParallel
 
 from demo.corpus import Pair
 from mtft import files
@@ -135,7 +134,7 @@ def _walk(world: World, spec: Spec, out: Path) -> dict[str, Any]:
         return read(rows)
 
     def note_weight(batch: Batch, weight: float) -> LossSums:
-        learned.extend(last if weight else [])
+        learned.extend(last)
         return accumulate(batch, weight)
 
     setup.rows.batch = note_rows  # type: ignore[method-assign]
@@ -149,7 +148,6 @@ def _walk(world: World, spec: Spec, out: Path) -> dict[str, Any]:
 
     asked = world.size - 1  # the last rank alone is asked, before the second step
     loop.run(state, on_step, stop_asked=lambda: world.rank == asked and len(results) == 1)
-    wrapped = loop.wrapped
     return {
         "losses": [result.loss for result in results],
         "grad_norms": [result.grad_norm for result in results],
@@ -157,14 +155,12 @@ def _walk(world: World, spec: Spec, out: Path) -> dict[str, Any]:
         "stop": [result.stop for result in results],
         "learned": learned,
         "weights": _checksum(loop.parameters),
-        "looks_for_unused": getattr(wrapped, "find_unused_parameters", None),
-        "wrapped": isinstance(wrapped, DistributedDataParallel),
         "spread_over_devices": hasattr(setup.base, "hf_device_map") and len(setup.base.hf_device_map) > 1,
     }
 
 
 def _checkpoints(out: Path, size: int) -> Checkpoints:
-    return Checkpoints(folder=out / f"checkpoints-of-{size}", keep=1, config_hash="walk")
+    return Checkpoints(folder=out / f"checkpoints-of-{size}", keep=1, settings={})
 
 
 def _resume(world: World, spec: Spec, out: Path) -> list[float]:

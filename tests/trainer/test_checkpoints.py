@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from demo.corpus import Pair
-from mtft.errors import InputError
+from mtft.errors import Diverged, InputError
 from tests.trainer.helpers import ALONE, KEYS, Setup, build, new_state
 from trainer import checkpoints as module
 from trainer.checkpoints import Checkpoints, is_complete
 from trainer.loop import Loop
+from trainer.reasons import explain
 from trainer.state import BestScore, State
 
 Standins = Callable[[str], Path]
@@ -36,7 +37,7 @@ def begin(setup: Setup) -> tuple[Loop, State]:
 
 
 def store(folder: Path, keep: int = 2) -> Checkpoints:
-    return Checkpoints(folder=folder / "checkpoints", keep=keep, config_hash="abc")
+    return Checkpoints(folder=folder / "checkpoints", keep=keep, settings={"train.seed": 1, "method": "lora"})
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +110,11 @@ class TestResume:
         tensors = {"weights.safetensors", "optimizer.safetensors", "random-0.safetensors"}
         assert names == tensors | {"state.json", "manifest.json"}
 
-    def test_of_other_settings_is_refused(self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop]) -> None:
-        other = replace(copied, config_hash="other")
-        with pytest.raises(InputError, match="step-5 was written with other training settings; start another run"):
+    def test_of_other_settings_is_refused_with_what_differs(
+        self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop]
+    ) -> None:
+        other = replace(copied, settings={"train.seed": 2, "method": "lora"})
+        with pytest.raises(InputError, match=r"step-5 was written .* \(train\.seed was 1, is 2\); start another run"):
             other.load(other.folder / "step-5", sealed[1].loop(STEPS), ALONE)
 
     def test_of_another_model_is_refused(self, copied: Checkpoints, standins: Standins, short_text: list[Pair]) -> None:
@@ -219,6 +222,30 @@ class TestWriting:
         copied.save(loop, state, ALONE)
         assert copied.latest() == copied.folder / "step-6"
         assert {path.name for path in copied.folder.iterdir()} == {"step-5", "step-6"}
+
+    def test_a_weight_that_is_no_number_is_never_written(
+        self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop], standins: Standins, short_text: list[Pair]
+    ) -> None:
+        loop, state = begin(fresh(standins, short_text))
+        state.step = 6
+        with torch.no_grad():
+            next(iter(loop.parameters.values())).view(-1)[-1] = torch.inf
+        with pytest.raises(Diverged, match="weight is not a finite number after step 6"):
+            copied.save(loop, state, ALONE)
+        assert {path.name for path in copied.folder.iterdir()} == {"step-3", "step-5"}
+
+    def test_asks_for_the_room_before_it_writes(
+        self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usage = shutil.disk_usage(copied.folder)._replace(free=1 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr(module, "save_file", pytest.fail)
+        state = new_state(sealed[2], bins_per_step=2, bin_tokens=400, steps=9)
+        state.step = 6
+        with pytest.raises(OSError, match=r"No space .* of [\d.]+ MiB: 1\.0 MiB are free; step-5 stays") as found:
+            copied.save(sealed[2], state, ALONE)
+        assert explain(found.value, 0).kind == "input"
+        assert {path.name for path in copied.folder.iterdir()} == {"step-3", "step-5"}
 
     def test_manifest_lists_every_other_file(self, copied: Checkpoints) -> None:
         folder = copied.folder / "step-5"

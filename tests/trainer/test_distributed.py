@@ -100,12 +100,9 @@ class TestTraining:
         for part in ("walk", "qlora"):
             assert len({rank[part]["weights"] for rank in ranks[size]}) == 1
 
-    def test_only_several_ranks_are_wrapped_and_no_parameter_is_looked_for(self, ranks: Ranks) -> None:
-        assert not ranks[1][0]["walk"]["wrapped"]
-        for size in SEVERAL:
-            assert [rank["walk"]["wrapped"] for rank in ranks[size]] == [True] * size
-            assert [rank["walk"]["looks_for_unused"] for rank in ranks[size]] == [False] * size
-            assert not any(rank["walk"]["spread_over_devices"] for rank in ranks[size])
+    @pytest.mark.parametrize("size", SEVERAL)
+    def test_no_rank_spreads_its_model_over_devices(self, size: int, ranks: Ranks) -> None:
+        assert not any(rank["walk"]["spread_over_devices"] for rank in ranks[size])
 
     @pytest.mark.parametrize("size", SIZES)
     def test_a_stop_asked_of_one_rank_is_heard_by_all_at_one_step(self, size: int, ranks: Ranks) -> None:

@@ -1,0 +1,271 @@
+"""Memory that runs out and losses that are no numbers, planted: the run goes on, and says so."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from demo.corpus import Pair
+from mtft.errors import Diverged, InputError, Retry
+from tests.trainer.helpers import ALONE, KEYS, Practised, Setup, build, new_state, segments_of, train
+from trainer.checkpoints import Checkpoints
+from trainer.evaluation import mean_nll
+from trainer.generation import Decoding, translate
+from trainer.host_memory import mark
+from trainer.loop import Loop
+from trainer.progress import Reporter
+from trainer.saving import SaveTimer
+from trainer.state import State
+from trainer.training import Training
+
+Standins = Callable[[str], Path]
+BIN_TOKENS, STEPS = 400, 6
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.fixture
+def setup(standins: Standins, short_text: list[Pair]) -> Setup:
+    return build(KEYS["mbart50"], standins("mbart50"), short_text)
+
+
+@contextmanager
+def room_for(setup: Setup, tokens: int, error: BaseException = OUT_OF_MEMORY[0]) -> Iterator[list[int]]:
+    """Let the model raise on more padded tokens than these; give the size of every micro-batch that was tried."""
+    tried: list[int] = []
+
+    def refuse(_: Any, __: Any, given: dict[str, Any]) -> None:
+        tried.append(given["input_ids"].numel() + given["decoder_input_ids"].numel())
+        if tried[-1] > tokens:
+            raise error
+
+    handle = setup.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        yield tried
+    finally:
+        handle.remove()
+
+
+def begin(setup: Setup, **options: Any) -> tuple[Loop, State]:
+    loop = setup.loop(STEPS, **options)
+    return loop, new_state(loop, bins_per_step=2, bin_tokens=BIN_TOKENS, steps=STEPS)
+
+
+class TestOutOfMemory:
+    @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+    def test_halves_the_micro_batch_and_keeps_the_batch(
+        self, error: BaseException, standins: Standins, short_text: list[Pair], tmp_path: Path
+    ) -> None:
+        expected = train(*begin(build(KEYS["mbart50"], standins("mbart50"), short_text)))
+        setup = build(KEYS["mbart50"], standins("mbart50"), short_text)
+        loop, state = begin(setup)
+        with room_for(setup, 150, error) as tried:
+            results = train(loop, state)
+        assert max(tried) > 150 and sum(size > 150 for size in tried) <= 3, "it learns what fits"
+        assert [result.rows for result in results] == [result.rows for result in expected]
+        assert [result.loss for result in results] == pytest.approx([result.loss for result in expected], rel=1e-4)
+        norms = [result.grad_norm for result in expected]
+        assert [result.grad_norm for result in results] == pytest.approx(norms, rel=1e-3)
+        assert state.micro_batch_tokens is not None and state.micro_batch_tokens <= 150 < state.budget.bin_tokens
+        store = Checkpoints(folder=tmp_path, keep=1, settings={})
+        store.save(loop, state, ALONE)
+        again = store.load(tmp_path / f"step-{STEPS}", setup.loop(STEPS), ALONE)
+        assert again.micro_batch_tokens == state.micro_batch_tokens
+
+    def test_a_single_row_that_does_not_fit_ends_the_run_with_advice(self, setup: Setup) -> None:
+        loop, state = begin(setup)
+        with room_for(setup, 10), pytest.raises(InputError, match=r"single row of \d+ source .*gradient_checkpointing"):
+            train(loop, state)
+        assert state.step == 0
+
+    def test_any_other_error_is_none_of_its_business(self, setup: Setup) -> None:
+        with room_for(setup, 10, RuntimeError("a mistake")), pytest.raises(RuntimeError, match="a mistake"):
+            train(*begin(setup))
+
+    def test_scores_are_the_same_in_smaller_batches(self, practised: Callable[[str], Practised]) -> None:
+        learned = practised("mbart50")
+        setup = build(KEYS["mbart50"], learned.folder, learned.pairs)
+        segments, _ = segments_of(setup.card, learned.pairs)
+        decoding = Decoding(beams=2, batch_tokens=2000, dtype=torch.float32)
+
+        def scores() -> tuple[float, list[str]]:
+            nll = mean_nll(setup.model, setup.rows, range(12), ALONE, dtype=torch.float32, batch_tokens=2000)
+            return nll, [each.text for each in translate(setup.model, setup.encoder, segments, decoding, ALONE)]
+
+        nll, texts = scores()
+        encoded: list[int] = []
+
+        def refuse(_: Any, __: Any, given: dict[str, Any]) -> None:
+            encoded.append(given["input_ids"].shape[0])
+            if encoded[-1] > 4:
+                raise OUT_OF_MEMORY[0]
+
+        handle = setup.base.get_encoder().register_forward_pre_hook(refuse, with_kwargs=True)
+        less, same = scores()
+        handle.remove()
+        assert encoded[:3] == [12, 6, 3] and same == texts
+        assert less == pytest.approx(nll, rel=1e-5)
+
+    def test_a_start_that_the_kernel_ended_halves_the_next_one_once(self, setup: Setup, tmp_path: Path) -> None:
+        mark(tmp_path / "attempt-1", 0)
+        mark(tmp_path / "attempt-1", 1)  # two nodes, one start
+        first = training(setup, tmp_path).run()
+        assert (first.micro_batch_tokens, first.memory_kills) == (first.budget.bin_tokens // 2, 1)
+        assert training(setup, tmp_path).run().micro_batch_tokens == first.micro_batch_tokens
+        mark(tmp_path / "attempt-2", 0)
+        assert training(setup, tmp_path).run().micro_batch_tokens == first.budget.bin_tokens // 4
+        assert kinds(tmp_path).count("out_of_memory") == 2
+
+
+def training(setup: Setup, folder: Path, **options: Any) -> Training:
+    """Return a training of ``STEPS`` steps that saves every second step in ``folder``."""
+    options = {"max_steps": STEPS, "batch_size": 4, **options}
+    checkpoint = setup.config.checkpoint.model_copy(update={"every_steps": 2})
+    evaluation = setup.config.eval.model_copy(update={"every": 100.0})
+    train = setup.config.train.model_copy(update=options)
+    config = setup.config.model_copy(update={"train": train, "checkpoint": checkpoint, "eval": evaluation})
+    loop = Loop(config, ALONE, setup.model, setup.rows, torch.float32)
+    reporter = Reporter(folder / "metrics.jsonl", tensorboard=None, every=1, device=ALONE.device)
+
+    def dev_scores() -> dict[str, Any]:
+        nll = mean_nll(setup.model, setup.rows, range(3), ALONE, dtype=torch.float32, batch_tokens=1000)
+        return {"nll": nll, "directions": {}}
+
+    store = Checkpoints(folder=folder / "checkpoints", keep=2, settings={})
+    return Training(loop, store, folder, reporter, setup.encoder, dev_scores)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def kinds(folder: Path) -> list[str]:
+    return [line["type"] for line in lines(folder)]
+
+
+def spoil(loop: Loop, *steps: int, where: str = "loss") -> None:
+    """Let these steps, counted over every try from 1, see a loss or a gradient that is no number."""
+    taken = [0]
+    step, accumulate = loop.step, loop.accumulate
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        taken[0] += 1
+        return step(*arguments, **options)
+
+    def spoiled(*arguments: Any) -> Any:
+        sums = accumulate(*arguments)
+        if taken[0] in steps and where == "gradient":
+            next(iter(loop.parameters.values())).grad.fill_(math.inf)  # type: ignore[union-attr]
+        return sums._replace(smoothed=sums.smoothed * math.nan) if taken[0] in steps and where == "loss" else sums
+
+    loop.step, loop.accumulate = counted, spoiled  # type: ignore[method-assign, assignment]
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("where", ["loss", "gradient"])
+    def test_a_broken_step_is_skipped_and_changes_nothing(self, setup: Setup, where: str) -> None:
+        loop, state = begin(setup)
+        spoil(loop, 2, where=where)
+        seen: list[tuple[Any, ...]] = []
+
+        def note(state: State, result: Any) -> None:
+            weights = [p.detach().clone() for p in loop.parameters.values()]
+            moments = [s["exp_avg"].clone() for s in loop.optimizer.state.values()]
+            assert loop.scheduler is not None
+            seen.append((result.skipped, weights, moments, loop.scheduler.last_epoch, state.skipped_in_a_row))
+
+        loop.run(state, note)
+        before, broken, after = seen[:3]
+        assert (before[0], broken[0], after[0]) == (False, True, False)
+        assert (before[3], broken[3], after[3]) == (1, 1, 2), "the schedule waits"
+        assert (broken[4], after[4], state.skipped, state.step) == (1, 0, 1, STEPS)
+        for part in (1, 2):
+            assert all(torch.equal(one, other) for one, other in zip(before[part], broken[part], strict=True))
+        assert not all(torch.equal(one, other) for one, other in zip(broken[1], after[1], strict=True))
+
+    def test_too_many_in_a_row_go_back_once_at_half_the_rate(self, setup: Setup, tmp_path: Path) -> None:
+        """Saved at step 2, broken from step 4 on, back to step 2; then all is well."""
+        run = training(setup, tmp_path, max_skipped_steps=1, scheduler="constant", warmup_ratio=0.0)
+        spoil(run.loop, 4, 5)
+        state = run.run()
+        assert (state.step, state.skipped, state.rate_factor) == (STEPS, 2, 0.5)
+        told = lines(tmp_path)
+        assert [line["step"] for line in told if line["type"] == "train"] == [1, 2, 3, 4, 5, 6]
+        assert [line["lr"] for line in told if line["type"] == "train"] == [2e-3, 2e-3, 1e-3, 1e-3, 1e-3, 1e-3]
+        (back,) = (line for line in told if line["type"] == "went_back")
+        assert back["step"] == 2 and "back to step-2, with a peak rate of 0.001 instead of 0.002" in back["text"]
+
+    def test_a_start_after_that_knows_and_ends_with_advice(self, setup: Setup, tmp_path: Path) -> None:
+        run = training(setup, tmp_path, max_skipped_steps=0)
+        spoil(run.loop, 3)
+        run.loop.run = asked_to_stop_at(run, 3)  # type: ignore[method-assign]
+        with pytest.raises(Retry, match="saved step 3"):
+            run.run()
+        again = training(setup, tmp_path, max_skipped_steps=0)
+        spoil(again.loop, 2)
+        with pytest.raises(Diverged) as found:
+            again.run()
+        for part in ("loss nan", "again after it went back", "Lower train.learning_rate", "The rows", "'"):
+            assert part in str(found.value)
+        assert Diverged.exit_code == 3
+
+    def test_in_the_very_first_steps_it_begins_anew(self, setup: Setup, tmp_path: Path) -> None:
+        run = training(setup, tmp_path, max_skipped_steps=0)
+        before = [p.detach().clone() for p in run.loop.parameters.values()]
+        spoil(run.loop, 1)
+        start = run.loop.step
+        seen: list[bool] = []
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            seen.append(all(torch.equal(p, b) for p, b in zip(run.loop.parameters.values(), before, strict=True)))
+            return start(*arguments, **options)
+
+        run.loop.step = noted  # type: ignore[method-assign]
+        state = run.run()
+        assert (state.step, state.rate_factor) == (STEPS, 0.5)
+        assert seen == [True, True] + [False] * (STEPS - 1)
+
+
+def asked_to_stop_at(run: Training, step: int) -> Callable[..., None]:
+    """Return the loop's ``run`` with a stop asked for at the given step of its second go."""
+    original, goes = run.loop.run, [0]
+
+    def go(state: State, on_step: Any, **options: Any) -> None:
+        goes[0] += 1
+        if goes[0] == 2:
+            options["stop_asked"] = lambda: state.step == step - 1
+        original(state, on_step, **options)
+
+    return go
+
+
+class TestSaveTimer:
+    def test_is_due_by_the_clock_and_never_takes_more_than_its_share(self) -> None:
+        now = [0.0]
+
+        def save() -> None:
+            now[0] += 20.0
+
+        timer = SaveTimer(10, clock=lambda: now[0])
+        now[0] = 599
+        assert not timer.due()
+        now[0] = 600
+        assert timer.due()
+        assert timer.time(save) == 20.0
+        now[0] += 979  # 20 s are 2 % of 1,000 s
+        assert not timer.due()
+        now[0] += 1
+        assert timer.due()
+
+    def test_without_minutes_none_is_due(self) -> None:
+        assert not SaveTimer(None, clock=iter([0.0, 1e9]).__next__).due()

@@ -1,0 +1,113 @@
+"""The children of one attempt: the preparation, then torchrun; what each left behind becomes an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mtft import files
+from mtft.runs import RunPaths, now
+from trainer import host_memory
+from trainer.node import Node
+from trainer.processes import Stop, run
+from trainer.reasons import Reason, from_status, read_reason, verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Children:
+    """Starts the children of an attempt on this node.
+
+    Attributes:
+        node: this node.
+        preparation_module, worker_module: what is started.
+        environment: gives a child's environment from the folder of its reason file and the number of processes.
+        stop: what may end them early.
+        output: takes what they print.
+    """
+
+    node: Node
+    preparation_module: str
+    worker_module: str
+    environment: Callable[[Path, int], Mapping[str, str]]
+    stop: Stop
+    output: Callable[[bytes], None]
+
+    def prepare(self, paths: RunPaths, number: int) -> tuple[int, str] | None:
+        """Prepare the data and leave the mark for the other nodes; None: done, else exit code and reason."""
+        command = [sys.executable, "-m", self.preparation_module, "--run-dir", str(paths.folder)]
+        with _reasons_kept_in(paths.attempt(number) / "preparation") as reasons:
+            status = run(command, self.environment(reasons, 1), self.stop, self.output)
+            reason = read_reason(reasons, 0) or from_status(0, status)
+        if status != 0 or self.stop.signals or self.stop.deadline_passed:
+            code, text = verdict([reason], status, 1, 1)
+            return code, text.replace("rank 0:", "preparing the data:", 1)
+        files.write_text(prepared_mark(paths, number), f"{now()}\n")
+        return None
+
+    def run_ranks(self, paths: RunPaths, number: int) -> tuple[int, str]:
+        """Run this node's ranks and return exit code and reason."""
+        node = self.node
+        killed_before = host_memory.kernel_kills()
+        with _reasons_kept_in(paths.attempt(number)) as folder:
+            status_file = folder / f"torchrun-{node.rank}.json"
+            command = node.torchrun(status_file, self.worker_module, paths.folder)
+            status = run(command, self.environment(folder, node.processes), self.stop, self.output)
+            reasons = _reasons(folder, node, _read_statuses(status_file))
+        if host_memory.kernel_kills() > killed_before and any(map(_killed, reasons)):
+            host_memory.mark(paths.attempt(number), node.rank)
+            reasons = [replace(each, message=_OUT_OF_MEMORY) if _killed(each) else each for each in reasons]
+        return verdict(reasons, status, node.processes, node.world_size)
+
+
+_OUT_OF_MEMORY = (
+    "killed by the kernel, out of host memory: the next start halves the micro-batches; if it comes again, raise "
+    "cluster.memory_gib or lower train.micro_batch_tokens"
+)
+
+
+def prepared_mark(paths: RunPaths, number: int) -> Path:
+    """Return the mark that tells the other nodes to start."""
+    return paths.attempt(number) / "prepared"
+
+
+def _killed(reason: Reason) -> bool:
+    return reason.kind == "killed" and reason.exit_code == -signal.SIGKILL
+
+
+def _reasons(folder: Path, node: Node, statuses: Mapping[int, int]) -> list[Reason]:
+    reasons = []
+    for rank in node.ranks:
+        if reason := read_reason(folder, rank):
+            reasons.append(reason)
+        elif rank in statuses:
+            reasons.append(from_status(rank, statuses[rank]))
+    return reasons
+
+
+@contextlib.contextmanager
+def _reasons_kept_in(folder: Path) -> Iterator[Path]:
+    """Give a folder of this machine for reason files, copied to the volume at the end if that takes them.
+
+    Why a rank ended has to be known even when the volume is full.
+    """
+    with tempfile.TemporaryDirectory(prefix="mtft-reasons-") as here:
+        yield Path(here)
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in Path(here).iterdir():
+                shutil.copyfile(path, folder / path.name)  # its content alone: the group has to read it
+
+
+def _read_statuses(path: Path) -> Mapping[int, int]:
+    """Return the exit status of each failed rank; torchrun itself may have been killed before it could write."""
+    try:
+        return {int(rank): status for rank, status in json.loads(path.read_text())["statuses"].items()}
+    except (OSError, ValueError, KeyError):
+        return {}
