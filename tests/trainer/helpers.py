@@ -18,13 +18,15 @@ from mtft import models
 from mtft.config import Config
 from mtft.models import ModelCard
 from trainer.adapters import make_trainable
-from trainer.batching import Budget, make_bins
+from trainer.batching import Budget, Rows, make_bins
+from trainer.collate import Batch
 from trainer.distributed import World
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer
 from trainer.generation import Segment
 from trainer.loading import load_base
 from trainer.loop import Loop, StepResult
+from trainer.loss import LossSums
 from trainer.rows import TokenRows
 from trainer.state import State
 
@@ -147,6 +149,25 @@ def train(loop: Loop, state: State) -> list[StepResult]:
     results: list[StepResult] = []
     loop.run(state, lambda _, result: results.append(result))
     return results
+
+
+def note_learned(setup: Setup, loop: Loop) -> list[int]:
+    """Return the list of the rows this rank learns from; it grows with the training."""
+    read, accumulate = setup.rows.batch, loop.accumulate
+    last: list[int] = []
+    learned: list[int] = []
+
+    def note_rows(rows: Rows) -> Batch:
+        last[:] = rows.tolist()
+        return read(rows)
+
+    def note_weight(batch: Batch, weight: float) -> LossSums:
+        learned.extend(last)
+        return accumulate(batch, weight)
+
+    setup.rows.batch = note_rows  # type: ignore[method-assign]
+    loop.accumulate = note_weight  # type: ignore[method-assign]
+    return learned
 
 
 def logits_of(model: nn.Module, rows: TokenRows, count: int = 8) -> torch.Tensor:

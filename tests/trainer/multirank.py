@@ -1,7 +1,7 @@
-"""What every rank measures, started as ``torchrun --nproc-per-node 3 -m tests.trainer.multirank SPEC.json OUT``.
+"""What every rank measures, started as ``torchrun --nproc-per-node 4 -m tests.trainer.multirank SPEC.json OUT``.
 
-One start serves two world sizes: three ranks measure, the last one leaves, two measure again. A test measures alone
-in its own process and compares.
+One start serves all world sizes, one after the other: four ranks begin a run, two go on with it, three end it; then
+three measure, then two. A test measures alone in its own process and compares.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,15 @@ from tests.trainer.helpers import (
     build,
     make_config,
     new_state,
+    note_learned,
     segments_of,
     split,
     step_gradient,
     stir_adapters,
     train,
 )
+from tests.trainer.relay import BIN_TOKENS, BINS_PER_STEP, RELAY, relay
 from trainer import metrics
-from trainer.batching import Rows
 from trainer.checkpoints import Checkpoints
 from trainer.collate import Batch
 from trainer.distributed import World, joined_world
@@ -48,9 +51,9 @@ from trainer.state import BestScore, State
 # 16 rows as (bins, in which ranks x rounds they are) by world size; uneven last rounds on purpose.
 LAYOUTS = {1: (1, 2), 2: (2, 4, 5), 3: (4, 5)}
 METHODS = ("lora", "full")
-BINS_PER_STEP, BIN_TOKENS = 4, 200
 WALK_FAMILY = "m2m100"  # its checkpoints ask for dropped layers, on which ranks would wait for each other
 SAVED_AT = 2
+ROOM = 120  # padded tokens that fit into the last rank's memory, where it is short of it
 RULE = EarlyStoppingConfig(metric="nll", patience=2, threshold=0.9)
 
 
@@ -92,6 +95,7 @@ def measure(world: World, spec: Spec, out: Path) -> dict[str, Any]:
         },
         "walk": _walk(world, spec, out),
         "resumed": _resume(world, spec, out),
+        "troubled": _train_in_trouble(world, spec),
         "early": _stop_early(world, spec),
         "translations": {family: _translate(world, spec, family) for family in spec.practised},
         "qlora": _train_quantised(world, spec),
@@ -125,20 +129,7 @@ def _walk(world: World, spec: Spec, out: Path) -> dict[str, Any]:
     loop = setup.loop(20)
     state = new_state(loop, bins_per_step=BINS_PER_STEP, bin_tokens=BIN_TOKENS, steps=20)
     state.total_steps = state.steps_per_epoch
-    read, accumulate = setup.rows.batch, loop.accumulate
-    last: list[int] = []
-    learned: list[int] = []
-
-    def note_rows(rows: Rows) -> Batch:
-        last[:] = rows.tolist()
-        return read(rows)
-
-    def note_weight(batch: Batch, weight: float) -> LossSums:
-        learned.extend(last)
-        return accumulate(batch, weight)
-
-    setup.rows.batch = note_rows  # type: ignore[method-assign]
-    loop.accumulate = note_weight  # type: ignore[method-assign]
+    learned = note_learned(setup, loop)
     results: list[StepResult] = []
 
     def on_step(state: State, result: StepResult) -> None:
@@ -159,6 +150,10 @@ def _walk(world: World, spec: Spec, out: Path) -> dict[str, Any]:
     }
 
 
+def _relay(world: World, spec: Spec, out: Path, until: int) -> dict[str, Any]:
+    return relay(_setup(world, spec, WALK_FAMILY), out / "relay", until)
+
+
 def _checkpoints(out: Path, size: int) -> Checkpoints:
     return Checkpoints(folder=out / f"checkpoints-of-{size}", keep=1, settings={})
 
@@ -173,6 +168,34 @@ def _resume(world: World, spec: Spec, out: Path) -> list[float]:
     state = store.load(latest, loop, world)
     assert state.step == SAVED_AT
     return [result.loss for result in train(loop, state)]
+
+
+def _train_in_trouble(world: World, spec: Spec) -> dict[str, Any]:
+    """Walk as above; the last rank alone has little memory, and sees a loss that is no number in its second step."""
+    setup = _setup(world, spec, WALK_FAMILY)
+    loop = setup.loop(20)
+    state = new_state(loop, bins_per_step=BINS_PER_STEP, bin_tokens=BIN_TOKENS, steps=20)
+    state.total_steps = state.steps_per_epoch
+    results: list[StepResult] = []
+    accumulate = loop.accumulate
+
+    def troubled(batch: Batch, weight: float) -> LossSums:
+        sums = accumulate(batch, weight)  # what it added to the gradient has to be gone when the step is repeated
+        if batch.input_ids.numel() + batch.decoder_input_ids.numel() > ROOM:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sums._replace(smoothed=sums.smoothed * float("nan")) if len(results) == 1 else sums
+
+    if world.rank == world.size - 1:
+        loop.accumulate = troubled  # type: ignore[method-assign]
+    loop.run(state, lambda _, result: results.append(result))
+    return {
+        "losses": [result.loss for result in results[:1]],
+        "grad_norms": [result.grad_norm for result in results[:1]],
+        "skipped": [result.skipped for result in results],
+        "suspects": results[1].suspects,
+        "micro_batch_tokens": state.micro_batch_tokens,
+        "weights": _checksum(loop.parameters),
+    }
 
 
 def _stop_early(world: World, spec: Spec) -> dict[str, Any]:
@@ -220,26 +243,31 @@ def _free_port() -> int:
         return port
 
 
-def _measure_and_write(spec: Spec, out: Path) -> int:
-    """Measure in the process group of the environment; return a port for the next one."""
-    with joined_world(make_config("opus_mt_en_fr", "none")) as world:
-        files.write_json(out / f"rank-{world.rank}-of-{world.size}.json", measure(world, spec, out))
-        port: int = world.broadcast(_free_port())
-        return port
+def _stages(spec: Spec, out: Path) -> list[tuple[int, str, Callable[[World], dict[str, Any]]]]:
+    """Return world size, name of the results and what is done, in turn."""
+    return [
+        *((size, "relay", partial(_relay, spec=spec, out=out, until=until)) for size, until in RELAY),
+        *((size, "rank", partial(measure, spec=spec, out=out)) for size in (3, 2)),
+    ]
 
 
 def main() -> None:
-    """Measure with three ranks, then with two."""
+    """Go through the stages; a rank that a stage has no place for waits for the next one that has."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
     spec, out = Spec.read(Path(sys.argv[1])), Path(sys.argv[2])
-    port = _measure_and_write(spec, out)
-    if int(os.environ["RANK"]) < 2:
-        # torchrun's own store knows of three ranks: the two meet at a new one.
-        del os.environ["TORCHELASTIC_USE_AGENT_STORE"]
-        os.environ.update(WORLD_SIZE="2", MASTER_PORT=str(port))
-        _measure_and_write(spec, out)
+    stages, rank = _stages(spec, out), int(os.environ["RANK"])
+    ports: list[int] = []
+    for number, (size, name, work) in enumerate(stages):
+        if rank >= size:
+            continue
+        if number:  # torchrun's own store knows of all ranks: fewer meet at a new one
+            os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
+            os.environ.update(WORLD_SIZE=str(size), MASTER_PORT=str(ports[number]))
+        with joined_world(make_config("opus_mt_en_fr", "none")) as world:
+            ports = ports or world.broadcast([_free_port() for _ in stages])
+            files.write_json(out / f"{name}-{rank}-of-{size}.json", work(world))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One, two and three ranks: the same loss, gradient, rows, scores and decisions. Real processes, gloo."""
+"""One to four ranks: the same loss, gradient, rows, scores and decisions. Real processes, gloo."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from demo.corpus import Pair
 from tests.conftest import CHECKOUT
-from tests.trainer.helpers import ALONE, FAMILIES, Practised, assert_same_gradient
-from tests.trainer.multirank import LAYOUTS, METHODS, SAVED_AT, Spec, gradient_file, measure
+from tests.trainer.helpers import ALONE, FAMILIES, KEYS, Practised, assert_same_gradient, build
+from tests.trainer.multirank import LAYOUTS, METHODS, ROOM, SAVED_AT, WALK_FAMILY, Spec, gradient_file, measure
+from tests.trainer.relay import END, RELAY, relay
 
 SIZES = (1, 2, 3)
 SEVERAL = (2, 3)
@@ -44,7 +45,7 @@ def ranks(
         learned=list(practised("mbart50").pairs[:11]),  # a prime number: no world size divides it
     )
     spec.write(out / "spec.json")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
     done = subprocess.run(
         [*torchrun, "-m", "tests.trainer.multirank", str(out / "spec.json"), str(out)],
         cwd=CHECKOUT,
@@ -129,6 +130,42 @@ class TestCheckpoints:
             (folder,) = (out / f"checkpoints-of-{size}").iterdir()
             states = sorted(path.name for path in folder.glob("random-*"))
             assert states == [f"random-{rank}.safetensors" for rank in range(size)]
+
+    def test_four_then_two_then_three_ranks_see_every_row_once_an_epoch(
+        self, ranks: Ranks, out: Path, standins: Callable[[str], Path], short_text: list[Pair]
+    ) -> None:
+        alone = relay(build(KEYS[WALK_FAMILY], standins(WALK_FAMILY), short_text), out / "alone", END)
+        stages = [
+            [json.loads((out / f"relay-{rank}-of-{size}.json").read_text()) for rank in range(size)]
+            for size, _ in RELAY
+        ]
+        assert alone["steps_per_epoch"] == 3
+        assert [[rank["step"] for rank in stage] for stage in stages] == [[2] * 4, [4] * 2, [6] * 3]
+        for epoch in alone["learned"]:
+            learned = [row for stage in stages for rank in stage for row in rank["learned"][epoch]]
+            assert sorted(learned) == list(range(32)) == sorted(alone["learned"][epoch])
+        losses = [loss for stage in stages for loss in stage[0]["losses"]]
+        assert losses == pytest.approx(alone["losses"], rel=1e-4)
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_one_rank_short_of_memory_makes_all_cut_smaller_in_the_same_steps(self, size: int, ranks: Ranks) -> None:
+        alone = ranks[1][0]["walk"]
+        (tokens,) = {rank["troubled"]["micro_batch_tokens"] for rank in ranks[size]}
+        assert tokens <= ROOM
+        for rank in ranks[size]:
+            assert rank["troubled"]["losses"] == pytest.approx(alone["losses"][:1], rel=1e-4)
+            assert rank["troubled"]["grad_norms"] == pytest.approx(alone["grad_norms"][:1], rel=1e-3)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_a_loss_that_is_no_number_on_one_rank_is_skipped_by_all(self, size: int, ranks: Ranks) -> None:
+        for rank in ranks[size]:
+            skipped = rank["troubled"]["skipped"]
+            assert skipped == [False, True] + [False] * (len(skipped) - 2)
+            suspects = list(rank["troubled"]["suspects"])
+            assert suspects and suspects == list(ranks[size][0]["troubled"]["suspects"])
+        assert len({rank["troubled"]["weights"] for rank in ranks[size]}) == 1
 
 
 class TestEvaluation:
