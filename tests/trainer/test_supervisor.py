@@ -39,6 +39,8 @@ class Bench:
     """A storage root with one job in it."""
 
     root: Path
+    prefix: tuple[str, ...] = ()
+    """Command that starts the supervisor's."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -65,7 +67,9 @@ class Bench:
         command = [sys.executable, "-m", "trainer", "--config", str(self.root / "job.yaml"), "--model", MODEL]
         command += ["--job", job, "--preparation-module", WORKERS, "--worker-module", WORKERS]
         inherited = {**os.environ, "PYTHONPATH": str(CHECKOUT), workers.PLAN: json.dumps(plan), **environment}
-        with subprocess.Popen(command, env=inherited, stdout=subprocess.PIPE, text=True, cwd=self.root) as process:
+        with subprocess.Popen(
+            [*self.prefix, *command], env=inherited, stdout=subprocess.PIPE, text=True, cwd=self.root
+        ) as process:
             try:
                 yield process
             finally:

@@ -54,6 +54,10 @@ def main() -> None:
             print(f"rank {os.getpid()}", flush=True)
             os.kill(os.getppid(), signal.SIGKILL)
             signal.pause()
+        elif action == "eat-memory":
+            eaten = []
+            while True:
+                eaten.append(b"x" * (1 << 24))
         elif action == "wait":
             wait()
         elif action == "refuse-to-leave":
