@@ -11,6 +11,7 @@ MODULES = (
     "benchmarks.padding",
     "benchmarks.throughput",
     "benchmarks.data_memory",
+    "benchmarks.checkpoints",
     "benchmarks.submit",
     "benchmarks.first_step",
 )

@@ -124,7 +124,7 @@ class Checkpoints:
         named = sorted(self._named(), reverse=True)
         # What is newer than the checkpoint just written was damaged, or the run would have gone on from there.
         kept = {step for step, _ in named if step <= newest}
-        kept = {*sorted(kept)[-self.keep :], best}
+        kept = {*sorted(kept)[-self.keep :], *([best] if best else [])}  # step 0 is the untouched base
         for step, path in named:
             if step not in kept:
                 shutil.rmtree(path, ignore_errors=True)

@@ -265,6 +265,12 @@ class TestRetention:
         kept = self.save(tmp_path, sealed[2], [2, 8, 9, 10, 11], keep=2, best=2)
         assert kept == {"step-2", "step-10", "step-11"}
 
+    def test_the_first_one_goes_when_later_ones_are_there(
+        self, sealed: tuple[Path, Setup, Loop], tmp_path: Path
+    ) -> None:
+        assert self.save(tmp_path, sealed[2], [0], keep=2) == {"step-0"}
+        assert self.save(tmp_path, sealed[2], [4, 8], keep=2) == {"step-4", "step-8"}
+
     def test_the_best_may_be_among_the_last(self, sealed: tuple[Path, Setup, Loop], tmp_path: Path) -> None:
         assert self.save(tmp_path, sealed[2], [8, 9, 10], keep=1, best=10) == {"step-10"}
 
