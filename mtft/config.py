@@ -130,7 +130,8 @@ class TrainConfig(Part):
         default=4096,
         ge=16,
         le=LARGEST,
-        description="Most padded source and target tokens in one forward pass; bounds the memory.",
+        description="Most padded source and target tokens in one forward pass; bounds the memory, and is halved where "
+        "that runs out.",
     )
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="Probability mass moved from the reference token to the whole vocabulary."
@@ -223,7 +224,8 @@ class CheckpointConfig(Part):
     """What is kept so that a killed run continues."""
 
     every_minutes: float | None = Field(
-        default=10, gt=0, description="Minutes of wall-clock time between checkpoints; null: not by time."
+        default=10, gt=0, description="Minutes of wall-clock time between checkpoints, more where saving would take over 2 % of the "
+        "time; null: not by time."
     )
     every_steps: Positive | None = Field(
         default=None, description="Optimizer steps between checkpoints; null: not by steps."

@@ -117,8 +117,8 @@ def _keep_pad_row(base: Any) -> None:
 
 
 def base_of(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model inside DDP and PEFT wrappers."""
-    inner: Any = getattr(model, "module", model)
+    """Return the transformers model inside PEFT's wrapper."""
+    inner: Any = model
     if isinstance(inner, PeftModel):
         inner = inner.get_base_model()
     found: PreTrainedModel = inner

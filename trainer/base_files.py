@@ -48,7 +48,7 @@ def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:
             f"{source} is a {settings.model_type} checkpoint; model {card.key} needs {expected}. "
             "`mtft-launch models` lists the keys and their families."
         )
-    # A dropped layer has no gradient, and DDP waits for it for ever.
+    # Each process would drop layers of its own: loss and gradient would depend on how a batch is split.
     for name in ("encoder_layerdrop", "decoder_layerdrop"):
         if hasattr(settings, name):
             setattr(settings, name, 0.0)
