@@ -224,8 +224,10 @@ class CheckpointConfig(Part):
     """What is kept so that a killed run continues."""
 
     every_minutes: float | None = Field(
-        default=10, gt=0, description="Minutes of wall-clock time between checkpoints, more where saving would take over 2 % of the "
-        "time; null: not by time."
+        default=10,
+        gt=0,
+        description="Minutes of wall-clock time between checkpoints, more where saving would take over 2 % of the "
+        "time; null: not by time.",
     )
     every_steps: Positive | None = Field(
         default=None, description="Optimizer steps between checkpoints; null: not by steps."

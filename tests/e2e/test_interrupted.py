@@ -46,11 +46,13 @@ def logged(run: Path) -> list[list[object]]:
 
 @pytest.mark.timeout(900)
 def test_the_same_command_continues_the_run(launcher: Launcher, arguments: list[str], unbroken: Path) -> None:
-    """Its supervisor is killed, then it is asked to stop, then its machine dies."""
+    """Its supervisor is killed, it is asked to stop, one rank of it is asked, its machine dies."""
     assert interrupt(launcher, arguments, kill_supervisor, at_step=1) == 1
     (run,) = launcher.runs(MODEL)
     assert interrupt(launcher, arguments, ask_to_stop, at_step=12) == 130
     said: list[str] = []
+    assert interrupt(launcher, arguments, ask_one_rank, at_step=18, said=said) == 1
+    assert "retry (exit 143): asked to stop: saved step" in "".join(said)
     assert interrupt(launcher, arguments, lose_machine, at_step=25, said=said) == -signal.SIGKILL
     assert "continuing from step-" in "".join(said)
     assert not (run / "finished.json").exists()
@@ -72,6 +74,12 @@ def kill_supervisor(launcher: psutil.Process) -> None:
 
 def ask_to_stop(launcher: psutil.Process) -> None:
     launcher.terminate()
+
+
+def ask_one_rank(launcher: psutil.Process) -> None:
+    """The other rank has to hear of it at the same step."""
+    (rank,) = (each for each in launcher.children(recursive=True) if each.environ().get("RANK") == "1")
+    rank.send_signal(signal.SIGUSR1)
 
 
 def lose_machine(launcher: psutil.Process) -> None:
