@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from torch.utils.tensorboard import SummaryWriter
 
 from mtft import files
+from mtft.errors import MtftError
 from trainer.loop import StepResult
 from trainer.state import State
 
@@ -63,7 +64,8 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self._writer is not None:
+        # After any other error the volume may be full: what is left to write would end in the traceback of a thread.
+        if self._writer is not None and (error is None or isinstance(error, MtftError)):
             self._writer.close()
 
     def say(self, text: str) -> None:
@@ -111,13 +113,13 @@ class Reporter:
         """Tell and write down what a run had to recover from; ``RECOVERIES`` lists the kinds."""
         if self.quiet:
             return
-        self._write({"type": kind, "step": step, "text": text, **values}, kind)
+        self._write({"type": kind, "step": step, "text": text, **values})
         self.say(text)
 
     def saved(self, step: int, seconds: float) -> None:
         """Write down what a checkpoint cost."""
         if not self.quiet:
-            self._write({"type": "checkpoint", "step": step, "seconds": round(seconds, 3)}, "checkpoint")
+            self._write({"type": "checkpoint", "step": step, "seconds": round(seconds, 3)})
 
     def _line(self, state: State) -> dict[str, Any]:
         window = self._window
@@ -148,11 +150,12 @@ class Reporter:
             "peak_memory_gib": round(peak_memory_gib(self.device), 3),
         }
 
-    def _write(self, line: dict[str, Any], group: str) -> None:
+    def _write(self, line: dict[str, Any], group: str | None = None) -> None:
+        """Add a line to the metrics and, given a group, its numbers to TensorBoard."""
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
         with self.metrics.open("a", encoding="utf-8") as out:
             out.write(json.dumps({**line, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
-        if self._tensorboard is not None:
+        if self._tensorboard is not None and group is not None:
             if self._writer is None:  # TensorBoard forgets what an earlier start wrote from this step on
                 self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._first_step)
             for name, value in _numbers(line):

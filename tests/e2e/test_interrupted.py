@@ -52,7 +52,7 @@ def test_the_same_command_continues_the_run(launcher: Launcher, arguments: list[
     assert interrupt(launcher, arguments, ask_to_stop, at_step=12) == 130
     said: list[str] = []
     assert interrupt(launcher, arguments, ask_one_rank, at_step=18, said=said) == 1
-    assert "retry (exit 143): asked to stop: saved step" in "".join(said)
+    assert "(exit 143): asked to stop: saved step" in "".join(said)
     assert interrupt(launcher, arguments, lose_machine, at_step=25, said=said) == -signal.SIGKILL
     assert "continuing from step-" in "".join(said)
     assert not (run / "finished.json").exists()
