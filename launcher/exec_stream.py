@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
-from launcher.cluster_errors import ClusterError, Cut, NoConnection, Request, from_status
+from launcher.cluster_errors import ClusterError, Cut, NoConnection, NotFound, Request, Unauthorized
 from launcher.resources import PODS
 
 if TYPE_CHECKING:
@@ -23,29 +23,22 @@ class ExecStream:
     """One program in one container; stdin cannot be closed before the end, so the program must know how much comes.
 
     Raises:
-        ClusterError: the API server refuses.
+        NotFound: the pod is gone.
+        ClusterError: the API server refuses, or cannot be reached.
     """
 
     def __init__(self, cluster: Cluster, pod: str, namespace: str, container: str, command: Sequence[str]) -> None:
-        from kubernetes.stream.ws_client import create_websocket
-        from websocket import WebSocketBadStatusException, WebSocketException
-
         wanted = [("container", container), *(("command", word) for word in command)]
         wanted += [(channel, "true") for channel in ("stdin", "stdout", "stderr")]
-        client = cluster.client
-        headers: dict[str, str] = {}
-        client.update_params_for_auth(headers, [], ["BearerToken"])
-        address = f"ws{cluster.server.removeprefix('http')}{PODS.path(namespace, pod, 'exec')}?{urlencode(wanted)}"
-        request = Request(
-            verb="create", resource=PODS, namespace=namespace, name=pod, part="exec", server=cluster.server
-        )
+        path = f"{PODS.path(namespace, pod, 'exec')}?{urlencode(wanted)}"
+        # A websocket begins with GET, so RBAC asks for `get`; newer servers ask for `create` as well.
+        request = Request(verb="get", resource=PODS, namespace=namespace, name=pod, part="exec", server=cluster.server)
         try:
-            self._socket = create_websocket(client.configuration, address, headers)
-        except WebSocketBadStatusException as error:
-            body = (error.resp_body or b"").decode("utf-8", "replace")
-            raise from_status(error.status_code, None, body, request) from error
-        except (OSError, WebSocketException) as error:
-            raise NoConnection(f"{request}: {cluster.server} cannot be reached: {error}") from error
+            self._socket = _open(cluster, path, request)
+        except Unauthorized:
+            # As in Transport.open: the login may have ended during a long transfer.
+            cluster.transport.renew()
+            self._socket = _open(cluster, path, request)
         self._socket.settimeout(_SILENCE)
 
     def __enter__(self) -> Self:
@@ -96,6 +89,28 @@ class ExecStream:
                 raise Cut(f"the connection to the pod was cut: {error}") from error
         if not ended:
             raise Cut("the connection to the pod was cut")
+
+
+def _open(cluster: Cluster, path: str, request: Request) -> Any:
+    from kubernetes.stream.ws_client import create_websocket
+    from websocket import WebSocketBadStatusException, WebSocketException
+
+    client = cluster.client
+    headers: dict[str, str] = {}
+    client.update_params_for_auth(headers, [], ["BearerToken"])
+    try:
+        return create_websocket(client.configuration, f"ws{cluster.server.removeprefix('http')}{path}", headers)
+    except WebSocketBadStatusException as error:
+        found = cluster.transport.refusal(error.status_code, error.resp_body, request)
+        # The kubelet's word for a pod that was evicted: it is listed still, and its container is gone.
+        if isinstance(found, NotFound) or "container not found" in str(found):
+            raise NotFound(
+                f"pod {request.name} in namespace {request.namespace} is gone: it was deleted or evicted; "
+                "give the same command again"
+            ) from error
+        raise found from error
+    except (OSError, WebSocketException) as error:
+        raise NoConnection(f"{request}: {cluster.server} cannot be reached: {error}") from error
 
 
 def _check_status(data: bytes, complaint: bytes) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from launcher.cluster_errors import ClusterError, Cut, NoConnection
+from launcher.cluster_errors import Busy, ClusterError, Cut, NoConnection
 from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
 from launcher.labels import CONTAINER
 from mtft.errors import InputError, MtftError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 8  # in a row that brought nothing
+_SILENT_TRIES = 2  # after so many a person is told
 _PAUSE = 1.0  # seconds, doubled each time
 PROGRAM = Path(__file__).with_name("remote_files.py")
 
@@ -229,15 +230,17 @@ def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, An
 
 
 def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
-    """Try again after a cut, as long as tries bring the file further."""
+    """Try again after a cut, or from a server that is busy, as long as tries bring the file further."""
     tries, before = 0, received()
     while True:
         try:
             return attempt()
-        except NoConnection:
+        except (NoConnection, Busy):
             tries, before = (0, received()) if received() > before else (tries + 1, before)
             if tries >= _TRIES:
                 raise
+            if tries > _SILENT_TRIES:
+                print("-- there is no way to the pod at the moment; trying again", file=sys.stderr, flush=True)
             time.sleep(_PAUSE * 2.0 ** min(tries, 4))
 
 

@@ -46,6 +46,22 @@ class Transport:
         """Return the address of the API server."""
         return str(self.client.configuration.host)
 
+    def renew(self) -> None:
+        """Log in anew with what the kubeconfig says now."""
+        self.client = self._renew()
+
+    def refusal(self, code: int, body: bytes | str | None, request: Request) -> ClusterError:
+        """Return what the server's answer with a status of 400 or more means."""
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
+        try:
+            status = json.loads(text)
+        except ValueError:
+            status = None
+        found = from_status(code, status if isinstance(status, dict) else None, text, request)
+        if isinstance(found, Unauthorized) and (ended := _token_end(self.client.configuration)):
+            return Unauthorized(f"{found}\nthe token ended at {ended}")
+        return found
+
     def json(self, request: Request, path: str, **options: Any) -> dict[str, Any]:
         """Send a request as ``open`` does and return the object it is answered with."""
         response = self.open(request, path, **options)
@@ -87,7 +103,7 @@ class Transport:
                 # Once: the login may have ended during a long watch, and the kubeconfig can renew it.
                 if not self._reached or attempt > 1:
                     raise
-                self.client = self._renew()
+                self.renew()
             except _Later as later:
                 if attempt == attempts or not later.retry:
                     raise later.error from later.__cause__
@@ -126,7 +142,10 @@ class Transport:
         except ApiException as error:
             if not error.status:  # how the client hands on a TLS failure
                 raise NoConnection(_unreachable(self.server, str(error.reason))) from error
-            raise self._refusal(error, request) from error
+            found = self.refusal(error.status, error.body, request)
+            if not isinstance(found, Busy):
+                raise found from error
+            raise _Later(found, after=_seconds((error.headers or {}).get("Retry-After"))) from error
         except HTTPError as error:
             lost = NoConnection(_unreachable(self.server, _reason(error)))
             raise _Later(lost, retry=self._reached and not _is_tls(error)) from error
@@ -138,19 +157,6 @@ class Transport:
             _ = response.data
         except HTTPError as error:
             raise _Later(NoConnection(_unreachable(self.server, f"the answer was cut off: {error}"))) from error
-
-    def _refusal(self, error: Any, request: Request) -> Exception:
-        text = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
-        try:
-            status = json.loads(text)
-        except ValueError:
-            status = None
-        found = from_status(error.status, status if isinstance(status, dict) else None, text, request)
-        if isinstance(found, Unauthorized) and (ended := _token_end(self.client.configuration)):
-            return Unauthorized(f"{found}\nthe token ended at {ended}")
-        if not isinstance(found, Busy):
-            return found
-        return _Later(found, after=_seconds((error.headers or {}).get("Retry-After")))
 
 
 class _Later(Exception):

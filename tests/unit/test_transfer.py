@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiClient, Configuration
 
 from launcher import exec_stream, transfer
 from launcher import transfer_pod as transfer_pods
-from launcher.cluster_errors import ClusterError
+from launcher.cluster import Cluster
+from launcher.cluster_errors import Busy, ClusterError, Forbidden, NotFound, Unauthorized
 from launcher.pytorchjob import render
 from launcher.resources import Resource
 from launcher.transfer import Remote, data_sha256, local_files, safe_path
 from launcher.transfer_pod import root_of, running, transfer_pod
+from launcher.transport import Transport
 from mtft.errors import InputError
 from mtft.sources import content_sha256
 from tests.unit import tiny_api
@@ -152,6 +156,56 @@ def test_what_the_far_end_cannot_do_is_said(pod: TinyExec, remote: Remote, big: 
     remote.program = "print('Python 2')"
     with pytest.raises(InputError, match="is its image mtft's"):
         remote.ask("list", "/")
+
+
+def refused(code: int, message: str, **details: str) -> tuple[int, bytes]:
+    body = {"kind": "Status", "status": "Failure", "code": code, "message": message, "details": details}
+    return code, json.dumps(body).encode()
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "words"),
+    [
+        ([refused(401, "Unauthorized")] * 2, Unauthorized, r"\(401\).* log in to the cluster again"),
+        (
+            [
+                refused(
+                    403,
+                    'pods "p" is forbidden: User "jo" cannot get resource "pods/exec" in API group ""'
+                    ' in the namespace "team"',
+                )
+            ],
+            Forbidden,
+            r'jo may not get pods/exec in namespace team\n(.*\n)+ *resources: \["pods/exec"\]\n *verbs: \["get"\]',
+        ),
+        ([refused(404, 'pods "p" not found', name="p", kind="pods")], NotFound, "is gone: .* the same command again"),
+        ([(404, b"pod does not exist")], NotFound, "is gone: it was deleted or evicted"),
+        ([refused(500, 'container not found ("pytorch")')], NotFound, "is gone: it was deleted or evicted"),
+        ([refused(503, "apiserver not ready")] * 8, Busy, r"\(503\), also after retries: apiserver not ready"),
+    ],
+    ids=["401", "403", "404", "404-kubelet", "evicted", "503"],
+)
+def test_a_refused_connection_is_told_as_any_other_refusal(
+    pod: TinyExec, remote: Remote, answers: list[tuple[int, bytes]], kind: type[ClusterError], words: str
+) -> None:
+    pod.refusals = [*answers]
+    with pytest.raises(ClusterError, match=words) as caught:
+        remote.ask("look", "/")
+    assert type(caught.value) is kind and not pod.refusals
+
+
+def test_a_busy_server_and_an_ended_login_are_lived_through(pod: TinyExec, big: Path) -> None:
+    pod.refusals = [refused(429, "too many"), refused(401, "Unauthorized"), refused(503, "starting")]
+    with serve(pod) as plain:
+        tokens = iter(("old", "new"))
+
+        def login() -> ApiClient:
+            key = {"authorization": f"Bearer {next(tokens)}"}
+            return ApiClient(Configuration(host=plain.server, api_key=key))
+
+        remote = Remote(Cluster(Transport(login), "team", "here"), "mtft-transfer-1", "team")
+        assert remote.push(big, str(pod.root / "a"))
+    assert pod.logins == ["Bearer old", "Bearer old", "Bearer new", "Bearer new"]
 
 
 def test_a_cut_fetch_goes_on_where_it_was(pod: TinyExec, remote: Remote, big: Path, tmp_path: Path) -> None:

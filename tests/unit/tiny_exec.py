@@ -32,6 +32,8 @@ class TinyExec:
         cut_out: the same on the way back.
         commands: what was asked for.
         fed: bytes that reached the programs.
+        refusals: (HTTP status, body) instead of a program; one entry for each connection.
+        logins: credentials that came, one entry for each connection.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,6 +42,8 @@ class TinyExec:
         self.cut_out: list[int] = []
         self.commands: list[list[str]] = []
         self.fed = 0
+        self.refusals: list[tuple[int, bytes]] = []
+        self.logins: list[str] = []
 
     def talk(self, connection: socket.socket) -> None:
         """Answer one connection."""
@@ -48,7 +52,13 @@ class TinyExec:
             while not head.endswith(b"\r\n\r\n"):
                 head += connection.recv(1)
             lines = head.decode().split("\r\n")
-            key = next(line.split(": ")[1] for line in lines if line.lower().startswith("sec-websocket-key"))
+            given = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+            self.logins.append(given.get("authorization", ""))
+            if self.refusals:
+                code, body = self.refusals.pop(0)
+                connection.sendall(f"HTTP/1.1 {code} No\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+                return
+            key = given["sec-websocket-key"]
             accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
             connection.sendall(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
