@@ -1,7 +1,10 @@
 """The far end of `data push`, `fetch` and `doctor`: text that is run in a pod with ``python3 -c``, so it stands alone.
 
-    receive PATH SIZE SHA256    write the bytes of stdin to PATH; says how many it has, so a cut one goes on
+    receive PATH SIZE SHA256 [OLD]  write the bytes of stdin to PATH, where no other file but one of SHA-256 OLD may be;
+                                says how many it has, so a cut one goes on
     list FOLDER NAME...         name every regular file of these files and folders, with its size; no links
+    digests FOLDER NAME         name every file of this file or folder, with its size and SHA-256; links as what is read
+    remove FOLDER NAME...       delete these files
     send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
     run ROOT MODEL [job|run NAME]  name the run of a job, or that run, or without a name what a model's users get
     look ROOT                   say how much room the volume has, and whether names of services are found
@@ -42,6 +45,8 @@ def main(arguments: list[str]) -> None:
     verbs: dict[str, Callable[..., None]] = {
         "receive": receive,
         "list": list_files,
+        "digests": digests,
+        "remove": remove,
         "send": send,
         "run": run_of,
         "look": look,
@@ -60,12 +65,13 @@ def main(arguments: list[str]) -> None:
         alive.join()
 
 
-def receive(name: str, size: str, sha256: str) -> None:
-    """Continue a file from stdin; it gets its name only when the digest is right."""
+def receive(name: str, size: str, sha256: str, old: str = "") -> None:
+    """Continue a file from stdin; it gets its name only when the digest is right and nobody else took the name."""
     path, wanted = Path(name), int(size)
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_there(path, wanted, sha256):
         return
+    keep_others(path, old)
     # The name holds the digest: what is left of another version is never continued.
     part = path.with_name(f".{path.name[:150]}.{sha256[:16]}.part")
     with alone(part) as out:
@@ -78,6 +84,7 @@ def receive(name: str, size: str, sha256: str) -> None:
         if found != sha256:
             part.unlink()
             raise ValueError(f"{path}: the SHA-256 of what arrived is {found}, not {sha256}")
+        keep_others(path, old)
         part.replace(path)
     say(sys.stdout, have=wanted, done=True, same=False)
 
@@ -88,6 +95,14 @@ def is_there(path: Path, size: int, sha256: str) -> bool:
         return False
     say(sys.stdout, have=size, done=True, same=True)
     return True
+
+
+def keep_others(path: Path, old: str) -> None:
+    """Refuse a name that has a file nobody said may be replaced, or a folder."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder of the volume; push under another name with --to NAME")
+    if path.is_file() and digest(path) != old:
+        raise ValueError(f"{path}: somebody else put another file there meanwhile; give the command again to see it")
 
 
 @contextmanager
@@ -140,12 +155,28 @@ def fill(out: BinaryIO, wanted: int) -> bool:
 def list_files(folder: str, *names: str) -> None:
     """Say every regular file at or below the names."""
     for name in names:
-        top = Path(folder, name)
-        below = [top] if top.is_file() else sorted(top.rglob("*"))
-        for path in below:
-            # A checkpoint that is being written is no file yet; a link could lead anywhere.
-            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+        for path in files_below(Path(folder, name)):
+            if not path.is_symlink():  # a link could lead anywhere
                 say(sys.stdout, path=str(path.relative_to(folder)), size=path.stat().st_size)
+
+
+def digests(folder: str, name: str) -> None:
+    """Say every file at or below a name with the SHA-256 of what is read under it."""
+    for path in files_below(Path(folder, name)):
+        say(sys.stdout, path=str(path.relative_to(folder)), size=path.stat().st_size, sha256=digest(path))
+
+
+def files_below(top: Path) -> Iterator[Path]:
+    """Yield the files at or below a path, sorted; hidden ones are none yet: they are being written."""
+    for path in [top] if top.is_file() else sorted(top.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            yield path
+
+
+def remove(folder: str, *names: str) -> None:
+    """Delete files; those that are gone already are none to speak of."""
+    for name in names:
+        Path(folder, name).unlink(missing_ok=True)
 
 
 def send(name: str, offset: str) -> None:

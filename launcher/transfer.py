@@ -52,14 +52,24 @@ class Remote:
 
         return _persist(attempt, lambda: 0)
 
-    def push(self, local: Path, remote: str, progress: Progress = lambda _: None) -> bool:
+    def push(
+        self, local: Path, remote: str, progress: Progress = lambda _: None, *, in_place_of: str | None = None
+    ) -> bool:
         """Copy a file to the volume; return False when it was there already, byte for byte.
 
+        Args:
+            local: the file here.
+            remote: its path on the volume.
+            progress: told how many bytes have arrived.
+            in_place_of: SHA-256 of the other file of that name that it may replace; None: there is none.
+
         Raises:
-            InputError: the volume is full or may not be written, or the file changed meanwhile.
+            InputError: the volume is full or may not be written, another file has the name, or this one changed
+                meanwhile.
             ClusterError: the pod cannot be reached any more.
         """
         size, sha256, have = local.stat().st_size, sha256_file(local), 0
+        old = [in_place_of] if in_place_of else []
 
         def seen(value: int) -> None:
             nonlocal have
@@ -67,7 +77,10 @@ class Remote:
             progress(value)
 
         def attempt() -> bool:
-            with self._run("receive", remote, str(size), sha256) as stream, local.open("rb") as source:
+            with (
+                self._run("receive", remote, str(size), sha256, *old) as stream,
+                local.open("rb") as source,
+            ):
                 answers = _answers(data for channel, data in stream.receive() if channel == STDOUT)
                 first = next(answers, None)
                 if first is None:
@@ -141,42 +154,6 @@ def safe_path(folder: Path, name: str) -> Path:
     return path
 
 
-def local_files(path: Path) -> list[tuple[Path, str]]:
-    """Return (file, name below data/) of what a person wants to push: a file, or every file of a folder.
-
-    Raises:
-        InputError: there is nothing, or a link or a special file among it.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder")
-    top = path.resolve()
-    if top.is_file():
-        return [(top, _sent(path.name))]
-    if not top.is_dir():
-        raise InputError(f"{path}: is neither a file nor a folder")
-    if top == Path(top.anchor):
-        raise InputError(f"{path}: is the whole file system; push the folder that is meant")
-    found = []
-    for each in sorted(top.rglob("*")):
-        name = each.relative_to(top)
-        if any(part.startswith(".") for part in name.parts) or (each.is_dir() and not each.is_symlink()):
-            continue
-        if each.is_symlink() or not each.is_file():
-            raise InputError(f"{each}: is a link or no regular file; push what it stands for by itself")
-        found.append((each, _sent(str(PurePosixPath(top.name, *name.parts)))))
-    if not found:
-        raise InputError(f"{path}: the folder holds no file")
-    return found
-
-
-def _sent(name: str) -> str:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{name!a}: the name is not UTF-8, so the volume cannot have it; rename it") from None
-    return name
-
-
 def _send_while_reading(
     stream: ExecStream, source: Any, answers: Iterator[dict[str, Any]], seen: Callable[[int], None]
 ) -> dict[str, Any]:
@@ -242,18 +219,3 @@ def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
             if tries > _SILENT_TRIES:
                 print("-- there is no way to the pod at the moment; trying again", file=sys.stderr, flush=True)
             time.sleep(_PAUSE * 2.0 ** min(tries, 4))
-
-
-def data_sha256(path: Path) -> str | None:
-    """Return ``data.sha256`` of what was pushed, as the trainer reads it; None for a folder that holds no data.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    from mtft.sources import content_sha256, expand
-
-    try:
-        files = expand([path])
-    except InputError:  # it was pushed, so it is there: a folder without rows, such as a checkpoint
-        return None
-    return content_sha256(files)

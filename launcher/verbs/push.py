@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_a
 from mtft import exit_codes
 
 if TYPE_CHECKING:
+    from launcher.transfer import Remote
     from mtft.config import Config
 
 EXAMPLE = "mtft-launch data push train.jsonl.gz -n team-mt"
@@ -22,6 +24,12 @@ EXAMPLE = "mtft-launch data push train.jsonl.gz -n team-mt"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``push``."""
     parser.add_argument("path", type=Path, metavar="PATH", help="file, or folder with files")
+    parser.add_argument("--to", type=_name, metavar="NAME", help="its name on the volume (default: the one it has)")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="put it in the place of other data of that name; a folder there loses the data files the one here lacks",
+    )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
     )
@@ -31,39 +39,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def push(args: argparse.Namespace) -> int:
-    """Copy below ``<storage.root>/data``, check every SHA-256, and say what to write into the configuration."""
+    """Copy below ``<storage.root>/data``, check every SHA-256, and say what to go on with."""
     from launcher.cluster import connect
     from launcher.output import print_document
-    from launcher.transfer import Remote, data_sha256, local_files
-    from launcher.transfer_bar import Bar
+    from launcher.pushing import data_sha256, local_files
+    from launcher.transfer import Remote
     from launcher.transfer_pod import running, transfer_pod
 
-    files = local_files(args.path)
+    files = local_files(args.path, args.to)
+    sha256 = data_sha256(args.path)
     config = cluster_config(args.config, args.sets)
     cluster = connect(args.context, args.namespace or config.cluster.namespace)
-    root = config.storage.root.rstrip("/")
-    sent = 0
+    folder = f"{config.storage.root.rstrip('/')}/data"
     with running(cluster, transfer_pod(_pod_spec(config), read_only=False)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
-        with Bar("pushing", sum(local.stat().st_size for local, _ in files)) as bar:
-            for local, name in files:
-                sent += remote.push(local, f"{root}/data/{name}", bar.file(name, local.stat().st_size))
-    target = f"{root}/data/{files[0][1].partition('/')[0]}"
-    sha256 = data_sha256(args.path)
-    answer = {
-        "data.train": target,
-        **({"data.sha256": sha256} if sha256 else {}),
-        "files": len(files),
-        "sent": sent,
-        "bytes": sum(local.stat().st_size for local, _ in files),
-    }
+        counts = _place(remote, folder, files, replace=args.replace)
+    target = f"{folder}/{files[0][1].partition('/')[0]}"
     if args.output_format != "table":
-        print_document(answer, args.output_format)
+        answer = {"data.train": target, **({"data.sha256": sha256} if sha256 else {}), **counts}
+        print_document({**answer, "bytes": sum(local.stat().st_size for local, _ in files)}, args.output_format)
         return exit_codes.DONE
-    same = len(files) - sent
-    print(f"{sent} files sent{f', {same} were there already' if same else ''}; every SHA-256 is right", file=sys.stderr)
-    print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}" if sha256 else target)
+    same, gone = counts["files"] - counts["sent"], counts["removed"]
+    told = [f"{counts['sent']} files sent", *([f"{same} were there already"] if same else [])]
+    told += [f"{gone} removed"] if gone else []
+    print(f"{', '.join(told)}; every SHA-256 is right", file=sys.stderr)
+    if sha256 is None:
+        print(target)
+        return exit_codes.DONE
+    options = f"--data {shlex.quote(target)} --set data.sha256={sha256}"
+    print(f"go on with `mtft-launch --model KEY {options}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
+    print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}")
     return exit_codes.DONE
+
+
+def _place(remote: Remote, folder: str, files: list[tuple[Path, str]], *, replace: bool) -> dict[str, int]:
+    """Send what is not there yet; return how many files there are, were sent and were removed.
+
+    Raises:
+        InputError: other data have the name and may not be replaced, or the volume cannot be written.
+        ClusterError: the pod cannot be reached any more.
+    """
+    from launcher.pushing import compare, refuse_others, remove
+    from launcher.transfer_bar import Bar
+
+    found, sent = compare(remote, folder, files), 0
+    if not replace:
+        refuse_others(folder, files, found)
+    with Bar("pushing", sum(local.stat().st_size for local, _ in files)) as bar:
+        for local, name in files:
+            size = local.stat().st_size
+            seen, old = bar.file(name, size), found.other.get(name)
+            if name in found.same:
+                seen(size)
+            else:
+                sent += remote.push(local, f"{folder}/{name}", seen, in_place_of=old.sha256 if old else None)
+    remove(remote, folder, list(found.extra))
+    return {"files": len(files), "sent": sent, "removed": len(found.extra)}
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[^./\\\0][^/\\\0]{0,199}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name below data/; give one without / that begins with no dot")
+    return text
 
 
 def _flow(text: str) -> str:

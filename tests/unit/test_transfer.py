@@ -19,12 +19,14 @@ from launcher import exec_stream, transfer
 from launcher import transfer_pod as transfer_pods
 from launcher.cluster import Cluster
 from launcher.cluster_errors import Busy, ClusterError, Forbidden, NotFound, Unauthorized
+from launcher.pushing import data_sha256, local_files
 from launcher.pytorchjob import render
 from launcher.resources import Resource
-from launcher.transfer import Remote, data_sha256, local_files, safe_path
+from launcher.transfer import Remote, safe_path
 from launcher.transfer_pod import root_of, running, transfer_pod
 from launcher.transport import Transport
 from mtft.errors import InputError
+from mtft.files import sha256_file
 from mtft.sources import content_sha256
 from tests.unit import tiny_api
 from tests.unit.tiny_api import TinyApi
@@ -61,8 +63,15 @@ def test_a_pushed_file_is_the_same(pod: TinyExec, remote: Remote, big: Path) -> 
     assert [path.name for path in target.parent.iterdir()] == [target.name]
     # The second time nothing is sent.
     assert not remote.push(big, str(target))
+    # Another file is replaced only where the one that is there was seen.
+    old = sha256_file(big)
     big.write_bytes(b"other")
-    assert remote.push(big, str(target)) and target.read_bytes() == b"other"
+    for known in (None, "0" * 64):
+        with pytest.raises(InputError, match="somebody else put another file there"):
+            remote.push(big, str(target), in_place_of=known)
+    assert remote.push(big, str(target), in_place_of=old) and target.read_bytes() == b"other"
+    with pytest.raises(InputError, match="is a folder of the volume"):
+        remote.push(big, str(target.parent))
 
 
 def test_an_empty_file_is_pushed_and_fetched(pod: TinyExec, remote: Remote, tmp_path: Path) -> None:
@@ -291,6 +300,7 @@ def test_what_is_pushed_of_a_folder(tmp_path: Path) -> None:
     assert data_sha256(folder / "a.jsonl") == hashlib.sha256(b"a.jsonl").hexdigest()
     (folder / "deep" / "c.jsonl").rename(folder / "deep" / "config.json")
     assert data_sha256(folder / "deep") is None
+    assert [name for _, name in local_files(folder / "deep", "old")] == ["old/config.json"]
     (tmp_path / "latest.jsonl").symlink_to(folder / "a.jsonl")
     assert local_files(tmp_path / "latest.jsonl") == [(folder / "a.jsonl", "latest.jsonl")]
     (folder / "link").symlink_to("/etc/hostname")

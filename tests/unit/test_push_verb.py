@@ -1,0 +1,99 @@
+"""`data push` against the real far end: what it may take the place of, and what it says to go on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cli import main
+from mtft import exit_codes
+from mtft.sources import content_sha256
+from tests.unit.tiny_exec import TinyExec, serve
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyExec]:
+    """Give the pod that `data push` would start, with the volume in ``volume``, from a folder with mtft.yaml."""
+    (tmp_path / "volume" / "data").mkdir(parents=True)
+    tiny = TinyExec(tmp_path / "volume")
+
+    @contextmanager
+    def runs(*_: Any) -> Iterator[str]:
+        yield "mtft-transfer-1"
+
+    monkeypatch.setattr("launcher.transfer_pod.running", runs)
+    monkeypatch.chdir(tmp_path)
+    cluster = {"image": "example.org/mtft:1.0", "namespace": "team"}
+    Path("mtft.yaml").write_text(json.dumps({"cluster": cluster, "storage": {"root": str(tiny.root)}}))
+    with serve(tiny) as there:
+        monkeypatch.setattr("launcher.cluster.connect", lambda *_: there)
+        yield tiny
+
+
+def push(*arguments: str) -> int:
+    return main(["data", "push", *arguments])
+
+
+def fill(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.jsonl").write_text(text)
+    return folder
+
+
+def test_it_prints_what_to_go_on_with(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(Path(), train="one\n")
+    assert push("train.jsonl") == exit_codes.DONE
+    out, err = capsys.readouterr()
+    target, digest = f"{pod.root}/data/train.jsonl", content_sha256(["train.jsonl"])
+    assert f"--data {target} --set data.sha256={digest}`" in err
+    assert out == f"data: {{train: {target}, sha256: {digest}}}\n"
+
+
+def test_another_file_of_that_name_stays(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    there = fill(pod.root / "data", train="the old one\n") / "train.jsonl"
+    before = content_sha256([there])
+    fill(Path(), train="new\n")
+    assert push("train.jsonl") == exit_codes.BAD_INPUT
+    err = capsys.readouterr().err
+    assert (
+        f"train.jsonl: there 12 bytes, SHA-256 {before}; here 4 bytes, SHA-256 {content_sha256(['train.jsonl'])}" in err
+    )
+    assert "--to NAME" in err and "--replace" in err and there.read_text() == "the old one\n"
+    assert push("train.jsonl", "--to", "new.jsonl") == exit_codes.DONE
+    assert capsys.readouterr().out.startswith(f"data: {{train: {pod.root}/data/new.jsonl,")
+    assert there.read_text() == "the old one\n"
+    pod.cut_in = [2]  # a push that replaces goes on after a cut, too
+    assert push("train.jsonl", "--replace") == exit_codes.DONE
+    assert there.read_text() == "new\n" and not pod.cut_in
+    assert push("train.jsonl") == exit_codes.DONE  # the same is there already
+    assert "0 files sent, 1 were there already" in capsys.readouterr().err
+
+
+def test_the_hash_of_a_folder_is_that_of_what_lies_there(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    there = fill(pod.root / "data" / "news", a="1\n", b="old\n", gone="3\n")
+    fill(there / "deep", c="5\n")  # not read as data of the folder
+    (there / "link.jsonl").symlink_to(pod.root / "data" / "news" / "deep" / "c.jsonl")
+    here = fill(Path("news"), a="1\n", b="new\n", more="4\n")
+    assert push("news") == exit_codes.BAD_INPUT
+    err = capsys.readouterr().err
+    assert "news/b.jsonl: there 4 bytes" in err and "news/gone.jsonl: there 2 bytes; the folder here does not" in err
+    assert "news/link.jsonl" in err and "news/a.jsonl" not in err and "deep" not in err
+    assert not (there / "more.jsonl").exists()  # nothing was sent
+    assert push("news", "--replace", "-o", "json") == exit_codes.DONE
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["data.sha256"] == content_sha256([there]) == content_sha256([here])
+    assert (answer["files"], answer["sent"], answer["removed"]) == (3, 2, 2)
+    assert (there / "deep" / "c.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+def test_names_that_lead_elsewhere_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        push("train.jsonl", "--to", name)
+    assert "is no name below data/" in capsys.readouterr().err
