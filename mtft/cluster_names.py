@@ -11,7 +11,10 @@ from mtft.naming import DNS_LABEL
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
-_PATH = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
+_PATH = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
+# A first part with neither dot nor port is part of the repository, which is lower-case: no registry has such a name.
+_HOST = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
+_REGISTRY = rf"{_HOST}((\.{_HOST})+(:[0-9]+)?|:[0-9]+)"
 
 
 def _cron_field(value: str, names: str = "") -> str:
@@ -35,8 +38,9 @@ PATTERNS: dict[str, str] = {
     f"^({_SUBDOMAIN}/)?{_NAME}$": "label key, such as pool or example.org/pool",
     f"^({_NAME})?$": "label value of letters, digits, -, _ and . (at most 63)",
     f"^{_SUBDOMAIN}/{_NAME}$": "resource name, such as nvidia.com/gpu",
-    rf"^([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?{_PATH}(/{_PATH})*"
-    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$": "image name, such as example.org/mtft:1.0",
+    rf"^({_REGISTRY}/)?{_PATH}(/{_PATH})*"
+    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$": "image name, lower case before the tag, "
+    "such as example.org/mtft:1.0",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
     r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
     r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?)?$": "size, such as 100Gi",

@@ -148,3 +148,36 @@ class TestProblems:
     def test_a_reference_to_a_secret_is_welcome(self) -> None:
         secrets = {"HF_TOKEN": {"name": "hub", "key": "token"}}
         assert resolve(GIVEN | {"cluster": {"secrets": secrets}}).config.cluster.secrets["HF_TOKEN"].key == "token"
+
+
+@pytest.mark.parametrize(
+    ("image", "good"),
+    [
+        ("mtft", True),
+        ("team/mtft:1.0", True),
+        ("localhost/mtft:1", True),
+        ("localhost:5000/mtft", True),
+        ("registry:5000/a/b_c/d__e/f--g:V1.0-RC", True),
+        ("Example.ORG/mtft:1.0", True),
+        ("example.org:443/mtft:1.0@sha256:" + "0" * 64, True),
+        ("example.org/mtft@sha256:" + "0" * 64, True),
+        ("UPPER/x:1", False),
+        ("example.org/Mtft:1", False),
+        ("Mtft", False),
+        ("a..b/x", False),
+        ("a___b", False),
+        ("example.org./x", False),
+        ("-a.org/x", False),
+        ("example.org:port/x", False),
+        ("mtft:", False),
+        ("mtft@sha256:0", False),
+        ("https://example.org/mtft", False),
+    ],
+)
+def test_image_names_are_those_a_node_can_pull(image: str, good: bool) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "x.jsonl"}, "cluster": {"image": image}}
+    if good:
+        assert resolve(document).config.cluster.image == image
+    else:
+        with pytest.raises(ConfigError, match=r"cluster.image: .*image name, lower case before the tag"):
+            resolve(document)
