@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.levels import FAILED_LOGS, LEVELS, end
 from tests.cluster.parts import CACHE, CONTROL_PLANE, IMAGES, NODE, MissingPart, ensure_packages
-from tests.cluster.processes import ClusterFailed
+from tests.cluster.processes import ClusterFailed, Processes
 from tests.cluster.toolchain import tools
 
 STATE = CACHE / "cluster"
@@ -58,13 +60,32 @@ def _tools() -> None:
 
 
 def _up(level: str) -> None:
-    if STATE.exists():
-        print("there is one already, or what is left of one: `make cluster-down` ends it\n")
-    else:
-        tools(report=lambda line: print(line, flush=True))
-        _furnish(LEVELS[level](STATE))
+    with _starting():
+        if not STATE.exists():
+            tools(report=lambda line: print(line, flush=True))
+            _furnish(LEVELS[level](STATE))
+        elif Processes(STATE).running("kube-apiserver"):
+            print("there is one already: `make cluster-down` ends it\n")
+        else:
+            raise MissingPart(f"{STATE} holds what is left of one that runs no more: `make cluster-down` removes it")
     kubeconfig = STATE / "kubeconfigs" / "admin"
     print(_HOW_TO.format(kubeconfig=kubeconfig, programs=tools().folder / "bin", state=STATE))
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Keep a second start from taking a cluster for one that is up while the first still starts it.
+
+    Raises:
+        MissingPart: another one starts it.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "cluster.starting").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MissingPart("another `make cluster-up` is starting it; that one tells when it is up") from None
+        yield
 
 
 def _furnish(cluster: Cluster) -> None:

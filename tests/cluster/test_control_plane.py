@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster import __main__ as by_hand
 from tests.cluster.cluster import Cluster, KubectlFailed
+from tests.cluster.parts import MissingPart
 
 RESTRICTED_CONTAINER = {
     "allowPrivilegeEscalation": False,
@@ -164,3 +167,13 @@ def test_the_claim_of_a_namespace_is_shared_and_bound(control_plane: Cluster) ->
 
     assert claim["status"]["accessModes"] == ["ReadWriteMany"]
     assert claim["status"]["phase"] == "Bound"
+
+
+def test_a_second_start_does_not_take_the_first_for_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_hand, "CACHE", tmp_path)
+    monkeypatch.setattr(by_hand, "STATE", tmp_path / "cluster")
+    (tmp_path / "cluster").mkdir()
+    with by_hand._starting(), pytest.raises(MissingPart, match="another `make cluster-up` is starting it"):
+        by_hand._up("control-plane")
+    with pytest.raises(MissingPart, match="what is left of one that runs no more: `make cluster-down`"):
+        by_hand._up("control-plane")
