@@ -9,10 +9,10 @@ from typing import Any
 
 from launcher import labels
 from launcher.job_objects import parse_time, rank_of
-from launcher.job_tables import duration, restarts_text, scores_text
+from launcher.job_tables import duration, first_words, restarts_text, scores_text
 from launcher.labels import CONTAINER
 from launcher.output import table
-from launcher.pod_reasons import ending, waiting_reason
+from launcher.pod_reasons import ending, last_seen, mount_failures, waiting_reason
 from launcher.states import JobState
 
 Object = Mapping[str, Any]
@@ -39,7 +39,7 @@ def describe(
         "image": images[0] if images else None,
         "configuration": given.get(labels.RUN),
         "conditions": [_condition(each, now) for each in (job.get("status") or {}).get("conditions") or []],
-        "pod_list": [_pod(each, now) for each in sorted(pods, key=rank_of)],
+        "pod_list": [_pod(each, mount_failures(events), now) for each in sorted(pods, key=rank_of)],
         "events": [_event(each, now) for each in events_of(job["metadata"]["name"], events)],
     }
 
@@ -48,7 +48,7 @@ def events_of(job: str, events: Sequence[Object]) -> list[Object]:
     """Return the events of a job and of its pods, those of earlier starts included, the oldest first."""
     ours = re.compile(rf"{re.escape(job)}(-(master|worker)-\d+)?")
     found = [each for each in events if ours.fullmatch(each["involvedObject"].get("name") or "")]
-    return sorted(found, key=_last_seen)
+    return sorted(found, key=last_seen)
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _condition(condition: Object, now: datetime) -> dict[str, Any]:
     }
 
 
-def _pod(pod: Object, now: datetime) -> dict[str, Any]:
+def _pod(pod: Object, failures: Mapping[str, str], now: datetime) -> dict[str, Any]:
     status, ended = pod.get("status") or {}, ending(pod)
     return {
         "rank": rank_of(pod),
@@ -112,26 +112,20 @@ def _pod(pod: Object, now: datetime) -> dict[str, Any]:
         "phase": status.get("phase", "Unknown"),
         "node": (pod.get("spec") or {}).get("nodeName") or "-",
         "since": _ago(status.get("startTime"), now),
-        "note": ((ended.reason if ended else waiting_reason(pod)) or "-").partition("\n")[0],
+        "note": first_words((ended.reason if ended else waiting_reason(pod, failures)) or "-"),
     }
 
 
 def _event(event: Object, now: datetime) -> dict[str, Any]:
     seen = event.get("count") or (event.get("series") or {}).get("count") or 1
     return {
-        "last": _ago(_last_seen(event), now),
+        "last": _ago(last_seen(event), now),
         "times": seen,
         "kind": event.get("type", "Normal"),
         "about": f"{event['involvedObject'].get('kind', '').lower()}/{event['involvedObject']['name']}",
         "reason": event.get("reason", ""),
         "message": (event.get("message") or "").strip().replace("\n", " "),
     }
-
-
-def _last_seen(event: Object) -> str:
-    series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((time for time in times if time), "") or event["metadata"].get("creationTimestamp") or ""
 
 
 def _ago(text: str | None, now: datetime) -> str:

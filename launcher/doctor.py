@@ -13,7 +13,7 @@ from launcher import labels
 from launcher.cluster_errors import Forbidden, NoSuchKind
 from launcher.description import events_of
 from launcher.doctor_nodes import check_nodes
-from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.findings import Finding, fail, ok, skip
 from launcher.job_objects import replicas, roles
 from launcher.labels import CONTAINER
 from launcher.resources import (
@@ -27,8 +27,6 @@ from launcher.resources import (
     SECRETS,
     Resource,
 )
-from launcher.states import JobState
-from mtft import exit_codes
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -76,34 +74,6 @@ def examine(
     ]
     wanted = [(layer, look) for layer, look in looks if not only or layer in only]
     return [connection, *(finding for layer, look in wanted for finding in _careful(layer, look))]
-
-
-def diagnose(state: JobState) -> Finding:
-    """Say of one job, in words, why it waits, restarts or failed."""
-    layer = "job"
-    said = f"{state.name} is {state.state} ({state.phase})" + (f": {state.reason}" if state.reason else "")
-    if state.state == "Failed":
-        return fail(layer, said, _remedy(state))
-    if state.state in ("Pending", "Restarting", "Queued"):
-        return warn(layer, said, "see the layers above; mtft-launch describe shows the cluster's events")
-    if state.state in ("Suspended", "Cancelled"):
-        return warn(layer, said, f"mtft-launch resume {state.name}")
-    if state.quiet_s is not None and state.quiet_s > 1800:
-        return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", f"mtft-launch logs {state.name}")
-    return ok(layer, said)
-
-
-def _remedy(state: JobState) -> str:
-    if state.exit_code == exit_codes.BAD_INPUT:
-        return f"correct the configuration or the data; then {_anew(state.name)}"
-    if state.exit_code == exit_codes.DIVERGED:
-        return f"lower train.learning_rate or raise train.warmup_ratio; then {_anew(state.name)}"
-    return f"mtft-launch logs {state.name}; mtft-launch retry {state.name} starts it again from its last checkpoint"
-
-
-def _anew(name: str) -> str:
-    # Placement and data mended in place leave the name of the job as it is.
-    return f"mtft-launch delete {name}, and run it again"
 
 
 def _careful(layer: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -126,6 +126,14 @@ def check_secrets(template: Object, read: Callable[[str], Object | None]) -> lis
         template: pod template of the job.
         read: gives a Secret by name, None where there is none; raises PermissionError where it may not be read.
     """
+    needed = secrets_of(template)
+    if not needed:
+        return [ok("secrets", "none is needed")]
+    return [_secret(name, keys, read) for name, keys in needed.items()]
+
+
+def secrets_of(template: Object) -> dict[str, dict[str, bool]]:
+    """Return Secret -> key -> whether the pods can do without it, of every Secret a pod template names."""
     spec = template.get("spec") or {}
     needed: dict[str, dict[str, bool]] = {}
     for container in spec.get("containers") or []:
@@ -134,9 +142,12 @@ def check_secrets(template: Object, read: Callable[[str], Object | None]) -> lis
                 needed.setdefault(ref["name"], {})[ref["key"]] = bool(ref.get("optional"))
     for ref in spec.get("imagePullSecrets") or []:
         needed.setdefault(ref["name"], {})
-    if not needed:
-        return [ok("secrets", "none is needed")]
-    return [_secret(name, keys, read) for name, keys in needed.items()]
+    return needed
+
+
+def create_secret(name: str, keys: Iterable[str]) -> str:
+    """Return the command that makes a Secret with these keys."""
+    return f"kubectl create secret generic {name}{''.join(f' --from-literal={key}=...' for key in keys)}"
 
 
 def check_queue(queue: str | None, local_queue: Object | None, *, installed: bool) -> Finding:
@@ -183,8 +194,7 @@ def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | 
     missing = [key for key in keys if secret is None or key not in (secret.get("data") or {})]
     required = [key for key in missing if not keys[key]]
     if secret is None and (required or not keys):
-        literals = "".join(f" --from-literal={key}=..." for key in keys)
-        return fail(layer, "is missing", f"kubectl create secret generic {name}{literals}")
+        return fail(layer, "is missing", create_secret(name, keys))
     if required:
         return fail(
             layer, f"has no key {', '.join(required)}", f"kubectl edit secret {name}, or change cluster.secrets"

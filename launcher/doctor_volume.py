@@ -13,7 +13,7 @@ from launcher.doctor_namespace import check_claim
 from launcher.findings import Finding, fail, ok, skip, warn
 from launcher.resources import CLAIMS, PODS, SERVICES
 from launcher.transfer import Remote
-from launcher.transfer_pod import root_of, running, transfer_pod
+from launcher.transfer_pod import claims_of, root_of, running, transfer_pod
 from mtft.errors import MtftError
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ class Inside:
     def _running(self) -> list[Object]:
         pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-        same = [pod for pod in staying if _claims(pod["spec"]) == _claims(self._spec)]
+        same = [pod for pod in staying if claims_of(pod["spec"]) == claims_of(self._spec)]
         return [pod for pod in same if _has_trainer(pod["spec"])]
 
 
 def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding]:
     """Say whether the job's claims are there and can be mounted by every pod."""
     found = []
-    for name in _claims(template["spec"]):
+    for name in claims_of(template["spec"]):
         claim = cluster.find(CLAIMS, name)
         bound = claim is None or (claim.get("status") or {}).get("phase") == "Bound"
         events = () if bound else cluster.events(name, kind=CLAIMS.kind)
@@ -111,11 +111,6 @@ def check_dns(cluster: Cluster, count: int, inside: Inside) -> Finding:
         return ok(layer, "service kube-dns is there: pods find each other by name")
     message = f"{count} pods find each other by name, and no service kube-dns is seen in kube-system"
     return warn(layer, message, "--probe asks from a pod; unless DNS runs elsewhere, ask the cluster's administrator")
-
-
-def _claims(spec: Object) -> list[str]:
-    volumes = spec.get("volumes") or []
-    return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
 
 
 def _has_trainer(spec: Object) -> bool:

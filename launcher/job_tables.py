@@ -48,11 +48,17 @@ def status_row(state: JobState, *, with_namespace: bool) -> dict[str, Any]:
 
 
 def note(state: JobState) -> str:
-    """Return the scores and verdict of a finished job, the first line of the reason of any other."""
+    """Return the scores and verdict of a finished job, the first words of the reason of any other."""
     if state.state == "Succeeded":
         parts = [f"{direction} {scores_text(values)}" for direction, values in state.scores.items()]
         return "; ".join([*([state.verdict] if state.verdict else []), *parts]) or _NOTHING
-    return (state.reason or _NOTHING).partition("\n")[0]
+    return first_words(state.reason or _NOTHING)
+
+
+def first_words(text: str) -> str:
+    """Return the first line of a text, with the next one where it only announces that."""
+    first, _, rest = text.partition("\n")
+    return f"{first} {rest.strip().partition(chr(10))[0]}" if first.endswith(":") and rest.strip() else first
 
 
 def scores_text(scores: Any) -> str:

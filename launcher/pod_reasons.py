@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from launcher import labels
@@ -33,6 +34,12 @@ _WAITING = {
     "CrashLoopBackOff": "the container keeps ending; the cluster waits before the next start",
 }
 _BROKEN = frozenset(_WAITING)
+
+# What the kubelet says of a volume it cannot mount: what is not there.
+_ABSENT = re.compile(r'(configmap|secret|persistentvolumeclaim) "([^"]+)" not found')
+_KINDS = {"configmap": "ConfigMap", "secret": "Secret", "persistentvolumeclaim": "claim"}
+_CREATING = frozenset({"ContainerCreating", "PodInitializing"})
+_MOUNT_FAILED = frozenset({"FailedMount", "FailedAttachVolume"})
 _SIGKILL = 137
 
 
@@ -51,8 +58,34 @@ class Ending:
     message: Mapping[str, Any]
 
 
-def waiting_reason(pod: Mapping[str, Any]) -> str | None:
-    """Say why a pod that should run does not, or None when it runs or has ended."""
+def mount_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return pod UID -> why its node cannot mount a volume, in words, from the events of a namespace."""
+    found = {}
+    for event in sorted(events, key=last_seen):
+        if event.get("reason") in _MOUNT_FAILED and (uid := event["involvedObject"].get("uid")):
+            said = (event.get("message") or "").strip()
+            absent = {f"{_KINDS[kind]} {name} is missing": None for kind, name in _ABSENT.findall(said)}
+            found[uid] = f"{', '.join(absent)} ({said})" if absent else f"its node cannot mount a volume ({said})"
+    return found
+
+
+def is_mounting(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod's node makes its containers and has not told yet that their volumes are mounted."""
+    status = pod.get("status") or {}
+    conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
+    if conditions.get("PodReadyToStartContainers") == "True":  # older clusters do not tell
+        return False
+    each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return any(((it.get("state") or {}).get("waiting") or {}).get("reason") in _CREATING for it in each)
+
+
+def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = MappingProxyType({})) -> str | None:
+    """Say why a pod that should run does not, or None when it runs or has ended.
+
+    Args:
+        pod: as the API server gives it.
+        failures: those of ``mount_failures``, where events were asked for.
+    """
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending", "Running"):
         return None
@@ -61,6 +94,8 @@ def waiting_reason(pod: Mapping[str, Any]) -> str | None:
             if condition.get("reason") == "SchedulingGated":
                 return "held back until its queue admits it"
             return unschedulable(condition.get("message", ""))
+    if is_mounting(pod) and (failure := failures.get(pod["metadata"].get("uid", ""))):
+        return failure
     for each in status.get("initContainerStatuses") or []:
         if found := _container_reason(each):
             return f"init container {each['name']}: {found}"
@@ -77,11 +112,20 @@ def waiting_reason(pod: Mapping[str, Any]) -> str | None:
     return "its node is pulling the image or mounting the volume"
 
 
-def is_broken(pod: Mapping[str, Any]) -> bool:
-    """Whether a person has to do something before the pod can start."""
+def is_broken(pod: Mapping[str, Any], failures: Mapping[str, str] = MappingProxyType({})) -> bool:
+    """Whether a person has to do something before the pod can start; ``failures`` as for ``waiting_reason``."""
     status = pod.get("status") or {}
+    if is_mounting(pod) and _ABSENT.search(failures.get(pod["metadata"].get("uid", ""), "")):
+        return True
     each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return any(((it.get("state") or {}).get("waiting") or {}).get("reason") in _BROKEN for it in each)
+
+
+def last_seen(event: Mapping[str, Any]) -> str:
+    """Return when an event was seen last, as a text that sorts."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for time in times if time), "") or event["metadata"].get("creationTimestamp") or ""
 
 
 def unschedulable(message: str) -> str:

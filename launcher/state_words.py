@@ -15,15 +15,19 @@ Name = Literal[
 ]
 
 
-def phase_of(state: Name, pods: Sequence[Mapping[str, Any]], progress: Progress) -> str:
-    """Return what is going on within a state, in a word or two."""
+def phase_of(
+    state: Name, pods: Sequence[Mapping[str, Any]] | None, progress: Progress, failures: Mapping[str, str]
+) -> str:
+    """Return what is going on within a state, in a word or two; the pods are None when they were not asked for."""
     if state == "Running":
-        waiting = [reason for pod in pods if (reason := waiting_reason(pod))]
+        waiting = [reason for pod in pods or () if (reason := waiting_reason(pod))]
         return progress.phase if progress.attempt or not waiting else "waiting for its other pods"
     if state == "Pending":
         if not pods:
-            return "no pods yet"
-        return "blocked" if any(map(is_broken, pods)) else "starting" if all(map(_placed, pods)) else "unscheduled"
+            return "waiting to run" if pods is None else "no pods yet"
+        if any(is_broken(pod, failures) for pod in pods):
+            return "blocked"
+        return "starting" if all(map(_placed, pods)) else "unscheduled"
     words: dict[Name, str] = {
         "Queued": "waiting in its queue",
         "Suspended": "stopped by hand",
@@ -39,11 +43,21 @@ def phase_of(state: Name, pods: Sequence[Mapping[str, Any]], progress: Progress)
 def reason_of(
     state: Name,
     job: Mapping[str, Any],
-    pods: Sequence[Mapping[str, Any]],
+    pods: Sequence[Mapping[str, Any]] | None,
     decisive: Ending | None,
     queue_says: str | None,
+    failures: Mapping[str, str],
 ) -> str | None:
-    """Say in words why a job waits, restarts or failed; None where there is nothing to say."""
+    """Say in words why a job waits, restarts or failed; None where there is nothing to say.
+
+    Args:
+        state: of the job.
+        job: the PyTorchJob.
+        pods: its pods; None when they were not asked for.
+        decisive: how the pod that decided it ended.
+        queue_says: why its queue lets it wait, where that was asked.
+        failures: pod UID -> why its node cannot mount a volume, where that was asked.
+    """
     if state == "Failed":
         said = (condition(job, "Failed") or {}).get("message")
         return decisive.reason if decisive else f"{said} (its pods are gone)" if said else "its pods are gone"
@@ -53,11 +67,11 @@ def reason_of(
         return f"`mtft-launch resume {job['metadata']['name']}` continues it"
     if state in ("Succeeded", "Deleting"):
         return None
-    if waiting := [(rank_of(pod), reason) for pod in pods if (reason := waiting_reason(pod))]:
+    if waiting := [(rank_of(pod), reason) for pod in pods or () if (reason := waiting_reason(pod, failures))]:
         return min(waiting)[1]
     if state == "Restarting":
         return decisive.reason if decisive else "a pod was lost"
-    if state == "Pending" and not pods:
+    if state == "Pending" and pods is not None and not pods:
         name = job["metadata"]["name"]
         return f"no pods yet: the operator has not seen it or may make none; `mtft-launch doctor {name}` tells"
     return None

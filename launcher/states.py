@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from launcher import labels
@@ -102,6 +103,7 @@ def job_state(
     now: datetime,
     progress: Progress | None = None,
     queue_says: str | None = None,
+    failures: Mapping[str, str] = MappingProxyType({}),
 ) -> JobState:
     """Return the state of a job.
 
@@ -111,9 +113,10 @@ def job_state(
         now: the present, with time zone.
         progress: what the log of its first pod says, where it was read.
         queue_says: why its queue lets it wait, where that was asked.
+        failures: pod UID -> why its node cannot mount a volume, where that was asked.
     """
     state, progress = _state(job, pods), progress or Progress()
-    pods = pods or ()
+    asked, pods = pods, pods or ()
     ended = {pod["metadata"]["name"]: found for pod in pods if (found := ending(pod))}
     decisive = decisive_ending(state, ended)
     message: Mapping[str, Any] = decisive.message if decisive else {}
@@ -123,10 +126,10 @@ def job_state(
         **_times(job, state, now),
         **(_live(progress, now) if state == "Running" else {}),
         state=state,
-        phase=phase_of(state, pods, progress),
+        phase=phase_of(state, asked, progress, failures),
         restarts=restarts_of(message, progress, pods),
         resumed_at=progress.resumed_at,
-        reason=reason_of(state, job, pods, decisive, queue_says),
+        reason=reason_of(state, job, asked, decisive, queue_says, failures),
         exit_code=decisive.exit_code if decisive else None,
         run_id=message.get("run_id") or progress.run_id,
         verdict=verdict_of(message),

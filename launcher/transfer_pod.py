@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError
+from launcher.cluster_errors import ClusterError, Forbidden
+from launcher.doctor_namespace import check_claim
 from launcher.labels import CONTAINER
-from launcher.pod_reasons import ending, is_broken, waiting_reason
-from launcher.resources import PODS
+from launcher.pod_reasons import ending, is_broken, mount_failures, waiting_reason
+from launcher.resources import CLAIMS, PODS
 from mtft.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
         ClusterError: it cannot be made or does not start.
     """
     name = pod["metadata"]["name"]
+    _refuse_missing_claims(cluster, pod)
     try:
         made = cluster.create(dict(pod))
         _await(cluster, made, seconds)
@@ -109,6 +111,25 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
     cluster.delete(PODS, name, grace_seconds=0)
 
 
+def _refuse_missing_claims(cluster: Cluster, pod: Mapping[str, Any]) -> None:
+    """Refuse a pod that would wait in vain for its claim.
+
+    Raises:
+        ClusterError: there is no such claim, or it lost its volume.
+    """
+    for name in claims_of(pod.get("spec") or {}):
+        with suppress(Forbidden):  # then the scheduler tells, later
+            found = check_claim(name, cluster.find(CLAIMS, name), 1)
+            if found.verdict == "fail":
+                raise ClusterError(f"{found.message} in namespace {cluster.namespace}; {found.fix}")
+
+
+def claims_of(spec: Mapping[str, Any]) -> list[str]:
+    """Return the names of the claims that pods of a specification mount."""
+    volumes = spec.get("volumes") or []
+    return [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+
+
 def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
     name, told = pod["metadata"]["name"], ""
     until = time.monotonic() + seconds
@@ -117,12 +138,13 @@ def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
         reason = _look(cluster, name, min(until, time.monotonic() + _LOOK_SECONDS))
         if reason is None:
             return
-        messages = {each.get("reason"): each.get("message") or "" for each in cluster.events(name)}
+        events = cluster.events(name)
+        messages = {each.get("reason"): each.get("message") or "" for each in events}
         if "Pulling" in messages and "Pulled" not in messages:
             until = time.monotonic() + seconds  # the first pull of a large image takes what it takes
             reason = messages["Pulling"]
-        elif mounting := messages.get("FailedMount") or messages.get("FailedAttachVolume"):
-            reason = f"{reason}: {mounting.strip()}"
+        else:
+            reason = mount_failures(events).get(pod["metadata"]["uid"], reason)
         if reason != told:
             told = reason
             print(f"-- waiting for pod {name}: {reason}", file=sys.stderr, flush=True)

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError
+from launcher.cluster_errors import ClusterError, Forbidden
 from launcher.job_objects import by_job, rank_of
 from launcher.labels import CONTAINER
+from launcher.pod_reasons import is_mounting, mount_failures
 from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
-from launcher.resources import JOBS, PODS
+from launcher.resources import EVENTS, JOBS, PODS
 from launcher.selection import choose
 from launcher.states import JobState, job_state
 from mtft import exit_codes
@@ -31,7 +32,9 @@ _LOGS_AT_ONCE = 4  # the client keeps at least five connections
 
 
 def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = False) -> list[JobState]:
-    """Return the states of jobs from one LIST of jobs and one of pods, and one of queues' views where jobs wait there.
+    """Return the states of jobs from one LIST of jobs and one of pods.
+
+    One more asks queues where jobs wait in them, and one asks events where nodes have not mounted volumes yet.
 
     Logs are read of running jobs only.
 
@@ -44,21 +47,41 @@ def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = 
         return []
     pods = pods_of(cluster, chosen, everywhere=everywhere)
     now, said = datetime.now(UTC), queue_words(cluster, chosen, everywhere=everywhere)
+    failures = _mount_failures(cluster, [pod for each in pods.values() for pod in each], everywhere=everywhere)
 
     def look(job: Object) -> JobState:
-        return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]))
+        return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]), failures)
 
     with ThreadPoolExecutor(max_workers=_LOGS_AT_ONCE) as pool:
         return list(pool.map(look, chosen))
 
 
 def state_now(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime) -> JobState:
-    """Return the state of a job, with what the log of a running one and the queue of a waiting one say."""
-    return _with_log(cluster, job, pods, now, queue_words(cluster, [job]).get(job["metadata"]["uid"]))
+    """Return the state of a job, with what the log of a running one, and queue or node of a waiting one say."""
+    said = queue_words(cluster, [job]).get(job["metadata"]["uid"])
+    return _with_log(cluster, job, pods, now, said, _mount_failures(cluster, pods))
 
 
-def _with_log(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime, queue_says: str | None) -> JobState:
-    state = job_state(job, pods, now=now, queue_says=queue_says)
+def _mount_failures(cluster: Cluster, pods: Sequence[Object], *, everywhere: bool = False) -> dict[str, str]:
+    """Return pod UID -> why its node cannot mount a volume; one LIST, and none where every pod has its volumes."""
+    if not any(map(is_mounting, pods)):
+        return {}
+    try:
+        warnings = cluster.list(EVENTS, fields="involvedObject.kind=Pod,type=Warning", everywhere=everywhere).items
+    except Forbidden:
+        return {}
+    return mount_failures(warnings)
+
+
+def _with_log(
+    cluster: Cluster,
+    job: Object,
+    pods: Sequence[Object],
+    now: datetime,
+    queue_says: str | None,
+    failures: Mapping[str, str],
+) -> JobState:
+    state = job_state(job, pods, now=now, queue_says=queue_says, failures=failures)
     if state.state != "Running":
         return state
     leader = min(pods, key=lambda pod: ((pod.get("status") or {}).get("phase") != "Running", rank_of(pod)))

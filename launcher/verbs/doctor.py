@@ -59,7 +59,8 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
     from datetime import UTC, datetime
 
     from launcher import labels
-    from launcher.doctor import diagnose, examine
+    from launcher.doctor import examine
+    from launcher.doctor_job import diagnose
     from launcher.resources import JOBS
     from launcher.selection import choose_one
     from launcher.watching import pods_of, state_now
@@ -67,7 +68,7 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
     job = choose_one(name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
     state = state_now(cluster, job, pods, datetime.now(UTC))
-    return [*examine(cluster, job, live=True, probe=probe), diagnose(state)]
+    return [*examine(cluster, job, live=True, probe=probe), diagnose(state, job)]
 
 
 def _planned(args: argparse.Namespace) -> dict[str, Any]:

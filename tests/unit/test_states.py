@@ -264,6 +264,9 @@ def test_a_job_nobody_took_up() -> None:
     del fresh["status"]
     state = state_of(fresh)
     assert (state.state, state.phase) == ("Pending", "no pods yet")
+    # Who did not ask for pods says nothing of them.
+    unasked = job_state(job(CREATED), None, now=NOW)
+    assert (unasked.phase, unasked.reason) == ("waiting to run", None)
     assert state.reason is not None and "may make none" in state.reason
 
 

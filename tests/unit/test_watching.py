@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -145,6 +146,9 @@ def test_rows_for_people() -> None:
         name="m", namespace="t", model=None, batch=None, state="Failed", phase="failed", reason="first\nsecond"
     )
     assert note(failed) == "first"
+    assert note(replace(failed, reason="3 rows are bad. The first of them:\n  a.jsonl:7: no JSON\n...")) == (
+        "3 rows are bad. The first of them: a.jsonl:7: no JSON"
+    )
 
 
 def test_the_page_of_a_job() -> None:
@@ -271,3 +275,38 @@ def test_a_queued_job_tells_why_its_queue_lets_it_wait(workload: dict[str, Any] 
         assert cluster.calls == 3  # jobs, pods, workloads
     assert states["opus-1"].state == "Queued" and words in note(states["opus-1"])
     assert "queue" not in note(states["opus-2"])
+
+
+MOUNT = 'MountVolume.SetUp failed for volume "config" : configmap "opus-1" not found'
+
+
+@pytest.mark.parametrize(
+    ("message", "mounted", "phase", "words"),
+    [
+        (MOUNT, "False", "blocked", f"ConfigMap opus-1 is missing ({MOUNT})"),
+        ("timed out waiting", None, "starting", "its node cannot mount a volume (timed out waiting)"),
+        (MOUNT, "True", "starting", "its node is pulling the image or mounting the volume"),
+        ("", "False", "starting", "its node is pulling the image or mounting the volume"),
+    ],
+    ids=["missing", "slow", "mended", "no event"],
+)
+def test_a_volume_that_cannot_be_mounted_is_told(message: str, mounted: str | None, phase: str, words: str) -> None:
+    api = TinyApi()
+    for name in ("opus-1", "opus-2"):
+        api.put(job(name))
+        given = {labels.OPERATOR_JOB: name, labels.OPERATOR_REPLICA: "master", labels.OPERATOR_INDEX: "0"}
+        meta = {"name": f"{name}-master-0", "namespace": NAMESPACE, "uid": f"pod-{name}", "labels": given}
+        ready = [{"type": "PodReadyToStartContainers", "status": mounted}] if mounted else []
+        creating = [{"name": "pytorch", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+        status = {"phase": "Pending", "conditions": ready, "containerStatuses": creating}
+        api.put({"kind": "Pod", "metadata": meta, "spec": {"nodeName": "gpu-1"}, "status": status})
+    if message:
+        failed = event("opus-1-master-0", 1, kind="Event", reason="FailedMount", message=message)
+        failed["metadata"]["uid"] = "event-1"
+        failed["involvedObject"]["uid"] = "pod-opus-1"
+        api.put(failed)
+    with serve(api) as cluster:
+        states = {state.name: state for state in jobs_now(cluster)}
+        assert cluster.calls == (2 if mounted == "True" else 3)  # jobs, pods, and events where pods wait for volumes
+    assert (states["opus-1"].phase, states["opus-1"].reason) == (phase, words)
+    assert states["opus-2"].phase == "starting"

@@ -1,0 +1,54 @@
+"""What the doctor says of one job, from what its pods and its configuration say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from launcher.doctor_job import diagnose
+from launcher.pytorchjob import render
+from launcher.states import job_state
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+DOCUMENT = {
+    "model": "opus_mt_en_fr",
+    "data": {"train": "/mnt/mtft/data/x.jsonl"},
+    "cluster": {
+        "image": "example.org/mtft:1.0",
+        "secrets": {"HF_TOKEN": {"name": "hub", "key": "token"}, "HF_ORG": {"name": "hub", "key": "org"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "fix"),
+    [
+        (
+            "CreateContainerConfigError",
+            'secret "hub" not found',
+            "kubectl create secret generic hub --from-literal=org=... --from-literal=token=... -n team; its pod starts",
+        ),
+        (
+            "CreateContainerConfigError",
+            "couldn't find key token in Secret team/hub",
+            "put key token into it (kubectl edit secret hub -n team)",
+        ),
+        ("ImagePullBackOff", 'Back-off pulling image "example.org/mtft:1.0"', "check cluster.image"),
+        ("CreateContainerError", "no command", "mtft-launch describe m-1 -n team"),
+    ],
+)
+def test_a_job_that_cannot_start_is_a_failure_with_its_fix(reason: str, message: str, fix: str) -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    waiting = [{"name": "pytorch", "state": {"waiting": {"reason": reason, "message": message}}}]
+    pod: Any = {
+        "metadata": {"name": "m-1-master-0", "namespace": "team", "uid": "pod-1", "labels": {}},
+        "spec": {"nodeName": "gpu-1"},
+        "status": {"phase": "Pending", "containerStatuses": waiting},
+    }
+    found = diagnose(job_state(job, [pod], now=NOW), job)
+    assert found.verdict == "fail" and message in found.message
+    assert found.fix is not None and fix in found.fix
+    pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] = "ContainerCreating"
+    assert diagnose(job_state(job, [pod], now=NOW), job).verdict == "warn"
