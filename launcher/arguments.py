@@ -39,7 +39,9 @@ def add_output_argument(parser: argparse.ArgumentParser, default: str = "table")
     )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(
+    parser: argparse.ArgumentParser, *, model_help: str = "model to tune; `mtft-launch models` lists them"
+) -> None:
     """Add ``--config``, ``--model``, ``--set``, ``-o`` and the few settings with a flag of their own."""
     group = parser.add_argument_group("configuration")
     group.add_argument(
@@ -48,7 +50,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"YAML, JSON or TOML file (default: ./{DEFAULT_FILE} if present)",
     )
-    group.add_argument("--model", metavar="KEY", help="model to tune; `mtft-launch models` lists them")
+    group.add_argument("--model", metavar="KEY", help=model_help)
     group.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="PATH=VALUE", help="any setting, such as lora.r=16"
     )

@@ -76,6 +76,11 @@ def _from_kubeconfig(context: str | None) -> Connection:
             config.load_kube_config(_kubeconfig(), context=name, client_configuration=configuration)
     except Exception as error:  # the loader lets KeyError, ValueError, binascii.Error and more through
         raise NoConnection(f"{_kubeconfig()}: context {name} cannot be used: {error}") from error
+    if not configuration.host.startswith(("https://", "http://")):
+        raise NoConnection(
+            f"{_kubeconfig()}: context {name}: server {configuration.host!r} is no address of an API server; "
+            "one begins with https://, such as https://10.0.0.1:6443"
+        )
     if complaints and not configuration.api_key and not configuration.cert_file:
         raise NoConnection(f"{_kubeconfig()}: the login program of context {name} failed: {'; '.join(complaints)}")
     return Connection(_client(configuration), entry.get("namespace") or "default", name)

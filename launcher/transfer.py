@@ -77,10 +77,7 @@ class Remote:
             progress(value)
 
         def attempt() -> bool:
-            with (
-                self._run("receive", remote, str(size), sha256, *old) as stream,
-                local.open("rb") as source,
-            ):
+            with self._run("receive", remote, str(size), sha256, *old) as stream, local.open("rb") as source:
                 answers = _answers(data for channel, data in stream.receive() if channel == STDOUT)
                 first = next(answers, None)
                 if first is None:

@@ -18,6 +18,7 @@ from launcher.seen_data import with_data_facts
 from launcher.submit import Submission
 from mtft import exit_codes
 from mtft.errors import InputError
+from mtft.paths import look_up
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from mtft.settings import Resolved
 
 Manifest = dict[str, Any]
+
+UNSEEN_DATA = (
+    "data.sha256 is not set, so new data under the same name are not noticed; with --set data.sha256=HASH, which "
+    "`mtft-launch data push` prints, new data make a new job"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +40,12 @@ class Job:
     Attributes:
         model: key of its model.
         objects: ConfigMap and PyTorchJob, with the namespace they go to.
+        knows_data: whether ``data.sha256`` is set, so that its name tells one version of the data from another.
     """
 
     model: str
     objects: Sequence[Manifest]
+    knows_data: bool
 
     @property
     def name(self) -> str:
@@ -74,7 +82,8 @@ def prepare(
         InputError: the name cannot be one.
     """
     objects = render(document, resolved.card.key, name=name, batch=batch, nonce=nonce, namespace=namespace)
-    return Job(model=resolved.card.key, objects=objects)
+    known = any(look_up(document, f"{where}data.sha256") for where in ("", f"models.{resolved.card.key}."))
+    return Job(model=resolved.card.key, objects=objects, knows_data=known)
 
 
 def refuse_too_large(resolved: Sequence[Resolved]) -> None:
@@ -159,9 +168,9 @@ def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str
     made = submission.outcome == "created"
     notes = list(submission.notes)
     if not made:
-        notes += [
-            hint for hint in (placement_hint(cluster, job.objects, submission.job), _next_step(submission)) if hint
-        ]
+        unseen = None if job.knows_data else UNSEEN_DATA
+        hints = (placement_hint(cluster, job.objects, submission.job), _next_step(job, submission), unseen)
+        notes += [hint for hint in hints if hint]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     name, namespace = job.name, job.namespace
@@ -179,10 +188,11 @@ def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str
     print(f"  look    kubectl get pytorchjob {name}{place}")
 
 
-def _next_step(submission: Submission) -> str | None:
+def _next_step(job: Job, submission: Submission) -> str | None:
     state, name = state_of(submission.job).state, submission.name
     if state == "Succeeded":
-        return "it is finished; --rerun starts another run of the same configuration and data"
+        data = "and data" if job.knows_data else "on the data that are there now"
+        return f"it is finished; --rerun starts another run of the same configuration {data}"
     if state == "Failed":
         return f"it has failed: `mtft-launch describe {name}` tells why, `mtft-launch retry {name}` continues it"
     if state == "Suspended":

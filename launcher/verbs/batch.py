@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from launcher.backends.kubernetes import Job
     from launcher.cluster import Cluster
+    from launcher.states import JobState
     from mtft.settings import Resolved
 
 EXAMPLE = "mtft-launch batch --config mtft.yaml --all --name nightly --wait"
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     from launcher.verbs.wait import seconds
 
-    add_config_arguments(parser)
+    add_config_arguments(parser, model_help=argparse.SUPPRESS)
     add_cluster_arguments(parser)
     group = parser.add_argument_group("batch")
     which = group.add_mutually_exclusive_group()
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check every job, then send every job; print one table and exit with the worst code."""
-    from launcher.backends.kubernetes import context_namespace, prepare, refuse_too_large, show
+    from launcher.backends.kubernetes import UNSEEN_DATA, context_namespace, prepare, refuse_too_large, show
     from launcher.cluster import connect
     from launcher.seen_data import with_data_facts
 
@@ -88,8 +89,16 @@ def run(args: argparse.Namespace) -> int:
     cluster = connect(args.context, given)
     rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
     _send_all(cluster, rows)
+    if any(row.result == "already there" and not row.job.knows_data for row in rows):
+        print(f"note: {UNSEEN_DATA}", file=sys.stderr)
     if args.wait and any(row.result in _THERE for row in rows):
-        _wait(cluster, rows, args.timeout)
+        try:
+            _wait(cluster, rows, args.timeout)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            _print(rows, args.output_format)
+            print(_how_to_cancel(rows, cluster.namespace), file=sys.stderr)
+            raise
     _print(rows, args.output_format)
     code = exit_codes.worst([row.code for row in rows])
     return exit_codes.DONE if args.accept_not_better and code == exit_codes.NOT_PROMOTED else code
@@ -188,15 +197,20 @@ def _send(cluster: Cluster, row: _Row) -> None:
 
 
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
+    from launcher.job_tables import note
     from launcher.verbs.wait import report
     from launcher.watching import jobs_now, wait_for
 
     sent = {row.job.name: row for row in rows if row.result in _THERE}
-    codes = wait_for(cluster, list(sent), timeout, report=report)
+
+    def seen(state: JobState) -> None:
+        # For the table of who does not wait to the end.
+        sent[state.name].result, sent[state.name].note = state.state, note(state)
+        report(state)
+
+    codes = wait_for(cluster, list(sent), timeout, report=seen)
     for name, code in codes.items():
         sent[name].code = code
-    from launcher.job_tables import note
-
     gone = set(sent)
     for state in jobs_now(cluster):
         if state.name in sent:
@@ -206,14 +220,22 @@ def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
         sent[name].result, sent[name].note = "deleted", "somebody deleted it"
 
 
+def _how_to_cancel(rows: list[_Row], namespace: str) -> str:
+    from launcher.states import TERMINAL
+
+    names = " ".join(row.job.name for row in rows if not row.code and row.result not in TERMINAL)
+    return f"what has not ended goes on; `mtft-launch cancel {names} -n {namespace}` stops it"
+
+
 def _print(rows: list[_Row], output_format: str) -> None:
+    from launcher.job_tables import first_words
     from launcher.output import print_rows
 
     if output_format != "table":
         print_rows([{**row.as_dict(), "exit_code": row.code} for row in rows], output_format)
         return
     # The table holds first lines; what is longer follows it.
-    print_rows([{**row.as_dict(), "note": row.note.partition("\n")[0]} for row in rows], output_format)
+    print_rows([{**row.as_dict(), "note": first_words(row.note)} for row in rows], output_format)
     for row in rows:
         if "\n" in row.note:
             print(f"\n{row.job.name}:\n{row.note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
     of_model = [job for job in jobs if job["metadata"]["labels"].get(labels.MODEL) == name]
     for job in named or sorted(of_model, key=lambda each: each["metadata"]["creationTimestamp"], reverse=True):
         template = roles(job)[0]["template"]["spec"]
-        return (name if named else ""), job["metadata"]["labels"][labels.MODEL], template
+        return (name if named else ""), _model_label(job), template
     for job in jobs:
         if job["metadata"]["labels"].get(labels.BATCH) == name:
             return "", None, roles(job)[0]["template"]["spec"]
@@ -115,6 +116,24 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
         raise AssertionError("no job, model or batch has the name")
     config = cluster_config(config_file)
     return ("" if name in MODELS else name), model, pod_template(config, model, "transfer", {})["spec"]
+
+
+def _model_label(job: Mapping[str, Any]) -> str:
+    """Return the model of a job that is there.
+
+    Raises:
+        InputError: somebody took its label away, and its name tells none.
+    """
+    from launcher import labels
+    from mtft.models import MODELS
+
+    name, place = job["metadata"]["name"], job["metadata"]["namespace"]
+    if found := job["metadata"]["labels"].get(labels.MODEL) or _model_of(name):
+        return str(found)
+    raise InputError(
+        f"{name} has no label {labels.MODEL}, which says whose run it made; name the model instead "
+        f"({', '.join(MODELS)}), or give it the label: kubectl label pytorchjob {name} -n {place} {labels.MODEL}=MODEL"
+    )
 
 
 def _model_of(job: str) -> str | None:

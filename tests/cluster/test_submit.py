@@ -82,7 +82,7 @@ def test_what_is_said_tells_how_to_follow(launcher: Launcher) -> None:
     for command in ("mtft-launch logs mine --follow", "mtft-launch wait mine", "kubectl get pytorchjob mine"):
         assert f"{command} -n {launcher.namespace}" in launcher.out
     assert launcher("run", "--job", "mine", document=DOCUMENT) == 0
-    assert "mine is there already: " in launcher.out
+    assert "mine is there already: " in launcher.out and "new data under the same name are not noticed" in launcher.err
     assert launcher("run", "--job", "mine", document=changed(image="localhost/none:2")) == 0
     assert "localhost/none:1, not localhost/none:2" in launcher.err
     assert launcher("run", "--job", "mine", document={**DOCUMENT, "train": {"epochs": 2}}) == 2

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from launcher.cluster import connect
-from launcher.cluster_errors import ClusterError
+from launcher.cluster_errors import ClusterError, Forbidden, NotFound
 from launcher.pytorchjob import render
 from launcher.resources import PODS
+from launcher.transfer import Remote
 from launcher.transfer_pod import running, transfer_pod
 from tests.cluster.cluster import Cluster
 from tests.cluster.playing import DOCUMENT, MODEL
@@ -44,4 +45,34 @@ def test_it_is_deleted_when_a_person_gives_up(
     monkeypatch.setattr("launcher.transfer_pod._await", give_up)
     with pytest.raises(KeyboardInterrupt), running(cluster, pod):
         pytest.fail("it was interrupted before")
+    assert cluster.find(PODS, pod["metadata"]["name"]) is None
+
+
+def test_a_connection_that_is_not_allowed_names_the_rule(
+    control_plane: Cluster, pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = control_plane.namespace("no-exec")
+    user = control_plane.user(namespace, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "create"]}])
+    monkeypatch.setenv("KUBECONFIG", str(user))
+    cluster = connect(None, namespace)
+    cluster.create(pod)
+    with pytest.raises(Forbidden, match=r'may not get pods/exec in namespace (.|\n)*resources: \["pods/exec"\]'):
+        Remote(cluster, pod["metadata"]["name"], namespace).ask("look", "/")
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    with pytest.raises(NotFound, match=r"pod gone in namespace no-exec.* is gone: it was deleted or evicted"):
+        Remote(connect(None, namespace), "gone", namespace).ask("look", "/")
+
+
+def test_a_claim_that_is_missing_is_told_at_once(
+    control_plane: Cluster, pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    namespace = control_plane.namespace("no-claim")
+    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = "none"
+    cluster = connect(None, namespace)
+    with (
+        pytest.raises(ClusterError, match=rf"no claim none in namespace {namespace}; make it: "),
+        running(cluster, pod),
+    ):
+        pytest.fail("its claim is missing")
     assert cluster.find(PODS, pod["metadata"]["name"]) is None

@@ -63,6 +63,13 @@ def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: py
             connect()
 
 
+@pytest.mark.filterwarnings("error")
+def test_server_without_a_scheme_is_told(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, "nonsense")
+    with pytest.raises(cluster_errors.NoConnection, match=r"context work: server 'nonsense' is no address .*https://"):
+        connect()
+
+
 def test_login_program_that_fails_is_told_with_its_words(server: Server, tmp_path: Path) -> None:
     program = tmp_path / "login"
     program.write_text("#!/bin/sh\necho 'the session is over, log in again' >&2\nexit 1\n")

@@ -7,17 +7,22 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from launcher.backends import kubernetes
 from launcher.cli import main
 from launcher.cluster_errors import NoConnection
 from launcher.differences import _compare
+from launcher.states import JobState
+from launcher.submit import Submission
 from mtft.models import MODELS
+from mtft.settings import resolve
 from tests.conftest import CHECKOUT
 
 CLUSTER = {"image": "localhost/none:1"}
@@ -259,3 +264,50 @@ def test_comparison_goes_by_name_and_place() -> None:
         "env[B].value": ("2", "3"),
         "new": ("(absent)", None),
     }
+
+
+def test_what_a_launcher_that_sees_no_data_says_of_a_finished_job() -> None:
+    def said(**data: str) -> str | None:
+        document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl", **data}, "cluster": CLUSTER}
+        job = kubernetes.prepare(document, resolve(document), "team")
+        status = {"conditions": [{"type": "Succeeded", "status": "True"}]}
+        there = Submission(job={**job.objects[-1], "status": status}, outcome="already there")
+        return kubernetes._next_step(job, there)
+
+    assert "the same configuration and data" in str(said(sha256="0" * 64))
+    assert "the same configuration on the data that are there now" in str(said())
+
+
+def test_an_interrupted_wait_prints_the_table_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait_for(_: object, names: list[str], *__: object, report: Callable[[JobState], None]) -> dict[str, int]:
+        common: dict[str, Any] = {"namespace": "team", "model": "m", "batch": "b", "phase": ""}
+        report(JobState(name=names[0], state="Failed", reason="3 rows are bad. The first of them:\nrow 7", **common))
+        report(JobState(name=names[1], state="Running", **common))
+        raise KeyboardInterrupt
+
+    def send_all(_: object, rows: list[Any]) -> None:
+        for row in rows:
+            row.result = "submitted"
+
+    monkeypatch.setattr("launcher.watching.wait_for", wait_for)
+    monkeypatch.setattr("launcher.verbs.batch._send_all", send_all)
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team"))
+    document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    Path("given.json").write_text(json.dumps(document))
+    models = ["m2m100_418m", "opus_mt_en_fr", "opus_mt_fr_en"]
+    assert main(["batch", "--models", ",".join(models), "--wait", "--config", "given.json"]) == 130
+    out, err = capsys.readouterr()
+    table = [line.split()[2] for line in out.splitlines()[1:]]
+    assert table == ["Failed", "Running", "submitted"] and "The first of them: row 7" in out
+    running = [line.split()[1] for line in out.splitlines()[2:]]
+    assert f"`mtft-launch cancel {' '.join(running)} -n team`" in err
+
+
+def test_help_of_batch_offers_no_single_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["batch", "--help"])
+    assert "--model " not in capsys.readouterr().out
+    assert main(["batch", "--model", "m2m100_418m"]) == 2
+    assert "a batch takes --models m2m100_418m" in capsys.readouterr().err

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kubernetes.client import ApiClient, Configuration
 
-from launcher import exec_stream, transfer
+from launcher import exec_stream, labels, transfer
 from launcher import transfer_pod as transfer_pods
 from launcher.cluster import Cluster
 from launcher.cluster_errors import Busy, ClusterError, Forbidden, NotFound, Unauthorized
@@ -25,6 +26,7 @@ from launcher.resources import Resource
 from launcher.transfer import Remote, safe_path
 from launcher.transfer_pod import root_of, running, transfer_pod
 from launcher.transport import Transport
+from launcher.verbs.fetch import find_job
 from mtft.errors import InputError
 from mtft.files import sha256_file
 from mtft.sources import content_sha256
@@ -370,8 +372,9 @@ def pending(phase: str) -> dict[str, Any]:
 
 
 def event(reason: str, message: str) -> dict[str, Any]:
+    about = {"kind": "Pod", "name": "p", "uid": "pod-1"}
     metadata = {"name": f"p.{reason}", "uid": reason}
-    return {"kind": "Event", "metadata": metadata, "reason": reason, "message": message}
+    return {"kind": "Event", "metadata": metadata, "involvedObject": about, "reason": reason, "message": message}
 
 
 def test_a_pod_has_the_time_its_image_takes(
@@ -397,3 +400,20 @@ def test_a_pod_that_makes_no_progress_is_given_up(waiting: tuple[TinyApi, Callab
 def test_a_job_that_mounts_no_claim_is_not_ours() -> None:
     with pytest.raises(InputError, match="mounts no claim"):
         transfer_pod({"containers": [{"name": "pytorch", "image": "x"}]}, read_only=True)
+
+
+def test_a_job_without_its_label_is_found_by_its_name_or_told() -> None:
+    jobs = []
+    for name in ("night-opus-mt-en-fr-0123456789", "mine"):
+        [_, job] = render(
+            {"model": "opus_mt_en_fr", "data": {"train": "x.jsonl"}, "cluster": {"image": "a/b:1"}},
+            "opus_mt_en_fr",
+            name=name,
+            namespace="team",
+        )
+        del job["metadata"]["labels"][labels.MODEL]
+        jobs.append(job)
+    cluster: Any = SimpleNamespace(list=lambda *_, **__: SimpleNamespace(items=jobs))
+    assert find_job(cluster, "night-opus-mt-en-fr-0123456789", None)[1] == "opus_mt_en_fr"
+    with pytest.raises(InputError, match=r"mine has no label .*model.* name the model instead .*opus_mt_en_fr"):
+        find_job(cluster, "mine", None)
