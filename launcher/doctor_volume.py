@@ -23,6 +23,7 @@ Object = Mapping[str, Any]
 
 _GIB = 2**30
 _LEAST_GIB, _LOW_GIB = 1, 10  # a base checkpoint in the hub's cache takes 1 to 3, a run about 1
+_TRIES = 2  # a node that is gone answers with 500, and another pod may tell as well
 
 
 class Inside:
@@ -52,7 +53,7 @@ class Inside:
             return error
 
     def _look(self, pod: str, spec: Object) -> Mapping[str, Any]:
-        return Remote(self._cluster, pod, self._cluster.namespace).ask("look", root_of(spec))[0]
+        return Remote(self._cluster, pod, self._cluster.namespace).ask("look", root_of(spec), tries=_TRIES)[0]
 
     def _running(self) -> list[Object]:
         pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items

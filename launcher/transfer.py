@@ -38,8 +38,12 @@ class Remote:
         self.cluster, self.pod, self.namespace = cluster, pod, namespace
         self.program = PROGRAM.read_text(encoding="utf-8") if program is None else program
 
-    def ask(self, *arguments: str) -> list[dict[str, Any]]:
+    def ask(self, *arguments: str, tries: int | None = None) -> list[dict[str, Any]]:
         """Return what a command of the far end says.
+
+        Args:
+            arguments: the command and its arguments.
+            tries: how often to ask a pod that cannot be reached; None: for more than a minute.
 
         Raises:
             InputError: it says what is wrong.
@@ -50,7 +54,7 @@ class Remote:
             with self._run(*arguments) as stream:
                 return list(_answers(data for channel, data in stream.receive() if channel == STDOUT))
 
-        return _persist(attempt, lambda: 0)
+        return _persist(attempt, lambda: 0, tries)
 
     def push(
         self, local: Path, remote: str, progress: Progress = lambda _: None, *, in_place_of: str | None = None
@@ -203,7 +207,7 @@ def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, An
                 yield answer
 
 
-def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
+def _persist(attempt: Callable[[], T], received: Callable[[], int], most: int | None = None) -> T:
     """Try again after a cut, or from a server that is busy, as long as tries bring the file further."""
     tries, before = 0, received()
     while True:
@@ -211,7 +215,7 @@ def _persist(attempt: Callable[[], T], received: Callable[[], int]) -> T:
             return attempt()
         except (NoConnection, Busy):
             tries, before = (0, received()) if received() > before else (tries + 1, before)
-            if tries >= _TRIES:
+            if tries >= (_TRIES if most is None else most):
                 raise
             if tries > _SILENT_TRIES:
                 print("-- there is no way to the pod at the moment; trying again", file=sys.stderr, flush=True)

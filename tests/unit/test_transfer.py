@@ -203,6 +203,10 @@ def test_a_refused_connection_is_told_as_any_other_refusal(
     with pytest.raises(ClusterError, match=words) as caught:
         remote.ask("look", "/")
     assert type(caught.value) is kind and not pod.refusals
+    pod.refusals = [refused(503, "apiserver not ready")] * 3
+    with pytest.raises(Busy):
+        remote.ask("look", "/", tries=2)
+    assert len(pod.refusals) == 1
 
 
 def test_a_busy_server_and_an_ended_login_are_lived_through(pod: TinyExec, big: Path) -> None:
