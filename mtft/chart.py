@@ -15,8 +15,8 @@ from typing import Any
 
 from mtft.chart_config import ChartConfig
 from mtft.chart_schema import values_schema
-from mtft.cluster_config import ClusterConfig
-from mtft.cluster_names import OPERATOR_VARIABLES, OUR_LABELS
+from mtft.cluster_config import ClusterConfig, SecretRef
+from mtft.cluster_names import OPERATOR_VARIABLES, OUR_KEYS
 from mtft.config import StorageConfig
 from mtft.fields import Field, fields, fields_of, sections, sections_of
 from mtft.legacy import OLD_NAMES
@@ -66,8 +66,20 @@ def _facts() -> dict[str, Any]:
             "secret_value": SECRET_VALUES.pattern,
             "secret_name": SECRET_NAMES.pattern,
             "operator_variable": _whole(OPERATOR_VARIABLES),
-            "our_label": _whole(OUR_LABELS),
+            "our_key": _whole(OUR_KEYS),
+            "secret_ref": _reference_forms(),
         },
+    }
+
+
+def _reference_forms() -> dict[str, dict[str, str]]:
+    """Return what the texts of a reference to a secret must look like, which the schema does not say."""
+    properties = SecretRef.model_json_schema()["properties"]
+    allowed = {name: field.allowed for name, field in fields_of(SecretRef).items()}
+    return {
+        name: {"pattern": said["pattern"], "allowed": allowed[name]}
+        for name, said in properties.items()
+        if "pattern" in said
     }
 
 
@@ -134,8 +146,8 @@ Values are the document of `mtft-launch` (`mtft.yaml`), the same keys with the s
 - **Names.** A job is called `<release>-<model>-<hash>`; the hash covers all but `cluster`, `storage` and `chart`.
   An upgrade with the same configuration changes nothing; with another one it makes new jobs and removes the old ones
   from the cluster. What they have written stays on the volume, and a rollback finds a finished run finished.
-- **Another number of pods** (`cluster.nodes`) of a job that trains is refused by `helm upgrade`. Where `kubectl apply`
-  takes what `helm template` prints nothing refuses it; render with `--no-hooks` there.
+- **Another number of pods** (`cluster.nodes`) of a job that trains is refused by `helm upgrade`. Nothing refuses it in
+  `helm rollback`, or where `kubectl apply` takes what `helm template` prints; render with `--no-hooks` there.
 - **New data under an old name** make no new job, because Helm does not see them: give `data.sha256`, or let
   `chart.schedule` hash them in the cluster.
 - **Numbers.** `--set` reads whole numbers only: `--set-json train.epochs=0.5`, or a values file.

@@ -88,7 +88,7 @@ class ChartConfig(Part):
     )
     service_account: bool = Field(
         default=False,
-        description="Make the ServiceAccount that cluster.service_account names for the trainers, without any right.",
+        description="Make the ServiceAccounts that cluster.service_account names for the trainers, without any right.",
     )
     rbac: bool = Field(
         default=True,

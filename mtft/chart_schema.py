@@ -15,10 +15,11 @@ from mtft.reference import close_maps, document_schema
 def values_schema() -> dict[str, Any]:
     """Return the schema Helm checks values against before it renders anything.
 
-    It differs from a document's in five things: ``model`` may stand beside ``models``, because values.yaml always names
+    It differs from a document's in six things: ``model`` may stand beside ``models``, because values.yaml always names
     the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; it is written in
-    draft 7 with few branches, because Helm tells of each branch that did not fit; and it lets pass what looks like a
-    secret, because Helm prints what does not fit: the templates refuse it without showing it.
+    draft 7 with few branches, because Helm tells of each branch that did not fit; it lets pass what looks like a
+    secret, because Helm prints what does not fit: the templates refuse it without showing it; and for the same reason
+    it says no form of a reference to a secret.
     """
     whole = document_schema()
     del whole["not"]
@@ -29,12 +30,17 @@ def values_schema() -> dict[str, Any]:
     models = properties["models"]
     models["properties"] = {key: {"$ref": "#/$defs/Overrides"} for key in models["propertyNames"]["enum"]}
     models["additionalProperties"] = False
+    # As any part left empty. Beside `models` it would say which one alone is trained: a null there is refused.
+    model = properties["model"]
+    whole["$defs"]["Overrides"]["properties"] |= {"model": {**model, "anyOf": [*model["anyOf"], {"type": "null"}]}}
     properties["chart"] = {"$ref": "#/$defs/ChartConfig"}
     properties["global"] = {"type": "object", "description": "Helm gives it to every subchart; nothing here reads it."}
     close_maps(whole)
     for name in _section_types(Config) - {"ModelRef"} | {"ChartConfig"}:
         # A part left empty in YAML is null and says nothing.
         whole["$defs"][name]["type"] = ["object", "null"]
+    for said in whole["$defs"]["SecretRef"]["properties"].values():
+        said.pop("pattern", None)
     about = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the mtft chart"}
     whole["$defs"]["Secret"] = {"description": "What looks like a secret.", "pattern": SECRET_VALUES.pattern}
     return {**_secrets_pass(_few_branches(whole)), **about}

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from mtft.cluster_names import (
     DnsLabel,
     DnsName,
-    FreeLabelKey,
+    FreeKey,
     ImageName,
     LabelKey,
     LabelValue,
@@ -201,10 +201,10 @@ class ClusterConfig(Part):
     fs_group: Natural32 | None = Field(
         default=0, description="Group number that owns the volumes; null: not set (OpenShift chooses one)."
     )
-    labels: dict[FreeLabelKey, LabelValue] = Field(
+    labels: dict[FreeKey, LabelValue] = Field(
         default_factory=dict, description="Further labels of the job's objects and pods."
     )
-    annotations: dict[LabelKey, str] = Field(
+    annotations: dict[FreeKey, str] = Field(
         default_factory=dict, description="Further annotations of the job's objects and pods."
     )
     env: dict[Variable, str] = Field(

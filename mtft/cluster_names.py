@@ -64,7 +64,11 @@ TimeZone = Annotated[str, Field(pattern=_ZONE)]
 
 # Set by the training operator, which appends: a second entry of a name is refused by the API server.
 OPERATOR_VARIABLES = re.compile(r"PYTHONUNBUFFERED|MASTER_ADDR|MASTER_PORT|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|PET_.*")
-OUR_LABELS = re.compile(r"(app\.kubernetes\.io|mtft|training\.kubeflow\.org)/.*|job-role")
+# Of labels and annotations: a release, a Job or the operator would take the object for another than it is.
+OUR_KEYS = re.compile(
+    r"(app\.kubernetes\.io|mtft|training\.kubeflow\.org|(meta\.)?helm\.sh|batch\.kubernetes\.io)/.*"
+    r"|job-role|job-name|controller-uid"
+)
 
 
 def _free_variable(name: str) -> str:
@@ -73,12 +77,12 @@ def _free_variable(name: str) -> str:
     return name
 
 
-def _free_label(key: str) -> str:
-    if OUR_LABELS.fullmatch(key):
-        raise ValueError("is set by mtft or the training operator")
+def _free_key(key: str) -> str:
+    if OUR_KEYS.fullmatch(key):
+        raise ValueError("is set by mtft, the training operator, Helm or a Kubernetes Job")
     return key
 
 
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_free_variable)]
-FreeLabelKey = Annotated[LabelKey, AfterValidator(_free_label)]
+FreeKey = Annotated[LabelKey, AfterValidator(_free_key)]
 NodeLabels = dict[LabelKey, Annotated[list[LabelValue], Field(min_length=1)]]

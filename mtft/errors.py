@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mtft import exit_codes
+from mtft.redaction import UNSHOWN, refers_to_secret
 
 
 class MtftError(Exception):
@@ -67,7 +68,8 @@ class Problem:
     Attributes:
         path: dotted field path, for example ``train.learning_rate``.
         message: what is wrong, in a few words.
-        value: the value received, as the user wrote it; None when it is absent.
+        value: the value received, as the user wrote it, but what stands below ``cluster.secrets`` is hidden; None when
+            it is absent.
         allowed: what would be accepted.
         hint: a suggestion, for example the name that was probably meant.
         where: ``file:line`` or the option the value came from.
@@ -79,6 +81,10 @@ class Problem:
     allowed: str | None = None
     hint: str | None = None
     where: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and refers_to_secret(self.path):
+            object.__setattr__(self, "value", UNSHOWN)
 
     def __str__(self) -> str:
         parts = [f"{self.path}: {self.message}"]

@@ -160,7 +160,7 @@ def _paths(part: type[Part], prefix: str) -> Iterator[str]:
 
 def _walk(part: type[Part], prefix: str, whole: Schema) -> list[Field]:
     found: list[Field] = []
-    properties = whole["$defs"].get(part.__name__, whole)["properties"]
+    properties = whole.get("$defs", {}).get(part.__name__, whole)["properties"]
     for name, info in part.model_fields.items():
         path = prefix + name
         if is_part(info.annotation):

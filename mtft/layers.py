@@ -14,7 +14,8 @@ from mtft.errors import ConfigError, Problem
 from mtft.fields import fields, sections, suggest
 from mtft.legacy import translate
 from mtft.models import MODELS, suggest_key
-from mtft.paths import put
+from mtft.paths import look_up, put
+from mtft.problems import shown
 
 # Nested values, and where the value at a dotted path comes from.
 Source = tuple[Mapping[str, Any], Callable[[str], str]]
@@ -48,6 +49,12 @@ def layer_of(document: Mapping[str, Any], where: Callable[[str], str], problems:
         notes[key] = own.notes
         names |= {f"models.{key}.{path}": f"models.{key}.{name}" for path, name in own.names.items()}
         overrides[key] = _tidy(own.values)
+        if (other := look_up(overrides[key], "model.key", key)) != key:
+            path = f"models.{key}.model.key"
+            place = where(names.get(path, path))
+            problems.append(
+                Problem(path=path, message="is another model", value=shown(other), allowed=key, where=place)
+            )
     shared = translate({name: value for name, value in document.items() if name not in ("models", "chart")}, where)
     problems += shared.problems
     notes[None] = shared.notes

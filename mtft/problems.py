@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from mtft.cluster_config import SecretRef
 from mtft.config import Config
 from mtft.errors import Problem
-from mtft.fields import Field, fields, sections, setting_paths, suggest
+from mtft.fields import Field, fields, fields_of, sections, setting_paths, suggest
 from mtft.models import suggest_key
 from mtft.parts import LARGEST
 from mtft.redaction import HIDDEN, looks_secret, names_secret
@@ -56,7 +57,7 @@ def _holds_secret(path: str) -> bool:
     if parent == "cluster.env":
         return names_secret(name)
     unknown = parent in ("", *sections()) and path not in setting_paths()
-    return parent == "cluster.secrets" or (unknown and names_secret(name))
+    return "cluster.secrets" in (path, parent) or (unknown and names_secret(name))
 
 
 def _texts(values: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -72,7 +73,7 @@ def _texts(values: Any, path: str) -> Iterator[tuple[str, str]]:
 
 def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> Problem:
     path = _path(detail, values)
-    known = fields().get(path) or _around(path)
+    known = fields().get(path) or _of_reference(path) or _around(path)
     kind = detail["type"]
     place = where(path)
     if kind == "missing":
@@ -89,14 +90,14 @@ def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> P
         message = detail["msg"].removeprefix("Value error, ")
         if path in sections():
             return Problem(path=path, message=message, where=place)
-        value, hint = _shown(detail["input"]), None
+        value, hint = shown(detail["input"]), None
         if path == "model.key":
             hint = suggest_key(str(detail["input"])).strip() or None
         return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
     message = _MESSAGES.get(kind) or ("has the wrong type" if kind.endswith("_type") else detail["msg"])
     if detail.get("ctx", {}).get("le") == LARGEST:
         message += f", more than {LARGEST}"
-    value = _shown(detail["input"])
+    value = shown(detail["input"])
     hint = _near(detail) if kind == "literal_error" else None
     return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
 
@@ -138,6 +139,12 @@ def _path(detail: ErrorDetails, values: Mapping[str, Any]) -> str:
     return path
 
 
+def _of_reference(path: str) -> Field | None:
+    """Return the field of a reference to a secret, whose values are not shown: its form is all there is to tell."""
+    parent, _, name = path.rpartition(".")
+    return fields_of(SecretRef).get(name) if parent.startswith("cluster.secrets.") else None
+
+
 def _around(path: str) -> Field | None:
     """Return the setting a path lies in, such as that of an item of a list."""
     while path:
@@ -156,7 +163,8 @@ def _allowed(path: str, known: Field | None) -> str | None:
     return "a mapping of " + ", ".join(names) if names else None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a received value for a message: as JSON, cut where it is long, hidden where it looks like a secret."""
     if looks_secret(value):
         return HIDDEN
     text = json.dumps(value, ensure_ascii=False, default=str)

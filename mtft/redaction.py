@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 HIDDEN = "(hidden: it looks like a secret)"
+UNSHOWN = "(hidden: it may be a secret)"
 
 SECRET_VALUES = re.compile(
     r"hf_[A-Za-z0-9]{20,}"  # Hugging Face
@@ -18,6 +19,8 @@ SECRET_VALUES = re.compile(
 )
 SECRET_NAMES = re.compile(r"(?i)(^|[_.-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$")
 
+_REFERENCES = re.compile(r"^(models\.[^.]*\.)?cluster\.secrets([.\[]|$)")
+
 
 def looks_secret(value: Any) -> bool:
     """Tell whether a value has the form of a known kind of secret."""
@@ -27,3 +30,8 @@ def looks_secret(value: Any) -> bool:
 def names_secret(name: str) -> bool:
     """Tell whether a field of this name would hold a secret."""
     return SECRET_NAMES.search(name) is not None
+
+
+def refers_to_secret(path: str) -> bool:
+    """Tell whether a reference to a secret stands at a path; what is wrong there may be the secret itself."""
+    return _REFERENCES.search(path) is not None

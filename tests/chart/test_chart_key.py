@@ -148,7 +148,9 @@ def test_what_a_schedule_may_be_told(helm: Helm) -> None:
     assert not {"Role", "RoleBinding"} & kinds(bare) and ("ServiceAccount", "rel-launcher") in bare
 
 
-@pytest.mark.parametrize("cron", ["*/5 0-23/2 1,15,31 jan-DEC SUN-6", "59 23 ? 12 *", "00 08 * * mon,FRI"])
+@pytest.mark.parametrize(
+    "cron", ["*/5 0-23/2 1,15,31 jan-DEC SUN-6", "59 23 ? 12 *", "00 08 * * mon,FRI", "5-5 08-09 * * 0-SAT"]
+)
 def test_cron_may_be_what_kubernetes_reads(helm: Helm, cron: str) -> None:
     assert rendered(helm, {"schedule": {"cron": cron}})["CronJob", "rel-launcher"]["spec"]["schedule"] == cron
 
@@ -203,6 +205,15 @@ def test_an_account_for_the_trainers_has_no_token(helm: Helm) -> None:
     objects = rendered(helm, {"service_account": True}, cluster={"service_account": "trainer"})
     assert objects["ServiceAccount", "trainer"]["automountServiceAccountToken"] is False
     assert not {"Role", "RoleBinding"} & kinds(objects)
+    models = {"opus_mt_en_fr": {"cluster": {"service_account": "own"}}}
+    both = rendered(helm, {"service_account": True}, cluster={"service_account": "trainer"}, models=models)
+    assert {name for kind, name in both if kind == "ServiceAccount"} == {"trainer", "own"}
+
+
+def test_one_root_written_in_two_ways_is_mounted_once(helm: Helm) -> None:
+    objects = rendered(helm, WEEKLY, models={"opus_mt_en_fr": {"storage": {"root": "/mnt/mtft/"}}})
+    mounts = [each["mountPath"] for each in pod_specs(objects)[0]["containers"][0]["volumeMounts"]]
+    assert [each for each in mounts if each.startswith("/mnt")] == ["/mnt/mtft"]
 
 
 def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
@@ -222,6 +233,25 @@ def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
             WEEKLY,
             {"models": {"opus_mt_en_fr": {"cluster": {"claim": "other"}}}},
             ["models.opus_mt_en_fr.cluster.claim: other is mounted at /mnt/mtft", "storage.root"],
+        ),
+        (
+            WEEKLY,
+            {"models": {"opus_mt_en_fr": {"cluster": {"claim": "other"}, "storage": {"root": "/mnt/mtft/"}}}},
+            ["models.opus_mt_en_fr.cluster.claim: other is mounted at /mnt/mtft"],
+        ),
+        (
+            WEEKLY,
+            {"models": {"opus_mt_en_fr": {"cluster": {"service_account": "rel-launcher"}}}},
+            ["models.opus_mt_en_fr.cluster.service_account and chart.schedule.service_account: both are rel-launcher"],
+        ),
+        (
+            {"schedule": {"cron": "@daily", "service_account": "t"}},
+            {"cluster": {"service_account": "t"}},
+            ["  cluster.service_account and chart.schedule.service_account: both are t"],
+        ),
+        *(
+            ({"schedule": {"cron": cron}}, {}, ["chart.schedule.cron: range", "goes backwards"])
+            for cron in ("5-1 2 * * 0", "0 2 * * FRI-1", "0 09-08/2 * * *", "0 2 * 1,DEC-feb *")
         ),
         ({"schedule": {"cron": "every night"}}, {}, ["/chart/schedule/cron"]),
         *(

@@ -61,6 +61,14 @@ def test_the_claim_that_was_made_is_named(tmp_path: Path) -> None:
     assert "PersistentVolumeClaim" not in notes(tmp_path, {})
 
 
+@pytest.mark.parametrize("chart", [{}, {"network_policy": True}, {**WEEKLY}], ids=["plain", "policies", "schedule"])
+def test_what_removes_the_release_is_always_told(tmp_path: Path, chart: dict[str, Any]) -> None:
+    said = notes(tmp_path, chart)
+    kinds = "pytorchjobs,configmaps" + (",networkpolicies" if "network_policy" in chart else "")
+    assert "Remove   helm uninstall night -n mt\n" in said
+    assert f"kubectl delete {kinds} -n mt -l mtft/batch=night\n" in said
+
+
 def test_what_helm_test_and_the_prefetch_do_not_see_is_named(tmp_path: Path) -> None:
     said = notes(tmp_path, {"prefetch": {"enabled": True}})
     assert "nor used by the prefetch" in said and "storage.root of m2m100_418m, cluster.claim of m2m100_418m." in said
@@ -71,7 +79,7 @@ def test_names_that_read_as_something_else_stay_texts(helm: Helm) -> None:
     """``true``, ``123``, ``1e5`` and ``on`` are names to Kubernetes, but no texts to YAML."""
     odd = {"namespace": "true", "service_account": "123", "claim": "1e5", "image_pull_secrets": ["007"]}
     secret = {"HF_TOKEN": {"name": "12", "key": "on"}}
-    schedule = {"cron": "0 2 * * 0", "service_account": "123"}
+    schedule = {"cron": "0 2 * * 0", "service_account": "456"}
     values = {
         "data": VALUES["data"],
         "cluster": {"image": "example.org/mtft:1.0", **odd, "secrets": secret},
@@ -84,7 +92,7 @@ def test_names_that_read_as_something_else_stay_texts(helm: Helm) -> None:
         assert len(named) > 100
         assert [name for name in named if not isinstance(name, str)] == []
         (binding,) = (each for each in made if each["kind"] == "RoleBinding")
-        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "123", "namespace": at or "123"}]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "456", "namespace": at or "123"}]
 
 
 def _names(value: Any) -> Iterator[Any]:

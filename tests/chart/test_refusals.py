@@ -51,6 +51,22 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("cluster.env.RANK: is set by the training operator",),
     ),
     "our label": ({"cluster": {"labels": {"mtft/model": "x"}}}, ("cluster.labels.mtft/model: is set by mtft",)),
+    "Helm's annotation": (
+        {"cluster": {"annotations": {"helm.sh/resource-policy": "keep"}}},
+        ("cluster.annotations.helm.sh/resource-policy: is set by",),
+    ),
+    "Helm's owner": (
+        {"cluster": {"annotations": {"meta.helm.sh/release-name": "x"}}},
+        ("cluster.annotations.meta.helm.sh/release-name: is set by",),
+    ),
+    "a Job's label": (
+        {"cluster": {"labels": {"batch.kubernetes.io/job-name": "x", "controller-uid": "y"}}},
+        ("cluster.labels.batch.kubernetes.io/job-name: is set by", "cluster.labels.controller-uid: is set by"),
+    ),
+    "another model's key": (
+        {"models": {"m2m100_418m": {"model": {"key": "opus_mt_en_fr"}}}},
+        ("models.m2m100_418m.model.key: is another model; got opus_mt_en_fr; allowed: m2m100_418m",),
+    ),
     "toleration": (
         {"cluster": {"tolerations": [{"value": "x"}]}},
         ("cluster.tolerations[0]: operator Equal needs a key",),
@@ -188,9 +204,20 @@ def test_paths_no_pod_knows_are_refused_by_both(
 
 
 def test_one_pod_may_have_a_claim_of_its_own_node(helm: Helm) -> None:
-    one = {"model": "opus_mt_en_fr", "chart": {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}}
-    assert helm.template("weekly", values={"data": GOOD["data"], "cluster": GOOD["cluster"], **one})
-    assert_refused(helm, document({**one, "cluster": {"nodes": 2}}), "the enabled models have 2")
+    claim = {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}
+    shared = {"data": GOOD["data"], "cluster": GOOD["cluster"]}
+    one = {"model": "opus_mt_en_fr", "chart": claim}
+    assert helm.template("weekly", values={**shared, **one})
+    assert_refused(helm, document({**one, "cluster": {"nodes": 2}}), "the enabled models have 2 on claim mtft")
+    elsewhere = {key: {"cluster": {"claim": "other", "nodes": 2}} for key in MODELS}
+    assert helm.template("weekly", values={**shared, "models": {**elsewhere, "opus_mt_en_fr": {}}, "chart": claim})
+
+
+def test_a_model_left_empty_within_its_own_part_is_itself(helm: Helm) -> None:
+    batch = {key: {"enabled": key == "m2m100_418m"} for key in MODELS}
+    values = document({"models": batch | {"m2m100_418m": {"model": None, "lora": {"r": 8}}}})
+    made = [each for each in helm.template("weekly", values=values) if each["kind"] == "PyTorchJob"]
+    assert made[0]["metadata"]["name"] == render(values, "m2m100_418m", batch="weekly")[1]["metadata"]["name"]
 
 
 def test_every_old_name_is_told_the_new_one(helm: Helm) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from launcher.pytorchjob import render
+from mtft.errors import ConfigError
 from tests.chart.helm import Helm, HelmFailed
 from tests.chart.test_refusals import TOKEN, document
 
@@ -46,6 +48,24 @@ def test_what_the_schema_refuses_besides_shows_it_neither(helm: Helm) -> None:
     with pytest.raises(HelmFailed, match="/cluster/nodes") as refused:
         helm.template("weekly", values=document({"cluster": {"nodes": "two", "queue": TOKEN}, "models": {TOKEN: {}}}))
     assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "My Pass!"])
+@pytest.mark.parametrize("part", ["name", "key"])
+def test_a_value_in_place_of_its_reference_is_not_shown(helm: Helm, part: str, value: str) -> None:
+    """No form tells such a secret, but that it is no name of anything."""
+    reference = {"name": "hub", "key": "token", part: value}
+    values = document({"cluster": {"secrets": {"HF_TOKEN": reference}, "nodes": 0}, "models": {"m2m100_418m": {}}})
+    with pytest.raises(HelmFailed, match="/cluster/nodes") as told:
+        helm.template("weekly", values=values)
+    assert value not in str(told.value)
+    values["cluster"]["nodes"] = 1
+    with pytest.raises(HelmFailed) as refused:
+        helm.template("weekly", values=values)
+    with pytest.raises(ConfigError) as launcher:
+        render(values, "m2m100_418m")
+    for text in (str(refused.value), str(launcher.value)):
+        assert f"cluster.secrets.HF_TOKEN.{part}: has the wrong form; got (hidden" in text and value not in text, text
 
 
 @pytest.mark.parametrize(

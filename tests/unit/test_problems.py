@@ -132,6 +132,8 @@ class TestProblems:
         ("document", "secret"),
         [
             ({"cluster": {"secrets": {"HF_TOKEN": "opensesame"}}}, "opensesame"),
+            ({"cluster": {"secrets": "opensesame"}}, "opensesame"),
+            ({"cluster": {"secrets": {"HF_TOKEN": ["opensesame"]}}}, "opensesame"),
             ({"hf_token": "opensesame"}, "opensesame"),
             ({"tracking": {"api_key": "opensesame"}}, "opensesame"),
             ({"data": {"train": "https://me:opensesame@example.org/rows.jsonl"}}, "opensesame"),

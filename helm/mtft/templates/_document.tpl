@@ -62,6 +62,14 @@ Takes facts, document, overrides. A part left empty (null) says nothing.
 {{- include "mtft.canonical" $values -}}
 {{- end }}
 
+{{/* Where a field of `cluster` is given to a model. Takes the document, the model and the field. */}}
+{{- define "mtft.clusterPath" -}}
+{{- $override := dig "models" (index . 1) dict (index . 0) | default dict -}}
+{{- $own := dig (index . 2) nil ($override.cluster | default dict) -}}
+{{- if not (kindIs "invalid" $own) -}}models.{{ index . 1 }}.{{- end -}}
+cluster.{{ index . 2 }}
+{{- end }}
+
 {{/* The settings of the chart alone, with their defaults. */}}
 {{- define "mtft.chart" -}}
 {{- $chart := (include "mtft.facts" . | fromJson).chart -}}

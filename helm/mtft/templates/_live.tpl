@@ -16,9 +16,7 @@ training that runs, without a checkpoint. A job that has ended or is held back h
     {{- if and (has .type (list "Succeeded" "Failed")) (eq .status "True") -}}{{- $over = true -}}{{- end -}}
   {{- end -}}
   {{- if and $pods (not $over) (ne (int $pods) (int $job.cluster.nodes)) -}}
-    {{- $override := dig "models" $job.model dict $plan.document | default dict -}}
-    {{- $own := dig "nodes" nil ($override.cluster | default dict) -}}
-    {{- $path := ternary "cluster.nodes" (printf "models.%s.cluster.nodes" $job.model) (kindIs "invalid" $own) -}}
+    {{- $path := include "mtft.clusterPath" (list $plan.document $job.model "nodes") -}}
     {{- $problems = append $problems (include "mtft.resized" (list $path $job $pods $place)) -}}
   {{- end -}}
 {{- end -}}
@@ -31,4 +29,25 @@ training that runs, without a checkpoint. A job that has ended or is held back h
 {{- $pods := index . 2 -}}
 {{- $place := index . 3 -}}
 {{ $path }}: got {{ int $job.cluster.nodes }}, but job {{ $job.name }} is there with {{ $pods }} and has not ended; its pods would be added or deleted while it trains. Set {{ $path }}={{ $pods }} again, or wait for its end, or first hold it back (mtft-launch suspend {{ $job.name }} -n {{ $place }}, after the upgrade resume) or delete it (kubectl delete pytorchjob {{ $job.name }} -n {{ $place }}; the new one goes on from its last checkpoint)
+{{- end }}
+
+{{/*
+What the claim asks for: the size given, or that of the claim which is there, where somebody has made it larger: no claim
+can shrink. Takes the site and the size.
+*/}}
+{{- define "mtft.claimSize" -}}
+{{- $site := index . 0 -}}
+{{- $live := lookup "v1" "PersistentVolumeClaim" $site.place $site.cluster.claim -}}
+{{- $there := dig "spec" "resources" "requests" "storage" "0" $live -}}
+{{- ternary $there (index . 1) (gt (include "mtft.bytes" $there | float64) (include "mtft.bytes" (index . 1) | float64)) -}}
+{{- end }}
+
+{{/* A Kubernetes quantity as a number. */}}
+{{- define "mtft.bytes" -}}
+{{- $unit := regexFind "[kKMGTPE]i?$" . -}}
+{{- $steps := dict "" 0 "k" 1 "K" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 -}}
+{{- $step := ternary 1024 1000 (hasSuffix "i" $unit) -}}
+{{- $bytes := trimSuffix $unit . | float64 -}}
+{{- range until (get $steps (trimSuffix "i" $unit) | int) -}}{{- $bytes = mulf $bytes $step -}}{{- end -}}
+{{- printf "%f" $bytes -}}
 {{- end }}

@@ -21,7 +21,7 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
     {{- $problems = append $problems (ternary $problem (printf "models.%s.%s" . $problem) $shared) -}}
   {{- end -}}
 {{- end -}}
-{{- range concat (include "mtft.releaseProblems" (list $root $plan) | fromJsonArray) (include "mtft.chartProblems" $plan | fromJsonArray) -}}
+{{- range concat (include "mtft.releaseProblems" (list $root $plan) | fromJsonArray) (include "mtft.chartProblems" (list $root $plan) | fromJsonArray) -}}
   {{- $problems = append $problems . -}}
 {{- end -}}
 {{- with $problems | uniq -}}
@@ -49,6 +49,14 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
       {{- $problems = append $problems (include "mtft.secret" (printf "%scluster.env.%s" $prefix $name)) -}}
     {{- end -}}
   {{- end -}}
+  {{- $problems = concat $problems (include "mtft.referenceProblems" (list $facts.forms $prefix $part) | fromJsonArray) -}}
+{{- end -}}
+{{- range $key, $override := $document.models -}}
+  {{- $other := get $override "model" -}}
+  {{- if kindIs "map" $other -}}{{- $other = get $other "key" -}}{{- end -}}
+  {{- if and $other (ne $other $key) -}}
+    {{- $problems = append $problems (printf "models.%s.model.key: is another model; got %s; allowed: %s" $key $other $key) -}}
+  {{- end -}}
 {{- end -}}
 {{- $form := $facts.forms.secret_value -}}
 {{- range $path, $text := include "mtft.texts" (list "" (index . 2) $form) | fromJson -}}
@@ -63,6 +71,25 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
     {{- $problems = append $problems "models: has no enabled model; leave out `enabled: false` of one of them" -}}
   {{- else -}}
     {{- $problems = append $problems (printf "model.key: is required; allowed: %s" (join " | " $facts.models)) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/*
+References to secrets of a form that Kubernetes refuses. Helm would print what a pattern of the schema refuses, and it may
+be the secret itself. Takes the forms, the path so far and the part of the document.
+*/}}
+{{- define "mtft.referenceProblems" -}}
+{{- $forms := index . 0 -}}
+{{- $prefix := index . 1 -}}
+{{- $problems := list -}}
+{{- range $variable, $reference := get (get (index . 2) "cluster" | default dict) "secrets" | default dict -}}
+  {{- range $name, $form := ternary $forms.secret_ref dict (kindIs "map" $reference) -}}
+    {{- $text := get $reference $name -}}
+    {{- if not (or (regexMatch $form.pattern $text) (regexMatch $forms.secret_value $text)) -}}
+      {{- $problems = append $problems (printf "%scluster.secrets.%s.%s: has the wrong form; got (hidden: it may be a secret); allowed: %s" $prefix $variable $name $form.allowed) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- mustToRawJson $problems -}}
@@ -154,9 +181,11 @@ the value and the form of secrets.
     {{- $problems = append $problems (printf "cluster.%s.%s: is set by the training operator; leave it out" (ternary "env" "secrets" (hasKey $cluster.env $name)) $name) -}}
   {{- end -}}
 {{- end -}}
-{{- range $name := keys $cluster.labels | sortAlpha -}}
-  {{- if regexMatch $forms.our_label $name -}}
-    {{- $problems = append $problems (printf "cluster.labels.%s: is set by mtft or the training operator; leave it out" $name) -}}
+{{- range $field := list "labels" "annotations" -}}
+  {{- range $name := get $cluster $field | keys | sortAlpha -}}
+    {{- if regexMatch $forms.our_key $name -}}
+      {{- $problems = append $problems (printf "cluster.%s.%s: is set by mtft, the training operator, Helm or a Kubernetes Job; leave it out" $field $name) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- range $index, $toleration := $cluster.tolerations -}}
@@ -179,10 +208,11 @@ the value and the form of secrets.
 {{- $root := index . 0 -}}
 {{- $plan := index . 1 -}}
 {{- $problems := list -}}
+{{- $claim := (include "mtft.resolved" (list (include "mtft.facts" $root | fromJson) $plan.document) | fromJson).cluster.claim -}}
 {{- $pods := 0 -}}
 {{- $namespaces := list -}}
 {{- range $plan.jobs -}}
-  {{- $pods = add $pods (int .cluster.nodes) -}}
+  {{- if eq .cluster.claim $claim -}}{{- $pods = add $pods (int .cluster.nodes) -}}{{- end -}}
   {{- $namespaces = append $namespaces (.cluster.namespace | default $root.Release.Namespace) | uniq -}}
 {{- end -}}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$" $root.Release.Name) -}}
@@ -192,7 +222,7 @@ the value and the form of secrets.
   {{- $problems = append $problems (printf "cluster.namespace: a release goes to one namespace, not to %s" (join ", " (sortAlpha $namespaces))) -}}
 {{- end -}}
 {{- if and $plan.chart.claim.create (eq $plan.chart.claim.access_mode "ReadWriteOnce") (gt $pods 1) -}}
-  {{- $problems = append $problems (printf "chart.claim.access_mode: got ReadWriteOnce, which serves a single pod; the enabled models have %d; allowed: ReadWriteMany, or one model with cluster.nodes 1" $pods) -}}
+  {{- $problems = append $problems (printf "chart.claim.access_mode: got ReadWriteOnce, which serves a single pod; the enabled models have %d on claim %s; allowed: ReadWriteMany, or one model with cluster.nodes 1" $pods $claim) -}}
 {{- end -}}
 {{- if and (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}
   {{- $problems = append $problems (include "mtft.noOperator" $root) -}}

@@ -96,31 +96,11 @@ subjects:
     namespace: {{ $site.place | quote }}
 {{- end }}
 
-{{/* What is wrong with the settings of this folder, as a JSON list. Takes the plan. */}}
-{{- define "mtft.chartProblems" -}}
-{{- $problems := list -}}
-{{- $chart := .chart -}}
-{{- $schedule := $chart.schedule -}}
-{{- if and $chart.service_account (not (.document.cluster | default dict).service_account) -}}
-  {{- $problems = append $problems "chart.service_account: is true, but cluster.service_account names no account; set cluster.service_account=NAME" -}}
+{{/* The accounts that the trainers run under, by name, as a JSON list. Takes the plan. */}}
+{{- define "mtft.accounts" -}}
+{{- $accounts := list -}}
+{{- range .jobs -}}
+  {{- with .cluster.service_account -}}{{- $accounts = append $accounts . -}}{{- end -}}
 {{- end -}}
-{{- if and $schedule.wait (not $schedule.cron) -}}
-  {{- $problems = append $problems "chart.schedule.wait: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" -}}
-{{- end -}}
-{{- if eq (lower $schedule.time_zone) "local" -}}
-  {{- $problems = append $problems (printf "chart.schedule.time_zone: got %s, which Kubernetes refuses; allowed: a name of the IANA time zone database, such as Europe/Paris" $schedule.time_zone) -}}
-{{- end -}}
-{{- if and $schedule.cron $schedule.wait $chart.claim.create (eq $chart.claim.access_mode "ReadWriteOnce") -}}
-  {{- $problems = append $problems "chart.schedule.wait: the waiting launcher would hold the volume, which chart.claim.access_mode ReadWriteOnce gives to pods of one node at a time, so the trainer might never start; leave out wait, or give ReadWriteMany" -}}
-{{- end -}}
-{{- $claims := dict -}}
-{{- range $job := ternary .jobs list (not (empty $schedule.cron)) -}}
-  {{- $root := $job.storage.root -}}
-  {{- $other := get $claims $root | default $job.cluster.claim -}}
-  {{- if ne $other $job.cluster.claim -}}
-    {{- $problems = append $problems (printf "models.%s.cluster.claim: %s is mounted at %s, where the launcher of chart.schedule mounts %s; give it another storage.root" $job.model $job.cluster.claim $root $other) -}}
-  {{- end -}}
-  {{- $_ := set $claims $root $other -}}
-{{- end -}}
-{{- mustToRawJson $problems -}}
+{{- uniq $accounts | mustToRawJson -}}
 {{- end }}

@@ -1,0 +1,58 @@
+{{/* What is wrong with the settings of this folder, as a JSON list. Takes the root and the plan. */}}
+{{- define "mtft.chartProblems" -}}
+{{- $problems := list -}}
+{{- $plan := index . 1 -}}
+{{- $chart := $plan.chart -}}
+{{- $schedule := $chart.schedule -}}
+{{- if and $chart.service_account (not (include "mtft.accounts" $plan | fromJsonArray)) -}}
+  {{- $problems = append $problems "chart.service_account: is true, but cluster.service_account names no account; set cluster.service_account=NAME" -}}
+{{- end -}}
+{{- $launcher := $schedule.service_account | default (include "mtft.chartName" (list (index . 0) "launcher")) -}}
+{{- range $job := ternary $plan.jobs list (not (empty $schedule.cron)) -}}
+  {{- if eq $launcher ($job.cluster.service_account | default "default") -}}
+    {{- $path := include "mtft.clusterPath" (list $plan.document $job.model "service_account") -}}
+    {{- $problems = append $problems (printf "%s and chart.schedule.service_account: both are %s; the trainers would have the launcher's rights; give one of them another name" $path $launcher) -}}
+  {{- end -}}
+{{- end -}}
+{{- with $schedule.cron -}}
+  {{- $problems = concat $problems (include "mtft.cronProblems" . | fromJsonArray) -}}
+{{- end -}}
+{{- if and $schedule.wait (not $schedule.cron) -}}
+  {{- $problems = append $problems "chart.schedule.wait: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" -}}
+{{- end -}}
+{{- if eq (lower $schedule.time_zone) "local" -}}
+  {{- $problems = append $problems (printf "chart.schedule.time_zone: got %s, which Kubernetes refuses; allowed: a name of the IANA time zone database, such as Europe/Paris" $schedule.time_zone) -}}
+{{- end -}}
+{{- if and $schedule.cron $schedule.wait $chart.claim.create (eq $chart.claim.access_mode "ReadWriteOnce") -}}
+  {{- $problems = append $problems "chart.schedule.wait: the waiting launcher would hold the volume, which chart.claim.access_mode ReadWriteOnce gives to pods of one node at a time, so the trainer might never start; leave out wait, or give ReadWriteMany" -}}
+{{- end -}}
+{{- $claims := dict -}}
+{{- range $job := ternary $plan.jobs list (not (empty $schedule.cron)) -}}
+  {{- $root := clean $job.storage.root -}}
+  {{- $other := get $claims $root | default $job.cluster.claim -}}
+  {{- if ne $other $job.cluster.claim -}}
+    {{- $problems = append $problems (printf "models.%s.cluster.claim: %s is mounted at %s, where the launcher of chart.schedule mounts %s; give it another storage.root" $job.model $job.cluster.claim $root $other) -}}
+  {{- end -}}
+  {{- $_ := set $claims $root $other -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* Ranges of a cron that go backwards, which Kubernetes refuses and no pattern can tell. Takes the cron. */}}
+{{- define "mtft.cronProblems" -}}
+{{- $numbers := dict "SUN" 0 "MON" 1 "TUE" 2 "WED" 3 "THU" 4 "FRI" 5 "SAT" 6 -}}
+{{- range $index, $month := list "JAN" "FEB" "MAR" "APR" "MAY" "JUN" "JUL" "AUG" "SEP" "OCT" "NOV" "DEC" -}}
+  {{- $_ := set $numbers $month (add1 $index) -}}
+{{- end -}}
+{{- $problems := list -}}
+{{- range $range := regexFindAll "[0-9A-Za-z]+-[0-9A-Za-z]+" . -1 -}}
+  {{- $ends := list -}}
+  {{- range $end := splitList "-" $range -}}
+    {{- $ends = append $ends (ternary (get $numbers (upper $end)) (atoi $end) (hasKey $numbers (upper $end))) -}}
+  {{- end -}}
+  {{- if gt (index $ends 0 | int) (index $ends 1 | int) -}}
+    {{- $problems = append $problems (printf "chart.schedule.cron: range %s goes backwards; allowed: its smaller end first" $range) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
