@@ -147,7 +147,7 @@ class Cluster:
         if self.shutdown:
             self.shutdown()
         elif self._made:
-            self.kubectl("delete", "namespace", "--wait=false", *self._made)
+            self.kubectl("delete", "namespace", "--wait=false", "--ignore-not-found", *self._made)
 
     def _wait(self, namespace: str, condition: str, thing: str) -> None:
         self.kubectl("wait", f"--for={condition}", thing, "--namespace", namespace, "--timeout=60s")

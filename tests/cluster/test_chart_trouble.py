@@ -1,0 +1,148 @@
+"""Failed upgrades, hooks that are left, claims that grew, jobs of the launcher: the ways out that the recipe names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.manifests import as_yaml
+from tests.chart.conftest import find_helm
+from tests.chart.helm import CHART, VERSIONS, Helm, HelmFailed
+from tests.cluster.cluster import Cluster
+from tests.cluster.launching import Launcher
+from tests.cluster.playing import eventually
+from tests.cluster.recipe import blocks, terminal
+from tests.cluster.releases import VALUES, Release
+
+CLAIM = {"create": True, "size": "1Gi", "storage_class": "none"}
+BATCH = {key: value for key, value in VALUES.items() if key != "chart"}
+
+
+@pytest.fixture(params=VERSIONS)
+def helm(request: pytest.FixtureRequest, control_plane: Cluster, tmp_path: Path) -> Helm:
+    return find_helm(request.param, tmp_path, control_plane.kubeconfig)
+
+
+@pytest.fixture
+def release(helm: Helm, control_plane: Cluster) -> Release:
+    """Give a release of the name that the recipe uses."""
+    return Release(helm, control_plane, "night")
+
+
+def recipe(release: Release, folder: Path, *starts: str) -> None:
+    """Run the lines of the recipe that begin so and are about the release."""
+    lines = [line for block in blocks() for line in block.text.splitlines()]
+    for start in starts:
+        (line,) = {line for line in lines if line.startswith(start) and re.search(rf"\b{release.name}\b", line)}
+        terminal(release.cluster, release.helm, folder / start.replace(" ", "-"), release.namespace).run(line)
+
+
+def force(release: Release) -> list[str]:
+    """Return what Helm 4 needs to take a field that somebody else has written."""
+    return ["--force-conflicts"] if release.helm.name == "helm4" else []
+
+
+def fail_to_upgrade(release: Release, chart: dict[str, Any], seed: int) -> None:
+    """Change the configuration together with what no claim that is there can take."""
+    claim = {**CLAIM, "storage_class": "other"}
+    with pytest.raises(HelmFailed, match="spec is immutable"):
+        release("upgrade", CHART, values={**VALUES, "train": {"seed": seed}, "chart": {**chart, "claim": claim}})
+
+
+def test_what_failed_upgrades_leave_is_removed(release: Release, tmp_path: Path) -> None:
+    chart = {"claim": CLAIM, "network_policy": True}
+    release("install", CHART, values={**VALUES, "chart": chart})
+    first = set(release.jobs())
+    for seed in (1, 2):
+        fail_to_upgrade(release, chart, seed)
+    assert len(release.jobs()) == 3 * len(first)
+    if release.helm.name == "helm3":
+        with pytest.raises(HelmFailed, match="resourceVersion: Invalid value"):
+            release("rollback", "1")
+    release("upgrade", CHART, values={**VALUES, "chart": chart})
+    recipe(release, tmp_path, "kubectl delete pytorchjobs,")
+    assert not release.jobs()
+    release("upgrade", CHART, values={**VALUES, "chart": chart})
+    assert set(release.jobs()) == first, "the way back"
+
+    fail_to_upgrade(release, chart, 3)
+    release("upgrade", CHART, values={**VALUES, "chart": chart})
+    recipe(release, tmp_path / "end", "helm uninstall")
+    assert len(release.jobs()) == len(first), "Helm does not know them"
+    recipe(release, tmp_path / "end", "kubectl delete pytorchjobs,")
+    eventually(lambda: release.left() == {"persistentvolumeclaim/adapters"})
+
+
+def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path: Path) -> None:
+    values = {**VALUES, "chart": {"prefetch": {"enabled": True}, "jobs": False}}
+    release("install", CHART, "--no-hooks", values=values)
+    text = release.helm("template", release.name, CHART, values=values)
+    place = ("--namespace", release.namespace)
+    release.cluster.kubectl("create", *place, "-f", "-", text=text)
+    release("uninstall")
+    assert {each.partition("/")[2] for each in release.left()} >= {"night-self-test", "night-prefetch"}
+    recipe(release, tmp_path, "kubectl delete pods,")
+    eventually(lambda: not release.left())
+
+
+@pytest.fixture
+def growing(release: Release) -> Iterator[str]:
+    """Give a StorageClass whose claims may grow, with one volume of 1 GiB."""
+    name = release.namespace
+    storage_class: dict[str, Any] = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+    }
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": name,
+        "hostPath": {"path": "/none"},
+    }
+    volume: dict[str, Any] = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    made = [storage_class | {"provisioner": "none", "allowVolumeExpansion": True}, volume]
+    release.cluster.kubectl("create", "-f", "-", text=as_yaml(made))
+    yield name
+    release.cluster.kubectl("delete", "--wait=false", f"storageclass/{name}", f"persistentvolume/{name}")
+
+
+def test_a_claim_that_was_grown_by_hand_does_not_shrink(release: Release, control_plane: Cluster, growing: str) -> None:
+    claim = ("persistentvolumeclaim", "adapters", "--namespace", release.namespace)
+
+    def upgrade(size: str, *flags: str) -> str:
+        chart = {"claim": {**CLAIM, "size": size, "storage_class": growing}, "jobs": False}
+        release("upgrade", CHART, "--install", *flags, values={**VALUES, "chart": chart})
+        asked: str = control_plane.get(*claim)["spec"]["resources"]["requests"]["storage"]
+        return asked
+
+    assert upgrade("1Gi") == "1Gi"
+    eventually(lambda: control_plane.get(*claim)["status"]["phase"] == "Bound")
+    grown = json.dumps({"spec": {"resources": {"requests": {"storage": "1536Mi"}}}})
+    control_plane.kubectl("patch", *claim, "--type=merge", "-p", grown)
+    assert [upgrade("1Gi"), upgrade("1500M")] == ["1536Mi", "1536Mi"]
+    assert upgrade("2Gi", *force(release)) == "2Gi"
+    there = json.dumps({"status": {"capacity": {"storage": "2Gi"}}})
+    control_plane.kubectl("patch", *claim, "--subresource=status", "--type=merge", "-p", there)
+    with pytest.raises(HelmFailed, match=r"less than status\.capacity"):
+        release("rollback", "1")
+    assert upgrade("1Gi") == "2Gi"
+
+
+def test_jobs_that_the_launcher_sent_are_taken_over_as_they_run(
+    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Launcher(release.cluster.kubeconfig, release.namespace, tmp_path, capsys, monkeypatch)
+    assert launcher("batch", "--all", "--name", release.name, document=BATCH) == 0, launcher.err
+    pods = {name: uid for name, uid in release.running().items() if name.endswith(" uid")}
+    with pytest.raises(HelmFailed, match="invalid ownership metadata"):
+        release("install", CHART, values=BATCH)
+    release("install", CHART, "--take-ownership", *force(release), values=BATCH)
+    assert pods.items() <= release.stored().items() and len(release.jobs()) == 2
+    release("uninstall")
+    eventually(lambda: not release.left())
