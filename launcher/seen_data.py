@@ -26,13 +26,14 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
         InputError: the data are on this machine, but not where a pod finds them; or the volume is, but not the data.
     """
     from mtft.settings import merge, models_of
+    from mtft.sources import as_list
 
     known: dict[tuple[str, ...], str | None] = {}
     digests: dict[str, str] = {}
     for one in resolved:
         _refuse_local(one.config)
         _refuse_absent(one.config)
-        paths = _paths(one.config.data.train)
+        paths = as_list(one.config.data.train)
         if one.config.data.sha256 is None and paths:
             if tuple(paths) not in known:
                 known[tuple(paths)] = _digest(paths)
@@ -51,16 +52,18 @@ def _digest(paths: Sequence[str]) -> str | None:
 
 
 def _refuse_local(config: Config) -> None:
+    from mtft.sources import as_list
+
     root = PurePosixPath(config.storage.root)
-    for field in ("train", "dev", "test"):
-        for path in _paths(getattr(config.data, field)):
+    for field, given in config.data_paths().items():
+        for path in as_list(given):
             if "://" in path or PurePosixPath(path).is_relative_to(root):
                 continue
             here = user_path(path)
             if PurePosixPath(path).is_absolute() and (config.data.sha256 or not here.exists()):
                 continue  # the image, or a volume the cluster mounts, may hold it
             raise InputError(
-                f"data.{field}: {path} is a path of this machine, but the pods see only {root} of the shared volume; "
+                f"{field}: {path} is a path of this machine, but the pods see only {root} of the shared volume; "
                 f"`mtft-launch data push {path}` puts it there, then give {root / 'data' / here.name} "
                 "(or train on this machine: --backend local)"
             )
@@ -68,15 +71,17 @@ def _refuse_local(config: Config) -> None:
 
 def _refuse_absent(config: Config) -> None:
     """Refuse what the pods would not find, where this machine has the volume as they do: else new data go unnoticed."""
+    from mtft.sources import as_list
+
     root = config.storage.root
     if config.data.sha256 is not None or not _is_there(root):
         return
-    for field in ("train", "dev", "test"):
-        for path in _paths(getattr(config.data, field)):
+    for field, given in config.data_paths().items():
+        for path in as_list(given):
             if PurePosixPath(path).is_relative_to(root) and not _is_there(path):
                 raise InputError(
-                    f"data.{field}: there is no {path}; {_nearest(path)}; put it there (`mtft-launch data push`) or "
-                    f"correct data.{field} (where {root} of this machine is not the pods' volume, give data.sha256)"
+                    f"{field}: there is no {path}; {_nearest(path)}; put it there (`mtft-launch data push`) or "
+                    f"correct {field} (where {root} of this machine is not the pods' volume, give data.sha256)"
                 )
 
 
@@ -96,7 +101,3 @@ def _is_there(path: str | Path) -> bool:
         return Path(path).exists()
     except OSError:  # it may not even be looked for
         return False
-
-
-def _paths(given: str | Sequence[str] | None) -> list[str]:
-    return [given] if isinstance(given, str) else list(given or ())

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mtft.cluster_config import ClusterConfig
+from mtft.cluster_names import DnsLabel
 from mtft.models import MODELS
 from mtft.parts import LARGEST, Natural, Part, Positive, Text, Whole
 
@@ -201,13 +202,15 @@ class EvalConfig(Part):
         default=2000, description="Dev rows whose NLL is computed at each evaluation; null: all of them."
     )
     max_test_rows: Positive | None = Field(
-        default=None, description="Test rows translated at the end; null: all of them."
+        default=None, description="Rows of test and of each guard set translated at the end; null: all of them."
     )
     batch_tokens: Whole = Field(
         default=4096, ge=16, le=LARGEST, description="Most padded source tokens translated at once."
     )
     bootstrap_samples: Positive = Field(
-        default=1000, description="Resamplings of the paired bootstrap between base and tuned model."
+        default=1000,
+        description="Resamplings of each paired bootstrap; more are drawn where max_p and the number of comparisons "
+        "need them.",
     )
     min_base_bleu: float | None = Field(
         default=None,
@@ -246,14 +249,23 @@ class TrackingConfig(Part):
 
 
 class GateConfig(Part):
-    """What a tuned model must show on test to be promoted."""
+    """What a tuned model must show on test to be promoted, and where it may not get worse."""
 
     metric: Literal["chrf", "bleu"] = Field(
         default="chrf", description="Score compared with the base model's and the published run's."
     )
     min_delta: float = Field(default=0.0, description="Points of that score the tuned model must gain at least.")
     max_p: float = Field(
-        default=0.05, gt=0, le=1, description="Largest p-value of the paired bootstrap that is accepted."
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Largest two-sided p-value of a gain that counts; a loss counts up to it, and 0.05 at most, after "
+        "Holm's correction for the number of comparisons.",
+    )
+    guard_sets: dict[DnsLabel, Paths] = Field(
+        default_factory=dict,
+        description="Name -> rows of another kind than test, given as data.test is: a significant loss of the score "
+        "on one of them is a regression.",
     )
     promote: Literal["auto", "never"] = Field(
         default="auto",
@@ -293,6 +305,15 @@ class Config(Part):
         default_factory=CheckpointConfig, description="What is kept so that a killed run continues."
     )
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="What is logged.")
-    gate: GateConfig = Field(default_factory=GateConfig, description="What a tuned model must show to be promoted.")
+    gate: GateConfig = Field(
+        default_factory=GateConfig,
+        description="What a tuned model must show to be promoted, and where it may not get worse.",
+    )
     storage: StorageConfig = Field(default_factory=StorageConfig, description="Where everything lies.")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Where the job runs.")
+
+    def data_paths(self) -> dict[str, Paths]:
+        """Return every setting that names rows, by its path, with what it names."""
+        given = {f"data.{name}": getattr(self.data, name) for name in ("train", "dev", "test")}
+        given |= {f"gate.guard_sets.{name}": paths for name, paths in self.gate.guard_sets.items()}
+        return {name: paths for name, paths in given.items() if paths is not None}

@@ -14,7 +14,7 @@ from typing import Any
 from mtft import files
 from mtft.cluster_config import IMAGE_DIGEST, POD_FACTS
 from mtft.errors import InputError
-from mtft.sources import content_sha256
+from mtft.sources import as_list, content_sha256
 
 _LIBRARIES = (
     "mtft",
@@ -85,7 +85,7 @@ def data_identity(sources: str | Sequence[str] | None, sha256: str | None = None
     Raises:
         InputError: a local file is missing or unreadable.
     """
-    paths = [sources] if isinstance(sources, str) else list(sources or ())
+    paths = as_list(sources)
     if sha256 is not None or not paths or any("://" in path for path in paths):
         return sha256
     return content_sha256(paths)

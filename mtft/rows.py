@@ -283,3 +283,11 @@ class Tally:
                 ]
             )
         )
+
+    def nothing_left(self, what: str, model: str, source_langs: Iterable[str], files: Sequence[str]) -> str:
+        """Say why there is nothing left of ``what``."""
+        return (
+            f"{what}: of {self.rows:,} rows {self.wrong_direction:,} have another source_lang than "
+            f"{' or '.join(source_langs)} (what {model} translates), {self.dropped_empty:,} have an empty side and "
+            f"{self.bad:,} are bad; files: {', '.join(files[:3])}"
+        )

@@ -38,6 +38,11 @@ class BrokenStreamError(Exception):
     rest: bytes = b""
 
 
+def as_list(paths: str | Sequence[str] | None) -> list[str]:
+    """Return data as a list of paths, whichever way it was given."""
+    return [paths] if isinstance(paths, str) else list(paths or ())
+
+
 def expand(paths: Sequence[Path | str]) -> list[str]:
     """List the files that ``paths`` name: folders become their ``*.jsonl``, ``.jsonl.gz`` and ``.jsonl.zst``, sorted.
 

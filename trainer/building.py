@@ -135,14 +135,10 @@ class Builder:
                         rejected.write(json.dumps(item.as_dict(), ensure_ascii=False) + "\n")
                 tally.check(on_bad_row=self._data.on_bad_row, max_bad_fraction=self._data.max_bad_fraction)
                 if self._inputs.files[name] and not tally.accepted:
-                    raise InputError(self._nothing_left(name, tally, source_langs))
-
-    def _nothing_left(self, name: SplitName, tally: Tally, source_langs: tuple[str, ...]) -> str:
-        return (
-            f"data.{name}: no {name} rows: of {tally.rows:,} rows {tally.wrong_direction:,} have another source_lang "
-            f"than {' or '.join(source_langs)} (what {self._card.key} translates), {tally.dropped_empty:,} have an "
-            f"empty side and {tally.bad:,} are bad; files: {', '.join(self._inputs.files[name][:3])}"
-        )
+                    its = self._inputs.files[name]
+                    raise InputError(
+                        tally.nothing_left(f"data.{name}: no {name} rows", self._card.key, source_langs, its)
+                    )
 
     def _plan(self) -> None:
         """Choose what is held out of the training rows, and how many of them are used."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtft import exit_codes, files, runs
+from mtft import files, runs
 from mtft.config import Config
 from mtft.split import HELD_OUT
-from trainer import evaluation, publishing
-from trainer.pairs import Pair
+from trainer import comparison, evaluation, gate, publishing
+from trainer.pairs import TEST, Outputs, TestSet
 from trainer.prepared_run import PreparedRun
 from trainer.progress import RECOVERIES
 from trainer.published import Published
@@ -22,13 +22,14 @@ from trainer.state import State
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Scores on test and what follows from them.
+    """Scores and what follows from them.
 
     Attributes:
-        base: scores and error rates of the base per direction.
+        base: scores and rates of faults of the base on test, per direction.
         tuned: the same of the tuned model.
-        comparison: paired bootstrap with the base per direction and metric.
-        published: run-id, scores and comparison of the published run; None where nothing is published.
+        comparison: how the tuned model compares with the base on test, per direction, metric and fault.
+        published: run-id, scores and comparison of the published run on test; None where it was not compared with.
+        guard_sets: by name, the same four of each guard set.
         gate: the verdict (``mtft.exit_codes``) with its reasons, and the run-id that was published when it was given.
     """
 
@@ -36,74 +37,58 @@ class Judgement:
     tuned: dict[str, Any]
     comparison: dict[str, Any]
     published: dict[str, Any] | None
+    guard_sets: dict[str, dict[str, Any]]
     gate: dict[str, Any]
 
 
-def judge(
-    config: Config, pairs: Sequence[Pair], base: Sequence[str], tuned: Sequence[str], published: Published
-) -> Judgement:
-    """Score the systems' outputs on test and apply the gate."""
-    samples = config.eval.bootstrap_samples
-    comparison = evaluation.compare_outputs(pairs, base, tuned, samples)
-    rivals, rival = {"the base": comparison}, None
+def judge(config: Config, sets: Sequence[TestSet], base: Outputs, tuned: Outputs, published: Published) -> Judgement:
+    """Score the systems' outputs on test and the guard sets, and apply the gate."""
+    samples = gate.samples_of(config, sets, rivals=1 if published.texts is None else 2)
+    rivals = {"the base": gate.compare_sets(sets, base, tuned, samples)}
     if published.texts is not None:
-        against = evaluation.compare_outputs(pairs, published.texts, tuned, samples)
-        rivals["the published run"] = against
-        scores = evaluation.quick_scores(pairs, published.texts)
-        rival = {"run_id": published.run_id, "scores": scores, "comparison": against}
-    gate = apply_gate(config, rivals, published.problem)
+        rivals["the published run"] = gate.compare_sets(sets, published.texts, tuned, samples)
+    found: dict[str, dict[str, Any]] = {}
+    for each in sets:
+        pairs, before, after = each.pairs, base[each.name], tuned[each.name]
+        found[each.name] = {
+            "base": evaluation.score_pairs(pairs, before, ter=each.guard is None),
+            "tuned": evaluation.score_pairs(pairs, after, ter=each.guard is None),
+            "comparison": rivals["the base"][each.name],
+            "published": None,
+        }
+        if published.texts is not None:
+            found[each.name]["published"] = {
+                "run_id": published.run_id,
+                "scores": evaluation.score_pairs(pairs, published.texts[each.name], ter=False),
+                "comparison": rivals["the published run"][each.name],
+            }
+    judged = gate.apply_gate(config, rivals, published.problem)
+    bootstrap = {"samples": samples, "seed": comparison.SEED}
     return Judgement(
-        base=evaluation.score_pairs(pairs, base),
-        tuned=evaluation.score_pairs(pairs, tuned),
-        comparison=comparison,
-        published=rival,
-        gate={**gate, "published": published.run_id},
+        **found.pop(TEST),
+        guard_sets={name.removeprefix("guard."): its for name, its in found.items()},
+        gate={**judged, "bootstrap": bootstrap, "published": published.run_id},
     )
 
 
-def apply_gate(config: Config, rivals: dict[str, dict[str, Any]], problem: str | None = None) -> dict[str, Any]:
-    """Judge the tuned model against each rival: the base, and the published run where there is one.
-
-    Promoted: against every rival, every direction gains at least ``min_delta`` points with p <= ``max_p``. Regressed:
-    against one of them, a direction loses points with p <= ``max_p``.
-
-    Args:
-        config: has the policy.
-        rivals: name -> paired bootstrap per direction and metric.
-        problem: why the published run could not be compared with; nothing is promoted over it then.
-    """
-    gate = config.gate
-    reasons, gains, losses = [], [], []
-    for rival, comparison in rivals.items():
-        for name, metrics in comparison.items():
-            delta, p_value = metrics[gate.metric]["delta"], metrics[gate.metric]["p_value"]
-            significant = p_value <= gate.max_p
-            gains.append(significant and delta > 0 and delta >= gate.min_delta)
-            losses.append(significant and delta < 0)
-            reasons.append(f"{name}: {gate.metric} {delta:+.2f} against {rival}, p = {p_value:.4f}")
-    if not gains:
-        reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
-    if problem is not None:
-        reasons.append(f"nothing is promoted, because the published run cannot be compared with: {problem}")
-    better = exit_codes.PROMOTED if gate.promote == "auto" else exit_codes.BETTER
-    passed = gains and all(gains) and problem is None
-    verdict = exit_codes.REGRESSED if any(losses) else better if passed else exit_codes.NOT_BETTER
-    policy = gate.model_dump(mode="json")
-    return {"verdict": verdict, "compared_with": list(rivals), "policy": policy, "reasons": reasons}
+def write_base_outputs(path: Path, sets: Sequence[TestSet], outputs: Outputs) -> None:
+    """Keep the base's translations for later starts of the run."""
+    kept = {
+        each.name: [[pair.source, text] for pair, text in zip(each.pairs, outputs[each.name], strict=True)]
+        for each in sets
+    }
+    files.write_json(path, kept)
 
 
-def write_base_outputs(path: Path, pairs: Sequence[Pair], texts: Sequence[str]) -> None:
-    """Keep the base's translations of test for later starts of the run."""
-    files.write_json(path, [[pair.source, text] for pair, text in zip(pairs, texts, strict=True)])
-
-
-def read_base_outputs(path: Path, pairs: Sequence[Pair]) -> list[str] | None:
+def read_base_outputs(path: Path, sets: Sequence[TestSet]) -> dict[str, list[str]] | None:
     """Return the base's translations of these very sources from an earlier start, or None."""
     try:
-        sources, texts = zip(*json.loads(path.read_text(encoding="utf-8")), strict=True)
-    except (OSError, ValueError, TypeError):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        found = {each.name: [(source, text) for source, text in kept[each.name]] for each in sets}
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return list(texts) if list(sources) == [pair.source for pair in pairs] else None
+    same = all([source for source, _ in found[each.name]] == [pair.source for pair in each.pairs] for each in sets)
+    return {name: [text for _, text in rows] for name, rows in found.items()} if same else None
 
 
 def write_results(
@@ -136,9 +121,12 @@ def write_results(
         "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
         "stopped_early": state.stopped_early,
         "recovered": [line for line in lines if line["type"] in RECOVERIES],
-        "test": facts,
+        "test": facts[TEST],
         "scores": scores,
         "published": judgement.published,
+        "guard_sets": {
+            name: {"test": facts[f"guard.{name}"], **scored} for name, scored in judgement.guard_sets.items()
+        },
         "gate": judgement.gate,
         "leakage": {split: run.prepared.stats["leakage"][split] for split in HELD_OUT},
     }

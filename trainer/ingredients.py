@@ -29,7 +29,7 @@ class Ingredients:
     request: Mapping[str, Any]
 
     def inputs(self) -> dict[str, Any]:
-        """Return the identity of what the run reads: data and base.
+        """Return the identity of what the run reads: data, guard sets and base.
 
         Raises:
             InputError: something is not there.
@@ -42,6 +42,9 @@ class Ingredients:
                 "dev": provenance.data_identity(config.data.dev),
                 "test": provenance.data_identity(config.data.test),
             },
+            "guard_sets": {
+                name: provenance.data_identity(paths) for name, paths in sorted(config.gate.guard_sets.items())
+            },
             "base": provenance.base_identity(self.card.base, config.model.path, config.model.revision),
         }
 
@@ -50,6 +53,12 @@ class Ingredients:
         try:
             recorded, current = files.read_json(paths.provenance), self.inputs()
             changed = [f"data.{name}" for name, digest in current["data"].items() if digest != recorded["data"][name]]
+            guards = recorded.get("guard_sets", {})
+            changed += [
+                f"gate.guard_sets.{name}"
+                for name, digest in current["guard_sets"].items()
+                if digest != guards.get(name)
+            ]
             # A base from the hub is known only when it is fetched: trainer.hub compares it.
             other_base = self.config.model.path is not None and current["base"] != recorded["base"]
             return changed + (["the base checkpoint"] if other_base else [])

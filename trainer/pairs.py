@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Direction = tuple[str, str]
@@ -24,6 +24,33 @@ class Pair:
     reference: str
     direction: Direction
     document: str | None
+
+
+TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """Sentence pairs that systems are compared on: test, or a guard set.
+
+    Attributes:
+        name: ``test``, or ``guard.<its name in gate.guard_sets>``; what its file in ``eval/`` begins with.
+        pairs: the sentences.
+    """
+
+    __test__ = False  # pytest would take it for a test
+
+    name: str
+    pairs: Sequence[Pair]
+
+    @property
+    def guard(self) -> str | None:
+        """Its name among the guard sets; None for test."""
+        return None if self.name == TEST else self.name.removeprefix("guard.")
+
+
+Outputs = Mapping[str, Sequence[str]]
+"""The translations of one system by the name of the test set, each in the order of its pairs."""
 
 
 def direction_name(direction: Direction) -> str:

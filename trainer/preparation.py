@@ -15,6 +15,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from trainer.processes import end_with_parent
 from trainer.reasons import USER_ERRNOS, guard
 
 if TYPE_CHECKING:
+    from mtft.rows import Rejected
     from trainer.building import Inputs
     from trainer.prepared_data import PairEncoder, Prepared
 
@@ -63,6 +65,7 @@ def prepare_run(paths: RunPaths) -> None:
     from trainer.building import Inputs
     from trainer.distributed import choose_device, choose_precision
     from trainer.encoding import Encoder
+    from trainer.guards import prepare_guards
     from trainer.hub import pin_base
     from trainer.prepared_run import remember_prepared
 
@@ -73,14 +76,18 @@ def prepare_run(paths: RunPaths) -> None:
     config = pin_base(paths, resolved.config, card)
     check_checkpoint(card, config)
     inputs = Inputs.of(config.data)
+    dropped = prepare_guards(paths, config, card, inputs.in_order())
     prepared = prepare(config, card, Encoder.load(card, config), inputs, paths.root)
     with files.replacing(paths.rejected) as beside:
-        copy_rejected(prepared, inputs, beside)
+        copy_rejected(prepared, inputs, beside, dropped)
     remember_prepared(paths, prepared)
 
 
-def copy_rejected(prepared: Prepared, inputs: Inputs, target: Path) -> None:
-    """Write the list of dropped rows with the names this run's files have; another run's may have made the store."""
+def copy_rejected(prepared: Prepared, inputs: Inputs, target: Path, further: Iterable[Rejected] = ()) -> None:
+    """Write the list of dropped rows with the names this run's files have; another run's may have made the store.
+
+    ``further`` ones were dropped from files that are not in the store.
+    """
     names = dict(zip((file["file"] for file in prepared.stats["files"]), inputs.in_order(), strict=True))
     with (
         (prepared.folder / "rejected.jsonl").open(encoding="utf-8") as lines,
@@ -89,6 +96,8 @@ def copy_rejected(prepared: Prepared, inputs: Inputs, target: Path) -> None:
         for line in lines:
             dropped = json.loads(line)
             out.write(json.dumps({**dropped, "file": names[dropped["file"]]}, ensure_ascii=False) + "\n")
+        for each in further:
+            out.write(json.dumps(each.as_dict(), ensure_ascii=False) + "\n")
 
 
 def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs, root: Path) -> Prepared:

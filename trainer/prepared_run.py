@@ -13,8 +13,9 @@ from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
+from trainer.guards import guard_file
 from trainer.hub import at_recorded_commit
-from trainer.pairs import Pair, sampled_by
+from trainer.pairs import TEST, Pair, TestSet, sampled_by
 from trainer.prepared_data import Prepared, open_prepared
 
 # What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.
@@ -42,7 +43,19 @@ class PreparedRun:
 
         Rows whose source language the model does not translate are not in the file.
         """
-        lines = (self.prepared.folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+        return self._pairs_in(self.prepared.folder / f"{split}.jsonl", most)
+
+    def test_sets(self) -> list[TestSet]:
+        """Return what systems are compared on: test, then the guard sets; ``eval.max_test_rows`` of each."""
+        most = self.config.eval.max_test_rows
+        guards = [
+            TestSet(name=f"guard.{name}", pairs=self._pairs_in(guard_file(self.paths, name), most))
+            for name in sorted(self.config.gate.guard_sets)
+        ]
+        return [TestSet(name=TEST, pairs=self.pairs(TEST, most)), *guards]
+
+    def _pairs_in(self, file: Path, most: int | None) -> list[Pair]:
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
         every = [json.loads(line) for line in lines]
         rows = [every[index] for index in sampled_by([row["source_lang"] for row in every], most)]
         target_of = dict(self.card.directions)

@@ -1,4 +1,4 @@
-"""The published run as an opponent on test: its translations, from its own files where they fit, else made anew."""
+"""The published run as an opponent: its translations, from its own files where they fit, else made anew."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer import evaluation
 from trainer.distributed import World
 from trainer.generation import Decoding, Hypothesis, joined, translate_share
 from trainer.hub import at_recorded_commit
-from trainer.pairs import Pair, direction_name
+from trainer.pairs import Outputs, Pair, TestSet, direction_name
 from trainer.prepared_run import PreparedRun
 from trainer.translating import load_finished
 
@@ -27,17 +27,21 @@ class Published:
 
     Attributes:
         run_id: its run-id; None: nothing is published yet.
-        texts: its translations of test; None where there are none.
+        texts: its translations of test and guard sets; None where there are none.
         problem: why there are none although a run is published.
     """
 
     run_id: str | None = None
-    texts: Sequence[str] | None = None
+    texts: Outputs | None = None
     problem: str | None = None
 
 
-def facts_of_test(run: PreparedRun, pairs: Sequence[Pair], decoding: Decoding) -> dict[str, Any]:
-    """Return what has to be equal for two runs' translations of test to be comparable as they stand on disk."""
+def facts_of_sets(run: PreparedRun, sets: Sequence[TestSet], decoding: Decoding) -> dict[str, Any]:
+    """Return what has to be equal for two runs' translations of a set to be comparable as they stand on disk."""
+    return {each.name: _facts(run, each.pairs, decoding) for each in sets}
+
+
+def _facts(run: PreparedRun, pairs: Sequence[Pair], decoding: Decoding) -> dict[str, Any]:
     lines = [json.dumps([pair.direction, pair.source, pair.reference]) for pair in pairs]
     return {
         "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
@@ -51,8 +55,8 @@ def facts_of_test(run: PreparedRun, pairs: Sequence[Pair], decoding: Decoding) -
     }
 
 
-def on_file(run: PreparedRun, pairs: Sequence[Pair], facts: dict[str, Any]) -> Published:
-    """Return the published run with the translations it left itself, where they are of the same test, decoded alike.
+def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) -> Published:
+    """Return the published run with the translations it left itself, where they are of the same sets, decoded alike.
 
     Its base is not asked for: whatever it was, these are the translations its users get.
     """
@@ -61,9 +65,13 @@ def on_file(run: PreparedRun, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
         paths = store.current(run.paths.root, run.card.key)
         if paths is None:
             return Published()
-        if store.read_finished(paths).get("test") != facts:
-            return Published(run_id=paths.run_id, problem="it was scored on another test set, or decoded otherwise")
-        return Published(run_id=paths.run_id, texts=_tuned_outputs(paths, pairs))
+        finished = store.read_finished(paths)
+        for each in sets:
+            its = finished if each.guard is None else finished.get("guard_sets", {}).get(each.guard, {})
+            if its.get("test") != facts[each.name]:
+                what = "test set" if each.guard is None else f"guard set {each.guard}"
+                return Published(run_id=paths.run_id, problem=f"it was scored on another {what}, or decoded otherwise")
+        return Published(run_id=paths.run_id, texts={each.name: _tuned_outputs(paths, each) for each in sets})
     except Retry:
         raise
     except Exception as error:  # whatever it is, it never costs the trained run
@@ -71,23 +79,23 @@ def on_file(run: PreparedRun, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
 
 
 def published(
-    run: PreparedRun, pairs: Sequence[Pair], facts: dict[str, Any], decoding: Decoding, world: World
+    run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any], decoding: Decoding, world: World
 ) -> Published:
-    """Return the published run's translations of test, on every rank; made anew where those on file do not fit.
+    """Return the published run's translations of every set, on every rank; made anew where those on file do not fit.
 
     Where that fails, whatever the reason, it is told: it never costs the trained run.
 
     Raises:
         Retry: this process is to be started again.
     """
-    found: Published = world.broadcast(on_file(run, pairs, facts) if world.is_main else None)
-    if found.run_id is None or found.texts is not None or not pairs:
+    found: Published = world.broadcast(on_file(run, sets, facts) if world.is_main else None)
+    if found.run_id is None or found.texts is not None or not any(each.pairs for each in sets):
         return found
     paths = RunPaths.at(run.paths.root, run.card.key, found.run_id)
-    mine: dict[int, Hypothesis] = {}
+    mine: dict[str, dict[int, Hypothesis]] = {}
     problem = None
     try:
-        mine = _share_of(paths, pairs, decoding, world)
+        mine = _share_of(paths, sets, decoding, world)
     except Retry:
         raise
     except Exception as error:
@@ -96,16 +104,24 @@ def published(
     parts = world.gather((mine, problem))
     if problems := [each for _, each in parts if each is not None]:
         return Published(run_id=found.run_id, problem=problems[0])
-    return Published(run_id=found.run_id, texts=[each.text for each in joined(len(pairs), [part for part, _ in parts])])
+    texts = {}
+    for each in sets:
+        whole = joined(len(each.pairs), [part[each.name] for part, _ in parts])
+        texts[each.name] = [hypothesis.text for hypothesis in whole]
+    return Published(run_id=found.run_id, texts=texts)
 
 
-def _share_of(paths: RunPaths, pairs: Sequence[Pair], decoding: Decoding, world: World) -> dict[int, Hypothesis]:
-    """Load a finished run and translate this rank's share of test with it."""
+def _share_of(
+    paths: RunPaths, sets: Sequence[TestSet], decoding: Decoding, world: World
+) -> dict[str, dict[int, Hypothesis]]:
+    """Load a finished run and translate this rank's share of every set with it."""
     with store.using(paths):
         resolved = resolve(load_document(paths.config))
         config = at_recorded_commit(paths, resolved.config)
         model, encoder = load_finished(paths, config, resolved.card, world)
-    return translate_share(model, encoder, evaluation.segments_of(pairs), decoding, world)
+    return {
+        each.name: translate_share(model, encoder, evaluation.segments_of(each.pairs), decoding, world) for each in sets
+    }
 
 
 def _in_words(error: Exception) -> str:
@@ -113,18 +129,18 @@ def _in_words(error: Exception) -> str:
     return told or f"{type(error).__name__}: {error}"
 
 
-def _tuned_outputs(paths: RunPaths, pairs: Sequence[Pair]) -> list[str]:
-    """Return what a finished run wrote down of its tuned model.
+def _tuned_outputs(paths: RunPaths, test_set: TestSet) -> list[str]:
+    """Return what a finished run wrote down of its tuned model on one set.
 
     Raises:
         ValueError: the files are of other sentences.
     """
     lines: dict[str, list[str]] = {}
     texts = []
-    for pair in pairs:
+    for pair in test_set.pairs:
         name = direction_name(pair.direction)
         if name not in lines:
-            lines[name] = files.read_steadily(paths.eval / f"test.{name}.jsonl").split("\n")[::-1]
+            lines[name] = files.read_steadily(paths.eval / f"{test_set.name}.{name}.jsonl").split("\n")[::-1]
         row = json.loads(lines[name].pop())
         if row["source"] != pair.source:
             raise ValueError(f"{paths.eval}: its sentences are not those of finished.json")

@@ -23,7 +23,7 @@ from trainer.export import all_finite, export
 from trainer.generation import Decoding
 from trainer.loading import load_base
 from trainer.loop import Loop
-from trainer.pairs import Pair, sampled
+from trainer.pairs import TEST, Outputs, Pair, TestSet, sampled
 from trainer.prepared_run import PreparedRun
 from trainer.progress import Reporter
 from trainer.rows import TokenRows
@@ -50,7 +50,7 @@ class Session:
         self.decoding = Decoding(beams=settings.beams, batch_tokens=settings.batch_tokens, dtype=self.dtype)
         self.encoder = Encoder.load(self.card, self.config)
         self.dev_pairs: list[Pair] = run.pairs("dev", settings.max_dev_rows)
-        self.test_pairs: list[Pair] = run.pairs("test", settings.max_test_rows)
+        self.sets: list[TestSet] = run.test_sets()
 
     def run(self) -> None:
         """Go through the whole run.
@@ -105,34 +105,34 @@ class Session:
         directions = evaluation.score_pairs(self.dev_pairs, texts) if self.world.is_main else None
         return {"nll": nll, "directions": self.world.broadcast(directions)}
 
-    def _base_and_outputs(self) -> tuple[PreTrainedModel, list[str]]:
-        """Return the base to train, and test as the untouched base translates it.
+    def _base_and_outputs(self) -> tuple[PreTrainedModel, Outputs]:
+        """Return the base to train, and test and guard sets as the untouched base translates them.
 
         A restart reads what was translated the first time. Under qlora the base as published translates, not its
         4-bit form; it is gone before that is loaded.
         """
         path: Path = self.paths.eval / "base_outputs.json"
         floor = self.config.eval.min_base_bleu
-        kept = self.world.broadcast(finish.read_base_outputs(path, self.test_pairs) if self.world.is_main else None)
+        kept = self.world.broadcast(finish.read_base_outputs(path, self.sets) if self.world.is_main else None)
         base = None
         if kept is None:
             published = self.config.model_copy(update={"method": "lora"})
             base = load_base(self.card, published if self.config.method == "qlora" else self.config, self.world)
             check_targets(self.card, self.config, base)
-            kept, limits = evaluation.translate_pairs(base, self.encoder, self.test_pairs, self.decoding, self.world)
+            kept, limits = evaluation.translate_sets(base, self.encoder, self.sets, self.decoding, self.world)
             if self.world.is_main:
-                finish.write_base_outputs(path, self.test_pairs, kept)
-                scores = evaluation.quick_scores(self.test_pairs, kept)
+                finish.write_base_outputs(path, self.sets, kept)
+                scores = evaluation.quick_scores(self.sets[0].pairs, kept[TEST])
                 self.reporter.evaluation(0, "base_test", {"directions": scores, "length_limit": limits})
         if floor is not None:
-            scores = evaluation.quick_scores(self.test_pairs, kept) if self.world.is_main else {}
+            scores = evaluation.quick_scores(self.sets[0].pairs, kept[TEST]) if self.world.is_main else {}
             evaluation.check_base(self.world.broadcast(scores), floor)
         if base is None or self.config.method == "qlora":
             del base
             base = load_base(self.card, self.config, self.world)
-        return base, list(kept)
+        return base, kept
 
-    def _finish(self, state: State, base_outputs: list[str]) -> None:
+    def _finish(self, state: State, base_outputs: Outputs) -> None:
         if self.config.eval.early_stopping.patience and state.best.step:
             best = self.paths.checkpoints / f"step-{state.best.step}"
             if self.world.broadcast(self.world.is_main and is_complete(best)):
@@ -146,11 +146,11 @@ class Session:
             self.reporter.say("no evaluation beat the untouched base: the last weights stay")
         if not all_finite(self.model):
             raise Diverged(f"training diverged: a trained weight is not a finite number. {ADVICE}")
-        texts, limits = evaluation.translate_pairs(self.model, self.encoder, self.test_pairs, self.decoding, self.world)
+        texts, limits = evaluation.translate_sets(self.model, self.encoder, self.sets, self.decoding, self.world)
         deliverable = None
         if self.world.is_main:
             deliverable = export(self.model, self.card, self.config, self.encoder, self.paths)
-            evaluation.write_sentences(self.paths.eval, self.test_pairs, base_outputs, texts)
+            evaluation.write_outputs(self.paths.eval, self.sets, base_outputs, texts)
         self._free_device()
         self._judge(state, base_outputs, texts, limits, deliverable)
 
@@ -164,8 +164,8 @@ class Session:
     def _judge(
         self,
         state: State,
-        base_outputs: list[str],
-        texts: list[str],
+        base_outputs: Outputs,
+        texts: Outputs,
         limits: dict[str, float],
         deliverable: Path | None,
     ) -> None:
@@ -173,21 +173,21 @@ class Session:
 
         Args:
             state: of the last step.
-            base_outputs: test as the base translates it.
-            texts: test as the tuned model does.
-            limits: share of those that ran into the length limit, per direction.
+            base_outputs: test and guard sets as the base translates them.
+            texts: the same of the tuned model.
+            limits: share of test sentences that ran into the length limit, per direction.
             deliverable: what was exported; None on other ranks, which help to translate only.
         """
-        facts = published.facts_of_test(self.prepared_run, self.test_pairs, self.decoding)
-        rival = published.published(self.prepared_run, self.test_pairs, facts, self.decoding, self.world)
+        facts = published.facts_of_sets(self.prepared_run, self.sets, self.decoding)
+        rival = published.published(self.prepared_run, self.sets, facts, self.decoding, self.world)
         while deliverable is not None:
-            judgement = finish.judge(self.config, self.test_pairs, base_outputs, texts, rival)
+            judgement = finish.judge(self.config, self.sets, base_outputs, texts, rival)
             self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
             self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
             if finish.write_results(self.prepared_run, state, judgement, deliverable, facts):
                 return
             # The other ranks are gone: nothing can be translated anew.
-            rival = published.on_file(self.prepared_run, self.test_pairs, facts)
+            rival = published.on_file(self.prepared_run, self.sets, facts)
             self.reporter.say(f"run {rival.run_id} was published meanwhile: judged again")
 
     def _reporter(self) -> Reporter:

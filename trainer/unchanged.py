@@ -9,7 +9,7 @@ from mtft import files, store
 from mtft.config import Config
 from mtft.runs import RunPaths
 
-_KEPT = ("config_hash", "code_sha256", "data")
+_KEPT = ("config_hash", "code_sha256", "data", "guard_sets")
 
 
 def same_run(root: Path, model: str, config: Config, ingredients: dict[str, Any]) -> str | None:
@@ -19,7 +19,7 @@ def same_run(root: Path, model: str, config: Config, ingredients: dict[str, Any]
         root: the storage root.
         model: key of the model.
         config: the configuration asked for.
-        ingredients: what ``provenance.json`` would say: data, base, config_hash and code_sha256.
+        ingredients: what ``provenance.json`` would say: data, guard sets, base, config_hash and code_sha256.
     """
     if not _are_known(config, ingredients):
         return None
@@ -39,6 +39,7 @@ def _are_known(config: Config, ingredients: dict[str, Any]) -> bool:
     """Whether all data could be hashed, and the base is a folder or pinned to a commit of the hub."""
     data, base = ingredients["data"], ingredients["base"]
     hashed = all(data[name] is not None for name in ("train", "dev", "test") if getattr(config.data, name) is not None)
+    hashed = hashed and None not in ingredients["guard_sets"].values()
     return hashed and (base["sha256"] or base["revision"]) is not None
 
 

@@ -151,11 +151,10 @@ def _local_facts(config: Config) -> dict[str, Any]:
     """
     from mtft.provenance import data_identity
 
-    facts: dict[str, Any] = {}
-    for name in ("train", "dev", "test"):
-        given = getattr(config.data, name)
-        if given is not None:
-            facts[f"data.{name}"] = _absolute(given) if isinstance(given, str) else [_absolute(each) for each in given]
+    facts: dict[str, Any] = {
+        name: _absolute(given) if isinstance(given, str) else [_absolute(each) for each in given]
+        for name, given in config.data_paths().items()
+    }
     if sha256 := data_identity(facts["data.train"], config.data.sha256):
         facts["data.sha256"] = sha256
     if config.model.path is not None:

@@ -175,6 +175,7 @@ def test_what_only_the_chart_refuses(helm: Helm, change: dict[str, Any], said: s
         ({"data": {"train": "~/train.jsonl.gz", "sha256": "0" * 64}}, "data.train"),
         ({"data": {"dev": ["/mnt/mtft/data/dev.jsonl", "./gone.jsonl"]}}, "data.dev"),
         ({"models": {"opus_mt_en_fr": {"data": {"test": "gone"}}}}, "models.opus_mt_en_fr.data.test"),
+        ({"gate": {"guard_sets": {"a": "/mnt/mtft/a", "b": ["gone"]}}}, "gate.guard_sets.b"),
         (
             {"data": {"train": "s3://corpus/a", "dev": "/opt/in/the/image", "test": ["/mnt/mtft/a", "/mnt/mtft/b"]}},
             None,

@@ -12,7 +12,7 @@ import pytest
 from demo.__main__ import MODEL, ROOT
 from tests.e2e.conftest import CHECKOUT
 from tests.e2e.readme import run_without_mtft
-from trainer.metrics import language_of
+from trainer.faults import language_of
 
 # The README's promise is higher; this one is the least that counts.
 LEAST_GAIN = 25

@@ -20,10 +20,11 @@ from tests.trainer.helpers import ALONE, Setup, build
 from trainer import evaluation, finish
 from trainer import published as opponent
 from trainer.distributed import World
+from trainer.gate import apply_gate
 from trainer.generation import Decoding
-from trainer.pairs import Pair
+from trainer.pairs import Pair, TestSet
 from trainer.prepared_run import PreparedRun
-from trainer.published import facts_of_test, on_file, published
+from trainer.published import facts_of_sets, on_file, published
 
 KEY = "opus_mt_en_fr"
 DECODING = Decoding(beams=1, batch_tokens=1000, dtype=torch.float32)
@@ -33,8 +34,13 @@ def config(**gate: Any) -> Config:
     return Config.model_validate({"model": KEY, "data": {"train": "x.jsonl"}, "gate": gate})
 
 
-def scores(delta: float, p_value: float) -> dict[str, Any]:
-    return {"en-fr": {"chrf": {"delta": delta, "p_value": p_value}, "bleu": {"delta": 0.0, "p_value": 1.0}}}
+def scores(delta: float, p_value: float, **rates: tuple[int, int, float]) -> dict[str, Any]:
+    """What a comparison may say of one direction; rates are (worse, better, p)."""
+    found: dict[str, Any] = {"chrf": {"delta": delta, "p_value": p_value}, "bleu": {"delta": 0.0, "p_value": 1.0}}
+    for name in ("empty", "copy", "repetition", "off_target", "numbers", "entities"):
+        worse, better, p = rates.get(name, (0, 0, 1.0))
+        found[name] = {"worse": worse, "better": better, "p_value": p}
+    return {"en-fr": found}
 
 
 UP, EVEN, DOWN = scores(2.0, 0.001), scores(0.0, 1.0), scores(-2.0, 0.001)
@@ -56,13 +62,40 @@ UP, EVEN, DOWN = scores(2.0, 0.001), scores(0.0, 1.0), scores(-2.0, 0.001)
 def test_a_model_has_to_beat_the_base_and_what_is_published(
     base: dict[str, Any], rival: dict[str, Any] | None, problem: str | None, verdict: str
 ) -> None:
-    rivals = {"the base": base} | ({} if rival is None else {"the published run": rival})
-    gate = finish.apply_gate(config(), rivals, problem)
+    rivals = {"the base": {"test": base}} | ({} if rival is None else {"the published run": {"test": rival}})
+    gate = apply_gate(config(), rivals, problem)
     assert gate["verdict"] == verdict
     assert gate["compared_with"] == list(rivals)
     assert problem is None or problem in gate["reasons"][-1]
-    by_hand = finish.apply_gate(config(promote="never"), rivals, problem)["verdict"]
+    by_hand = apply_gate(config(promote="never"), rivals, problem)["verdict"]
     assert by_hand == ("better" if verdict == "promoted" else verdict)
+
+
+@pytest.mark.parametrize(
+    ("guard", "test", "reason"),
+    [
+        (DOWN, UP, "guard set general, en-fr: chrf -2.00 against the base, p = 0.0010 (0.0020 among 2 comparisons)"),
+        (EVEN, scores(2.0, 0.001, numbers=(9, 0, 0.0039)), "9 more and 0 fewer translations that lose a number than"),
+        (EVEN, scores(2.0, 0.001, off_target=(20, 2, 0.0001)), "translations into another language than the base"),
+        (scores(2.0, 0.001, numbers=(9, 0, 0.0039)), UP, None),  # rates are judged on test
+        (EVEN, scores(2.0, 0.001, numbers=(9, 1, 0.0215)), None),  # one of six rates may
+        (EVEN, scores(2.0, 0.001, numbers=(0, 9, 0.0039)), None),  # better
+    ],
+)
+def test_a_loss_on_a_guard_set_or_of_a_rate_is_a_regression_whatever_the_gain(
+    guard: dict[str, Any], test: dict[str, Any], reason: str | None
+) -> None:
+    gate = apply_gate(config(), {"the base": {"test": test, "guard.general": guard}})
+    assert gate["verdict"] == ("promoted" if reason is None else "regressed")
+    assert reason is None or reason in gate["reasons"][0]
+
+
+def test_one_of_several_comparisons_may_look_like_a_loss_by_chance() -> None:
+    unsure = scores(-2.0, 0.03)
+    assert apply_gate(config(), {"the base": {"test": unsure}})["verdict"] == "regressed"
+    gate = apply_gate(config(max_p=1.0), {"the base": {"test": EVEN, "guard.general": unsure}})
+    assert gate["verdict"] == "not better"
+    assert gate["reasons"][1].endswith("chrf -2.00 against the base, p = 0.0300 (0.0600 among 2 comparisons)")
 
 
 @pytest.fixture
@@ -71,11 +104,20 @@ def setup(standins: Callable[[str], Path], short_text: list[TextPair]) -> Setup:
 
 
 @pytest.fixture
-def pairs(short_text: list[TextPair]) -> list[Pair]:
-    return [
+def sets(short_text: list[TextPair]) -> list[TestSet]:
+    pairs = [
         Pair(source=pair.source_en, reference=pair.target_fr, direction=("en", "fr"), document=None)
-        for pair in short_text[:6]
+        for pair in short_text[:9]
     ]
+    return [TestSet(name="test", pairs=pairs[:6]), TestSet(name="guard.general", pairs=pairs[6:])]
+
+
+def outputs(sets: list[TestSet], text: str) -> dict[str, list[str]]:
+    return {each.name: [f"{text} {number}" for number in range(len(each.pairs))] for each in sets}
+
+
+def perfect(sets: list[TestSet]) -> dict[str, list[str]]:
+    return {each.name: [pair.reference for pair in each.pairs] for each in sets}
 
 
 @pytest.fixture
@@ -86,71 +128,75 @@ def candidate(setup: Setup, tmp_path: Path) -> PreparedRun:
 
 
 @pytest.fixture
-def rival(setup: Setup, candidate: PreparedRun, pairs: list[Pair], tmp_path: Path) -> RunPaths:
+def rival(setup: Setup, candidate: PreparedRun, sets: list[TestSet], tmp_path: Path) -> RunPaths:
     """The published run: an adapter as initialised, so it translates as the base; its files say otherwise."""
     paths = RunPaths.at(tmp_path, KEY, "20300102T030405Z-00000001")
     setup.model.save_pretrained(str(paths.lora))  # type: ignore[operator]
     paths.config.write_text(to_yaml(setup.config), encoding="utf-8")
-    evaluation.write_sentences(paths.eval, pairs, ["b"] * len(pairs), [f"left {n}" for n in range(len(pairs))])
-    facts = facts_of_test(candidate, pairs, DECODING)
+    evaluation.write_outputs(paths.eval, sets, outputs(sets, "base"), outputs(sets, "left"))
+    facts = facts_of_sets(candidate, sets, DECODING)
     gate = {"verdict": "promoted", "reasons": []}
-    files.write_json(paths.finished, {"deliverable": "lora", "test": facts, "gate": gate})
+    guards = {"general": {"test": facts["guard.general"]}}
+    finished = {"deliverable": "lora", "test": facts["test"], "guard_sets": guards, "gate": gate}
+    files.write_json(paths.finished, finished)
     with changing(tmp_path, KEY) as store:
         store.promote(paths.run_id, who="anna")
     return paths
 
 
 def test_its_own_translations_are_taken_where_test_and_decoding_are_the_same(
-    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]
 ) -> None:
-    facts = facts_of_test(candidate, pairs, DECODING)
-    found = published(candidate, pairs, facts, DECODING, ALONE)
+    facts = facts_of_sets(candidate, sets, DECODING)
+    found = published(candidate, sets, facts, DECODING, ALONE)
     assert (found.run_id, found.problem) == (rival.run_id, None)
-    assert found.texts == [f"left {n}" for n in range(len(pairs))]
+    assert found.texts == outputs(sets, "left")
 
 
-@pytest.mark.parametrize("other", ["test", "decoding", "files"])
+@pytest.mark.parametrize("other", ["test", "guard set", "decoding", "files"])
 def test_else_its_adapter_translates_anew(
-    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair], setup: Setup, other: str
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet], setup: Setup, other: str
 ) -> None:
     decoding = DECODING
     if other == "test":
-        pairs = pairs[1:]
+        sets = [TestSet(name="test", pairs=sets[0].pairs[1:]), sets[1]]
+    elif other == "guard set":
+        sets = [*sets, TestSet(name="guard.new", pairs=sets[1].pairs[1:])]
     elif other == "decoding":
         decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
     else:
         (rival.eval / "test.en-fr.jsonl").unlink()
-    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, ALONE)
-    expected, _ = evaluation.translate_pairs(setup.model.eval(), setup.encoder, pairs, decoding, ALONE)
+    found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)
+    expected, _ = evaluation.translate_sets(setup.model.eval(), setup.encoder, sets, decoding, ALONE)
     assert (found.run_id, found.problem, found.texts) == (rival.run_id, None, expected)
 
 
 def test_one_that_cannot_be_loaded_blocks_the_promotion_and_says_why(
-    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]
 ) -> None:
     document = json.dumps({"model": {"key": KEY, "path": "/nowhere/base"}, "data": {"train": "x.jsonl"}})
     rival.config.write_text(document)
     decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
-    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, ALONE)
+    found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)
     assert (found.run_id, found.texts) == (rival.run_id, None)
     assert found.problem is not None and "/nowhere/base" in found.problem
-    judged = finish.judge(candidate.config, pairs, ["x"] * 6, [pair.reference for pair in pairs], found)
+    judged = finish.judge(candidate.config, sets, outputs(sets, "x"), perfect(sets), found)
     assert judged.gate["verdict"] == "not better" and judged.gate["published"] == rival.run_id
     assert any("/nowhere/base" in reason for reason in judged.gate["reasons"])
 
 
 @pytest.mark.parametrize("step", ["load_finished", "translate_share"])
 def test_whatever_breaks_at_the_comparison_never_costs_the_trained_run(
-    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair], step: str, monkeypatch: pytest.MonkeyPatch
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(opponent, step, full)
     decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
-    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, ALONE)
+    found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)
     assert (found.run_id, found.texts) == (rival.run_id, None)
-    judged = finish.judge(candidate.config, pairs, ["x"] * 6, [pair.reference for pair in pairs], found)
+    judged = finish.judge(candidate.config, sets, outputs(sets, "x"), perfect(sets), found)
     assert judged.gate["verdict"] == "not better"
     assert "nothing is promoted, because" in judged.gate["reasons"][-1]
     assert "CUDA out of memory" in judged.gate["reasons"][-1]
@@ -165,19 +211,32 @@ class OtherRankFails(World):
 
 
 def test_a_share_that_another_rank_could_not_translate_is_told(
-    candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]
 ) -> None:
     decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
     world = OtherRankFails(rank=0, local_rank=0, size=1, device=torch.device("cpu"))
-    found = published(candidate, pairs, facts_of_test(candidate, pairs, decoding), decoding, world)
+    found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, world)
     assert (found.run_id, found.texts, found.problem) == (rival.run_id, None, "rank 1 has no room")
 
 
-def test_a_damaged_store_never_stops_a_judgement(candidate: PreparedRun, rival: RunPaths, pairs: list[Pair]) -> None:
+def test_a_damaged_store_never_stops_a_judgement(candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]) -> None:
     rival.finished.write_text("[]")
-    assert on_file(candidate, pairs, facts_of_test(candidate, pairs, DECODING)).problem
+    assert on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING)).problem
     link = rival.folder.parents[1] / "current"
     link.unlink()
     link.symlink_to("/etc")
-    found = on_file(candidate, pairs, facts_of_test(candidate, pairs, DECODING))
+    found = on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING))
     assert found.texts is None and found.problem and "out of the store" in found.problem
+
+
+def test_what_was_judged_is_told_set_by_set(candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]) -> None:
+    found = on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING))
+    worse = {**perfect(sets), "guard.general": outputs(sets, "worse")["guard.general"]}
+    judged = finish.judge(candidate.config, sets, perfect(sets), worse, found)
+    general = judged.guard_sets["general"]
+    assert (general["base"]["en-fr"]["chrf"], general["tuned"]["en-fr"]["n"]) == (100.0, 3)
+    assert general["comparison"]["en-fr"]["chrf"]["delta"] < -50
+    assert general["published"]["run_id"] == rival.run_id == judged.gate["published"]
+    assert judged.published is not None and judged.published["scores"]["en-fr"]["numbers"] < 1
+    assert judged.gate["bootstrap"] == {"samples": 1000, "seed": 12345}
+    assert judged.gate["verdict"] == "regressed" and "guard set general" in judged.gate["reasons"][0]

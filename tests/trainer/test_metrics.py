@@ -1,4 +1,4 @@
-"""Scores, error rates, the paired bootstrap, and the refusal of a damaged base."""
+"""Scores, their files, and the refusal of a damaged base."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ from trainer.pairs import Pair, sampled
 EN = ["The biologist counted the cod.", "Two estuaries are closed to fishing.", "The fleet returned in the morning."]
 FR = ["La biologiste a compté les morues.", "Deux estuaires sont fermés à la pêche.", "La flottille est rentrée."]
 EN_FR = ("en", "fr")
-
-
-def rates(hypotheses: list[str]) -> dict[str, float]:
-    return metrics.error_rates(EN, hypotheses, FR, "fr")
 
 
 class TestScores:
@@ -51,59 +47,6 @@ class TestScores:
         assert dev_metric({"nll": 2.5, "directions": scores}, "nll") == 2.5
         expected = (scores["en-fr"]["chrf"] + scores["fr-en"]["chrf"]) / 2
         assert dev_metric({"nll": 2.5, "directions": scores}, "chrf") == expected
-
-
-class TestErrorRates:
-    def test_good_output_has_none(self) -> None:
-        assert rates(FR) == {"empty": 0.0, "copy": 0.0, "repetition": 0.0, "off_target": 0.0}
-
-    @pytest.mark.parametrize("text", ["Треска восстановилась.", "鳕鱼种群已恢复。", "تعافى مخزون سمك القد"])
-    def test_another_script_is_another_language(self, text: str) -> None:
-        assert rates([text, *FR[1:]])["off_target"] == pytest.approx(1 / 3)
-
-    def test_rows_whose_reference_is_in_doubt_are_not_judged(self) -> None:
-        assert metrics.error_rates(["12 kg"], [EN[0]], ["12 kg"], "fr")["off_target"] == 0.0
-
-    def test_each_error_is_seen(self) -> None:
-        assert rates([" ", *FR[1:]])["empty"] == pytest.approx(1 / 3)
-        copied = rates([f"  {EN[0].upper()} ", *FR[1:]])
-        assert [copied["copy"], copied["off_target"]] == pytest.approx([1 / 3, 1 / 3])
-        assert rates(["La pêche " + "de la morue " * 4, *FR[1:]])["repetition"] == pytest.approx(1 / 3)
-
-    @pytest.mark.parametrize(
-        ("text", "found"),
-        [("a a a a", True), ("a a a b a", False), ("x de la y de la", False), ("1 2 3 4 " * 4, True), ("", False)],
-    )
-    def test_repetition_is_four_times_in_a_row(self, text: str, found: bool) -> None:
-        assert metrics.repeats(text) == found
-
-    def test_a_reference_that_does_the_same_excuses_it(self) -> None:
-        code = ["MPO 2024/017"]
-        assert metrics.error_rates(code, code, code, "fr")["copy"] == 0.0
-        ditto = ["non non non non"]
-        assert metrics.error_rates(["no"], ditto, ditto, "fr")["repetition"] == 0.0
-
-    def test_numbers_have_no_language(self) -> None:
-        assert metrics.error_rates(["12"], ["12"], ["12"], "fr")["off_target"] == 0.0
-
-
-class TestComparison:
-    def test_equal_outputs_do_not_differ(self) -> None:
-        for found in metrics.compare(FR, FR, FR, samples=50).values():
-            assert (found.delta, found.p_value) == (0.0, 1.0)
-
-    def test_a_clear_gain_is_significant_and_a_loss_is_its_mirror(self, parallel_text: list[TextPair]) -> None:
-        references = [pair.target_fr for pair in parallel_text[:60]]
-        poor = [" ".join(text.split()[::-1]) for text in references]
-        gain = metrics.compare(poor, references, references, samples=200)
-        loss = metrics.compare(references, poor, references, samples=200)
-        for name in ("bleu", "chrf"):
-            assert gain[name].delta > 10
-            assert loss[name].delta == -gain[name].delta
-            assert gain[name].p_value <= 0.05
-
-    def test_one_row_proves_nothing(self) -> None:
-        assert metrics.compare(["a"], ["b"], ["b"], samples=10)["bleu"].p_value == 1.0
 
 
 class TestBaseGate:

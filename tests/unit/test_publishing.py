@@ -156,6 +156,7 @@ def test_a_damaged_end_is_told_in_words(tmp_path: Path) -> None:
 
 MADE_OF: dict[str, Any] = {
     "data": {"train": "d", "dev": None, "test": None},
+    "guard_sets": {"general": "g"},
     "base": {"checkpoint": "hub/base", "revision": "c0ffee", "sha256": None},
     "config_hash": "c",
     "code_sha256": "s",
@@ -168,6 +169,8 @@ MADE_OF: dict[str, Any] = {
         ({}, True),
         ({"data": {"train": "other", "dev": None, "test": None}}, False),
         ({"data": {"train": None, "dev": None, "test": None}}, False),
+        ({"guard_sets": {"general": "other"}}, False),
+        ({"guard_sets": {"general": None}}, False),
         ({"base": {"checkpoint": "hub/base", "revision": "other", "sha256": None}}, False),
         ({"base": {"checkpoint": "hub/base", "revision": None, "sha256": None}}, False),
         ({"config_hash": "other"}, False),

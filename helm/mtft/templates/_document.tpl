@@ -43,12 +43,12 @@ model there is, but for those it disables. With `model` it asks for that one alo
 {{- end }}
 
 {{/*
-What the chart needs to know of one model: `data`, `train`, and with the defaults `cluster` and `storage`.
+What the chart needs to know of one model: `data`, `gate`, `train`, and with the defaults `cluster` and `storage`.
 Takes facts, document, overrides. A part left empty (null) says nothing.
 */}}
 {{- define "mtft.resolved" -}}
 {{- $facts := index . 0 -}}
-{{- $values := dict "data" dict "train" dict "cluster" (deepCopy $facts.cluster) "storage" (deepCopy $facts.storage) -}}
+{{- $values := dict "data" dict "gate" dict "train" dict "cluster" (deepCopy $facts.cluster) "storage" (deepCopy $facts.storage) -}}
 {{- range $layer := rest . -}}
   {{- range $part := keys $values -}}
     {{- range $name, $value := get $layer $part | default dict -}}

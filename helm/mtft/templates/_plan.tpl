@@ -1,7 +1,7 @@
 {{/*
 Everything the other templates need, as JSON:
   document  what goes into every job
-  jobs      of each model to train: model, name, run (hash), and resolved cluster, storage, data, train
+  jobs      of each model to train: model, name, run (hash), and resolved cluster, storage, data, gate, train
   chart     the settings of the chart, resolved
 Fails with every problem of the values at once.
 */}}

@@ -162,11 +162,14 @@ the value and the form of secrets.
     {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
   {{- end -}}
 {{- end -}}
-{{- range $field := list "train" "dev" "test" -}}
-  {{- $given := get $data $field -}}
+{{- $rows := dict "data.train" $data.train "data.dev" $data.dev "data.test" $data.test -}}
+{{- range $name, $given := (index . 1).gate.guard_sets -}}
+  {{- $_ := set $rows (printf "gate.guard_sets.%s" $name) $given -}}
+{{- end -}}
+{{- range $field, $given := $rows -}}
   {{- range $path := ternary (list $given) ($given | default list) (kindIs "string" $given) -}}
     {{- if not (or (empty $path) (hasPrefix "/" $path) (contains "://" $path) (regexMatch $forms.secret_value $path)) -}}
-      {{- $problems = append $problems (printf "data.%s: %s is a path of this machine, but the pods see only %s of the shared volume; put it there, then give %s/data/%s" $field $path $root (trimSuffix "/" $root) (base $path)) -}}
+      {{- $problems = append $problems (printf "%s: %s is a path of this machine, but the pods see only %s of the shared volume; put it there, then give %s/data/%s" $field $path $root (trimSuffix "/" $root) (base $path)) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

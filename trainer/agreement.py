@@ -1,0 +1,98 @@
+"""What a translation takes over from its source as it stands: numbers, names, acronyms, formulas and units."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+# The spaces that French and the SI put between groups of three digits: plain, no-break, thin, narrow no-break.
+_SPACES = " \u00a0\u2009\u202f"
+_NUMBER = re.compile(
+    rf"(?<![^\W_])(?:[0-9]{{1,3}}(?:[{_SPACES}][0-9]{{3}})+(?![0-9])(?:[.,][0-9]+)?|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+)"
+)
+_PERCENT = re.compile(rf"[{_SPACES}]?(?:%|per[{_SPACES}]?cent\b|pour[{_SPACES}]cent\b|p\.[{_SPACES}]?100\b)", re.I)
+_WORD = re.compile(r"[^\W_]+")
+_UNIT = re.compile(rf"(?<=[0-9])[{_SPACES}]?([^\W\d_]{{1,3}})(?![^\W_])")
+
+
+def numbers(text: str, language: str) -> Counter[str]:
+    """Return the numbers of a text with how often each stands there, written alike for English and French.
+
+    ``1,234.5`` in English and ``1 234,5`` in French are both ``1234.5``; ``12,5`` is ``12.5`` in either; a single
+    separator before exactly three digits divides thousands but for the language's own decimal sign (``1,234`` is 1234
+    in English and 1.234 in French); one that comes twice divides thousands where all groups have three digits, else
+    it is a number like ``7.2.1``. ``5 %``, ``5 per cent``, ``5 pour cent`` and ``5 p. 100`` are ``5%``. Leading zeros
+    are dropped. Signs are not looked at, nor digits behind a letter (``B12``: see :func:`entities`).
+    """
+    found: Counter[str] = Counter()
+    at = 0
+    while match := _NUMBER.search(text, at):
+        percent = _PERCENT.match(text, match.end())
+        found[_plain(match.group(), language) + ("%" if percent else "")] += 1
+        at = (percent or match).end()
+    return found
+
+
+def entities(text: str) -> set[str]:
+    """Return the words of a text that a translation into another language may have to copy letter by letter.
+
+    Words are runs of letters and digits. Those taken have a capital letter or both letters and digits (``Gadus``,
+    ``NAFO``, ``B12``, ``pH``); the first word of the text only where more than its first letter says so. Also taken are
+    one to three letters right behind a number (``kg`` in ``5 kg``).
+    """
+    text = unicodedata.normalize("NFC", text)
+    words = list(_WORD.finditer(text))
+    taken = {match.group() for match in words if _stands_out(match.group())}
+    if words and not _stands_out(words[0].group()[1:]) and words[0].group()[0].isalpha():
+        first = words[0].group()
+        taken -= {first} - {match.group() for match in words[1:]}
+    return taken | {match.group(1) for match in _UNIT.finditer(text)}
+
+
+def keeps_numbers(source: str, hypothesis: str, reference: str, languages: tuple[str, str]) -> bool | None:
+    """Tell whether every number that source and reference share is in the hypothesis as often; None: they share none.
+
+    What the human translator wrote otherwise (``14 h`` for ``2 p.m.``) is not asked for.
+    """
+    wanted = numbers(source, languages[0]) & numbers(reference, languages[1])
+    return wanted <= numbers(hypothesis, languages[1]) if wanted else None
+
+
+def keeps_entities(source: str, hypothesis: str, reference: str) -> bool | None:
+    """Tell whether every word that the reference copied from the source is in the hypothesis; None: there is none.
+
+    See :func:`entities` for the words looked at; the hypothesis may have them anywhere.
+    """
+    wanted = entities(source) & entities(reference)
+    if not wanted:
+        return None
+    words = set(_WORD.findall(unicodedata.normalize("NFC", hypothesis)))
+    return wanted <= words | entities(hypothesis)
+
+
+def _plain(number: str, language: str) -> str:
+    """Write a number with a decimal point and nothing else."""
+    number = re.sub(f"[{_SPACES}]", "", number)
+    signs = re.findall(r"[.,]", number)
+    groups = re.split(r"[.,]", number)
+    if len(set(signs)) == 2:  # the last one is the decimal sign
+        whole, last = "".join(groups[:-1]), groups[-1:]
+    elif len(signs) > 1:
+        thousands = all(len(group) == 3 for group in groups[1:]) and len(groups[0]) <= 3
+        whole, last = ("".join(groups), []) if thousands else (groups[0], groups[1:])
+    elif signs and _divides_thousands(signs[0], groups, language):
+        whole, last = "".join(groups), []
+    else:
+        whole, last = groups[0], groups[1:]
+    return ".".join([whole.lstrip("0") or "0", *last])
+
+
+def _divides_thousands(sign: str, groups: list[str], language: str) -> bool:
+    decimal = "," if language == "fr" else "."
+    return sign != decimal and len(groups[1]) == 3 and 1 <= len(groups[0]) <= 3 and groups[0] != "0"
+
+
+def _stands_out(word: str) -> bool:
+    letters = any(character.isalpha() for character in word)
+    return letters and any(character.isupper() or character.isdigit() for character in word)

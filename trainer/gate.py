@@ -1,0 +1,132 @@
+"""The gate: is the tuned model better than the base and the published run, and worse in nothing?
+
+``docs/decisions/0011-gate.md`` says why the tests are these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtft import exit_codes
+from mtft.config import Config, GateConfig
+from trainer import comparison, evaluation, faults
+from trainer.pairs import TEST, Outputs, TestSet, direction_name
+
+Comparisons = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Name of the test set -> direction -> metric or fault -> how the tuned model compares with one rival."""
+
+_LOSS_P = 0.05
+"""A larger ``gate.max_p`` makes gains easier, never losses likelier: an equal model is called worse 1 time in 20."""
+
+_FAULTS = {
+    "empty": "empty translations",
+    "copy": "copies of the source",
+    "repetition": "repetitions",
+    "off_target": "translations into another language",
+    "numbers": "translations that lose a number",
+    "entities": "translations that lose a name, acronym or unit",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """One difference between the tuned model and a rival: of a score or of a fault."""
+
+    rival: str
+    test_set: str
+    direction: str
+    what: str
+    found: Mapping[str, Any]
+
+    @property
+    def fell(self) -> bool:
+        change = self.found["better"] - self.found["worse"] if self.what in _FAULTS else self.found["delta"]
+        return bool(change < 0)
+
+    def text(self, adjusted: float, together: int) -> str:
+        """Say it with its p-value and, for a loss, with the one that holds for all comparisons together."""
+        where = (
+            self.direction if self.test_set == TEST else f"{self.test_set.replace('.', ' set ', 1)}, {self.direction}"
+        )
+        if self.what in _FAULTS:
+            counts = f"{self.found['worse']} more and {self.found['better']} fewer"
+            text = f"{where}: {counts} {_FAULTS[self.what]} than {self.rival}"
+        else:
+            text = f"{where}: {self.what} {self.found['delta']:+.2f} against {self.rival}"
+        text += f", p = {self.found['p_value']:.4f}"
+        return f"{text} ({adjusted:.4f} among {together} comparisons)" if self.fell and together > 1 else text
+
+
+def compare_sets(sets: Sequence[TestSet], rival: Outputs, tuned: Outputs, samples: int) -> Comparisons:
+    """Compare the tuned model with one rival on every set."""
+    return {
+        each.name: evaluation.compare_outputs(each.pairs, rival[each.name], tuned[each.name], samples) for each in sets
+    }
+
+
+def samples_of(config: Config, sets: Sequence[TestSet], rivals: int) -> int:
+    """Return the resamplings of each bootstrap: the configured ones, more where that many comparisons ask for it."""
+    directions = sum(len({direction_name(pair.direction) for pair in each.pairs}) for each in sets)
+    return comparison.samples_for(rivals * directions, _loss_p(config), config.eval.bootstrap_samples)
+
+
+def apply_gate(config: Config, rivals: Mapping[str, Comparisons], problem: str | None = None) -> dict[str, Any]:
+    """Judge the tuned model against each rival: the base, and the published run where there is one.
+
+    Promoted: on test, against every rival, every direction gains at least ``min_delta`` points with p <= ``max_p``, and
+    nothing is lost. Regressed, whatever the gains: against one of them, a direction of test or of a guard set loses
+    points, or test has more of a fault (:mod:`trainer.faults`). A loss counts with p <= ``max_p``, and 0.05 at most,
+    after Holm's correction over all scores compared; one by a fault, over all faults compared.
+
+    Args:
+        config: has the policy.
+        rivals: name -> comparisons.
+        problem: why the published run could not be compared with; nothing is promoted over it then.
+    """
+    policy, loss_p = config.gate, _loss_p(config)
+    scores = _listed(rivals, [policy.metric], guards=True)
+    rates = _listed(rivals, [*faults.ERRORS, *faults.AGREEMENT], guards=False)
+    losses: list[str] = []
+    told: list[str] = []
+    for family, always in ((scores, True), (rates, False)):
+        adjusted = comparison.holm([each.found["p_value"] for each in family])
+        for each, p_value in zip(family, adjusted, strict=True):
+            lost = each.fell and p_value <= loss_p
+            if lost or always:
+                (losses if lost else told).append(each.text(p_value, len(family)))
+    gains = [_gains(each, policy) for each in scores if each.test_set == TEST]
+    reasons = losses + told
+    if not gains:
+        reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
+    if problem is not None:
+        reasons.append(f"nothing is promoted, because the published run cannot be compared with: {problem}")
+    better = exit_codes.PROMOTED if policy.promote == "auto" else exit_codes.BETTER
+    passed = gains and all(gains) and problem is None
+    return {
+        "verdict": exit_codes.REGRESSED if losses else better if passed else exit_codes.NOT_BETTER,
+        "compared_with": list(rivals),
+        "policy": policy.model_dump(mode="json"),
+        "reasons": reasons,
+    }
+
+
+def _listed(rivals: Mapping[str, Comparisons], wanted: Sequence[str], *, guards: bool) -> list[_Compared]:
+    return [
+        _Compared(rival=rival, test_set=test_set, direction=direction, what=what, found=found[what])
+        for rival, sets in rivals.items()
+        for test_set, directions in sets.items()
+        if guards or test_set == TEST
+        for direction, found in directions.items()
+        for what in wanted
+    ]
+
+
+def _loss_p(config: Config) -> float:
+    return min(config.gate.max_p, _LOSS_P)
+
+
+def _gains(each: _Compared, policy: GateConfig) -> bool:
+    delta: float = each.found["delta"]
+    return each.found["p_value"] <= policy.max_p and delta > 0 and delta >= policy.min_delta

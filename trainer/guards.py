@@ -1,0 +1,69 @@
+"""Guard sets: sentences of another kind than test, on which a tuned model may not get worse.
+
+They are read once, when a run's data is prepared, and lie in its folder for every rank and every restart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from mtft import files, sources
+from mtft.config import Config
+from mtft.errors import InputError
+from mtft.models import ModelCard
+from mtft.rows import Rejected, Row, Tally, read_rows
+from mtft.runs import RunPaths
+
+_log = logging.getLogger("mtft.data")
+
+
+def guard_file(paths: RunPaths, name: str) -> Path:
+    """Return where the accepted rows of a guard set lie in a run."""
+    return paths.folder / "guard_sets" / f"{name}.jsonl"
+
+
+def prepare_guards(paths: RunPaths, config: Config, card: ModelCard, used: Iterable[str]) -> list[Rejected]:
+    """Check every guard set of the configuration, keep its rows in the run, and return the dropped ones.
+
+    Args:
+        paths: the run.
+        config: names the sets.
+        card: rows of languages it does not translate are left out.
+        used: the files of data.train, data.dev and data.test.
+
+    Raises:
+        InputError: a set cannot be read, has too many bad rows, has none left, or shares a file with other data.
+        Retry: it cannot be read at the moment.
+    """
+    owners = dict.fromkeys(map(sources.real_path, used), "data.train, data.dev or data.test")
+    rejected = []
+    for name, given in sorted(config.gate.guard_sets.items()):
+        field = f"gate.guard_sets.{name}"
+        found = sources.expand(sources.as_list(given))
+        for file in found:
+            if (owner := owners.setdefault(sources.real_path(file), field)) != field:
+                raise InputError(f"{field}: {file} is used for {owner} too; a guard set needs sentences of its own")
+        if note := sources.passed_over_note(sources.passed_over(sources.as_list(given))):
+            _log.info("note: %s: %s", field, note)
+        rejected += _keep(found, guard_file(paths, name), config, card, field)
+    return rejected
+
+
+def _keep(found: list[str], target: Path, config: Config, card: ModelCard, field: str) -> list[Rejected]:
+    # prepared_data needs the data sets library, which the ranks that only look for a file here need not wait for.
+    from trainer.prepared_data import raw_line
+
+    source_langs = tuple(source for source, _ in card.directions)
+    tally, rejected = Tally(), []
+    with files.replacing(target) as beside, beside.open("w", encoding="utf-8", newline="\n") as out:
+        for item in read_rows(found):
+            if tally.add(item, source_langs) and isinstance(item, Row):
+                out.write(raw_line(item))
+            elif isinstance(item, Rejected):
+                rejected.append(item)
+        tally.check(on_bad_row=config.data.on_bad_row, max_bad_fraction=config.data.max_bad_fraction)
+        if not tally.accepted:
+            raise InputError(tally.nothing_left(f"{field}: no rows", card.key, source_langs, found))
+    return rejected
