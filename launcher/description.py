@@ -9,10 +9,11 @@ from typing import Any
 
 from launcher import labels
 from launcher.job_objects import parse_time, rank_of
-from launcher.job_tables import duration, first_words, restarts_text, scores_text
+from launcher.job_tables import duration, first_words, rates_text, restarts_text, scores_text
 from launcher.labels import CONTAINER
 from launcher.output import table
 from launcher.pod_reasons import ending, last_seen, mount_failures, waiting_reason
+from launcher.results import ERRORS, KEPT
 from launcher.states import JobState
 
 Object = Mapping[str, Any]
@@ -54,8 +55,8 @@ def events_of(job: str, events: Sequence[Object]) -> list[Object]:
 def page(document: Mapping[str, Any]) -> str:
     """Return the document of :func:`describe` as text for a person."""
     parts = [table([{"what": name, "value": value} for name, value in _facts(document)]).partition("\n")[2]]
-    if document["reason"]:
-        parts.append(f"why:\n{_indented(document['reason'])}")
+    if why := document["reason"] or "\n".join(document["verdict_reasons"]):
+        parts.append(f"why:\n{_indented(why)}")
     for title, rows in (("conditions", document["conditions"]), ("pods", document["pod_list"])):
         parts.append(f"{title}:\n{_indented(table(rows))}")
     if document["events"]:
@@ -76,6 +77,8 @@ def _facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         "progress": _progress(state),
         "verdict": state.verdict,
         **{f"test {name}": scores_text(values) for name, values in state.scores.items()},
+        **{f"kept {name}": rates_text(values, KEPT) for name, values in state.scores.items()},
+        **{f"errors {name}": rates_text(values, ERRORS) for name, values in state.scores.items()},
         "restarts": restarts_text(state),
         "pods": f"{state.pods} of {state.pods_wanted} running, {state.gpus} GPUs",
         "queue": state.queue,

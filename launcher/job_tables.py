@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from launcher.results import SCORES
 from launcher.states import JobState
+from mtft import exit_codes
 
 _NOTHING = "-"
 
@@ -48,27 +51,40 @@ def status_row(state: JobState, *, with_namespace: bool) -> dict[str, Any]:
 
 
 def note(state: JobState) -> str:
-    """Return the scores and verdict of a finished job, the first words of the reason of any other."""
+    """Return verdict and scores of a finished job, and what spoke against it; of any other the first words of why."""
     if state.state == "Succeeded":
         parts = [f"{direction} {scores_text(values)}" for direction, values in state.scores.items()]
-        return "; ".join([*([state.verdict] if state.verdict else []), *parts]) or _NOTHING
+        verdict = [state.verdict] if state.verdict else []
+        against = state.verdict_reasons[:1] if state.verdict == exit_codes.REGRESSED else ()
+        return "; ".join([*verdict, *parts, *against]) or _NOTHING
     return first_words(state.reason or _NOTHING)
 
 
 def first_words(text: str) -> str:
     """Return the first line of a text, with the next one where it only announces that."""
-    first, _, rest = text.partition("\n")
+    first, _, rest = text.partition("
+")
     return f"{first} {rest.strip().partition(chr(10))[0]}" if first.endswith(":") and rest.strip() else first
 
 
 def scores_text(scores: Any) -> str:
     """Return ``BLEU 33.46 (+3.46) chrF 57.25 (+2.25)``; in parentheses the difference from the base."""
     parts = []
-    for metric, name in (("bleu", "BLEU"), ("chrf", "chrF")):
+    for metric, name in SCORES.items():
         if metric in scores:
             delta = f" ({scores[f'{metric}_delta']:+.2f})" if f"{metric}_delta" in scores else ""
             parts.append(f"{name} {scores[metric]:.2f}{delta}")
     return " ".join(parts)
+
+
+def rates_text(scores: Any, names: Mapping[str, str]) -> str:
+    """Return ``numbers 98.1% (+0.4), ...``; in parentheses the difference from the base, in percentage points."""
+    parts = []
+    for rate, name in names.items():
+        if rate in scores:
+            delta = f" ({100 * scores[f'{rate}_delta']:+.1f})" if f"{rate}_delta" in scores else ""
+            parts.append(f"{name} {scores[rate]:.1%}{delta}")
+    return ", ".join(parts)
 
 
 def restarts_text(state: JobState) -> str:

@@ -8,6 +8,11 @@ from typing import Any
 from launcher.pod_reasons import Ending
 from launcher.progress import Progress
 from launcher.state_words import Name
+from mtft.text import printable
+
+SCORES = {"bleu": "BLEU", "chrf": "chrF"}
+KEPT = {"numbers": "numbers", "entities": "names and units"}
+ERRORS = {"off_target": "other language", "empty": "empty", "repetition": "repetition"}
 
 
 def decisive_ending(state: Name, ended: Mapping[str, Ending]) -> Ending | None:
@@ -42,19 +47,25 @@ def verdict_of(message: Mapping[str, Any]) -> str | None:
     return str(verdict) if verdict else None
 
 
+def reasons_of(message: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return why the gate gave its verdict, each reason on one line."""
+    reasons = _part(_part(message, "finished"), "gate").get("reasons")
+    return tuple(printable(str(each)) for each in reasons) if isinstance(reasons, list) else ()
+
+
 def scores_of(message: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return per direction the scores of a termination message, and how much they differ from the base's."""
+    """Return per direction the scores and rates of a termination message, and how they differ from the base's."""
     scores = _part(_part(message, "finished"), "scores")
     found: dict[str, dict[str, float]] = {}
     for direction in _part(scores, "tuned"):
         tuned, base = _part(_part(scores, "tuned"), direction), _part(_part(scores, "base"), direction)
         found[direction] = {}
-        for metric in ("bleu", "chrf"):
-            now, before = tuned.get(metric), base.get(metric)
+        for name, digits in {**dict.fromkeys(SCORES, 2), **dict.fromkeys((*KEPT, *ERRORS), 4)}.items():
+            now, before = tuned.get(name), base.get(name)
             if isinstance(now, int | float):
-                found[direction][metric] = round(now, 2)
+                found[direction][name] = round(now, digits)
                 if isinstance(before, int | float):
-                    found[direction][f"{metric}_delta"] = round(now - before, 2)
+                    found[direction][f"{name}_delta"] = round(now - before, digits)
     return found
 
 

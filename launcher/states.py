@@ -16,7 +16,7 @@ from launcher import labels
 from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, replicas, roles
 from launcher.pod_reasons import ending
 from launcher.progress import Progress
-from launcher.results import decisive_ending, restarts_of, scores_of, verdict_of
+from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
 from launcher.state_words import Name, phase_of, reason_of
 from mtft import exit_codes
 
@@ -44,7 +44,8 @@ class JobState:
         reason: why it waits, restarts or failed, in words.
         exit_code: exit status of the pod that decided the job.
         verdict: the gate's: ``promoted``, ``better``, ``not better`` or ``regressed`` (``mtft.exit_codes``).
-        scores: per direction BLEU and chrF on test, and how much they differ from the base's.
+        verdict_reasons: why, what counts against the model first.
+        scores: per direction BLEU, chrF (points) and rates (0 to 1) on test, and how they differ from the base's.
         age_s: seconds since the job was made.
         took_s: seconds from its first start to its end, or to now.
     """
@@ -73,6 +74,7 @@ class JobState:
     exit_code: int | None = None
     run_id: str | None = None
     verdict: str | None = None
+    verdict_reasons: tuple[str, ...] = ()
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     age_s: float | None = None
     took_s: float | None = None
@@ -93,7 +95,12 @@ class JobState:
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field, for JSON and YAML."""
-        return {**asdict(self), "nodes": list(self.nodes), "scores": {name: dict(v) for name, v in self.scores.items()}}
+        return {
+            **asdict(self),
+            "nodes": list(self.nodes),
+            "verdict_reasons": list(self.verdict_reasons),
+            "scores": {name: dict(values) for name, values in self.scores.items()},
+        }
 
 
 def job_state(
@@ -133,6 +140,7 @@ def job_state(
         exit_code=decisive.exit_code if decisive else None,
         run_id=message.get("run_id") or progress.run_id,
         verdict=verdict_of(message),
+        verdict_reasons=reasons_of(message),
         scores=scores_of(message),
     )
 

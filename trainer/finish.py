@@ -11,7 +11,7 @@ from typing import Any
 from mtft import files, runs
 from mtft.config import Config
 from mtft.split import HELD_OUT
-from trainer import comparison, evaluation, gate, publishing
+from trainer import evaluation, gate, publishing
 from trainer.pairs import TEST, Outputs, TestSet
 from trainer.prepared_run import PreparedRun
 from trainer.progress import RECOVERIES
@@ -43,27 +43,23 @@ class Judgement:
 
 def judge(config: Config, sets: Sequence[TestSet], base: Outputs, tuned: Outputs, published: Published) -> Judgement:
     """Score the systems' outputs on test and the guard sets, and apply the gate."""
-    samples = gate.samples_of(config, sets, rivals=1 if published.texts is None else 2)
-    rivals = {"the base": gate.compare_sets(sets, base, tuned, samples)}
-    if published.texts is not None:
-        rivals["the published run"] = gate.compare_sets(sets, published.texts, tuned, samples)
+    rivals, bootstrap = gate.weigh(config, sets, base, published.texts, tuned)
     found: dict[str, dict[str, Any]] = {}
     for each in sets:
         pairs, before, after = each.pairs, base[each.name], tuned[each.name]
         found[each.name] = {
             "base": evaluation.score_pairs(pairs, before, ter=each.guard is None),
             "tuned": evaluation.score_pairs(pairs, after, ter=each.guard is None),
-            "comparison": rivals["the base"][each.name],
+            "comparison": rivals[gate.BASE][each.name],
             "published": None,
         }
         if published.texts is not None:
             found[each.name]["published"] = {
                 "run_id": published.run_id,
                 "scores": evaluation.score_pairs(pairs, published.texts[each.name], ter=False),
-                "comparison": rivals["the published run"][each.name],
+                "comparison": rivals[gate.PUBLISHED][each.name],
             }
     judged = gate.apply_gate(config, rivals, published.problem)
-    bootstrap = {"samples": samples, "seed": comparison.SEED}
     return Judgement(
         **found.pop(TEST),
         guard_sets={name.removeprefix("guard."): its for name, its in found.items()},

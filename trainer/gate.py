@@ -20,6 +20,8 @@ Comparisons = Mapping[str, Mapping[str, Mapping[str, Any]]]
 _LOSS_P = 0.05
 """A larger ``gate.max_p`` makes gains easier, never losses likelier: an equal model is called worse 1 time in 20."""
 
+BASE, PUBLISHED = "the base", "the published run"
+
 _FAULTS = {
     "empty": "empty translations",
     "copy": "copies of the source",
@@ -55,21 +57,31 @@ class _Compared:
             text = f"{where}: {counts} {_FAULTS[self.what]} than {self.rival}"
         else:
             text = f"{where}: {self.what} {self.found['delta']:+.2f} against {self.rival}"
-        text += f", p = {self.found['p_value']:.4f}"
-        return f"{text} ({adjusted:.4f} among {together} comparisons)" if self.fell and together > 1 else text
+        text += f", p {_p_text(self.found['p_value'])}"
+        adjusted_p = _p_text(adjusted).removeprefix("= ")
+        return f"{text} ({adjusted_p} among {together} comparisons)" if self.fell and together > 1 else text
 
 
-def compare_sets(sets: Sequence[TestSet], rival: Outputs, tuned: Outputs, samples: int) -> Comparisons:
-    """Compare the tuned model with one rival on every set."""
-    return {
-        each.name: evaluation.compare_outputs(each.pairs, rival[each.name], tuned[each.name], samples) for each in sets
-    }
+def weigh(
+    config: Config, sets: Sequence[TestSet], base: Outputs, published: Outputs | None, tuned: Outputs
+) -> tuple[dict[str, Comparisons], dict[str, int]]:
+    """Compare the tuned model on every set with the base, and with the published run where it has outputs.
 
-
-def samples_of(config: Config, sets: Sequence[TestSet], rivals: int) -> int:
-    """Return the resamplings of each bootstrap: the configured ones, more where that many comparisons ask for it."""
+    Returns:
+        The comparisons by rival; ``samples`` and ``seed`` of each paired bootstrap: as many samples as configured, more
+        where so many comparisons ask for it.
+    """
+    rivals = {BASE: base} | ({} if published is None else {PUBLISHED: published})
     directions = sum(len({direction_name(pair.direction) for pair in each.pairs}) for each in sets)
-    return comparison.samples_for(rivals * directions, _loss_p(config), config.eval.bootstrap_samples)
+    samples = comparison.samples_for(len(rivals) * directions, _loss_p(config), config.eval.bootstrap_samples)
+    found: dict[str, Comparisons] = {
+        rival: {
+            each.name: evaluation.compare_outputs(each.pairs, outputs[each.name], tuned[each.name], samples)
+            for each in sets
+        }
+        for rival, outputs in rivals.items()
+    }
+    return found, {"samples": samples, "seed": comparison.SEED}
 
 
 def apply_gate(config: Config, rivals: Mapping[str, Comparisons], problem: str | None = None) -> dict[str, Any]:
@@ -121,6 +133,10 @@ def _listed(rivals: Mapping[str, Comparisons], wanted: Sequence[str], *, guards:
         for direction, found in directions.items()
         for what in wanted
     ]
+
+
+def _p_text(p_value: float) -> str:
+    return f"= {p_value:.4f}" if p_value >= 0.0001 else "< 0.0001"
 
 
 def _loss_p(config: Config) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ class Outcome:
         return f"{label} (exit {self.exit_code}): {self.text}{where}"
 
     def termination_message(self) -> str:
-        """Return one line of JSON for the kubelet: exit code, reason, run-id and, when finished, the scores."""
+        """Return one line of JSON for the kubelet: exit code, reason, run-id and, when finished, what came of it.
+
+        That is ``finished.json`` where it fits, else scores, rates, verdict and as many of its reasons as fit.
+        """
         message: dict[str, Any] = {"exit_code": self.exit_code, "reason": self.text[:_REASON_CHARACTERS]}
         if self.paths:
             message["run_id"] = self.paths.run_id
@@ -46,8 +50,7 @@ class Outcome:
             message["attempt"] = self.attempt
         if self.paths and self.exit_code == exit_codes.DONE and self.paths.finished.exists():
             finished = json.loads(self.paths.finished.read_text(encoding="utf-8"))
-            verdict = {"gate": {"verdict": finished.get("gate", {}).get("verdict")}}
-            for kept in (finished, {"scores": finished.get("scores"), **verdict}, verdict):
+            for kept in _shorter_and_shorter(finished):
                 message["finished"] = kept
                 if len(_dump(message).encode()) <= _TERMINATION_BYTES:
                     break
@@ -61,6 +64,27 @@ def write_termination_message(outcome: Outcome, path: Path = TERMINATION_LOG) ->
             path.write_text(outcome.termination_message(), encoding="utf-8")
     except OSError:
         return  # the exit code says the most important part
+
+
+def _shorter_and_shorter(finished: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    gate, scores = finished.get("gate", {}), finished.get("scores", {})
+    systems = {name: scores.get(name) for name in ("base", "tuned")}
+    systems["published"] = (finished.get("published") or {}).get("scores")
+    brief = {name: _numbers(its) for name, its in systems.items() if its is not None}
+    reasons = gate.get("reasons", [])
+    yield finished
+    for count in range(len(reasons), 0, -1):
+        yield {"scores": brief, "gate": {"verdict": gate.get("verdict"), "reasons": reasons[:count]}}
+    yield {"scores": brief, "gate": {"verdict": gate.get("verdict")}}
+    yield {"gate": {"verdict": gate.get("verdict")}}
+
+
+def _numbers(directions: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return scores and rates of a system with as many digits as anybody reads."""
+    return {
+        direction: {name: round(value, 4) for name, value in its.items() if isinstance(value, int | float)}
+        for direction, its in directions.items()
+    }
 
 
 def _dump(message: dict[str, Any]) -> str:

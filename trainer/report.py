@@ -48,7 +48,7 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
         verdict=verdict_of(finished),
         reasons=gate.get("reasons", []),
         policy=report_scores.policy_text(gate.get("policy", {})),
-        directions=report_scores.directions(finished.get("scores", {})),
+        directions=report_scores.directions(finished),
         leakage=report_leakage.splits(finished.get("leakage", {})),
         charts=report_charts.charts(metrics),
         samples=report_samples.choose(sentences),

@@ -1,7 +1,8 @@
-"""Scores of the report: base beside tuned, per direction."""
+"""Scores of the report: base and published run beside the tuned model, per test set and direction."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ _RATES = {
     "copy": "Copy of the source",
     "repetition": "Repetition",
     "off_target": "Other language",
+    "numbers": "Numbers kept",
+    "entities": "Names and units kept",
 }
 
 
@@ -24,10 +27,11 @@ class ScoreRow:
     Attributes:
         name: metric or error.
         lower: whether lower is better.
-        base, tuned: the values with their unit.
+        base, published, tuned: the values with their unit; published is None where it was not compared with.
+        base_range, tuned_range: 95 % confidence intervals, where they were drawn.
         delta: tuned - base with its sign.
         trend: good, bad or same.
-        p: p-value of the paired bootstrap, or a dash where it was not run.
+        p: p-value of the comparison with the base, or a dash where there is none.
         ends: both values on a scale of 0 to 100, the smaller first.
         tuned_at: the tuned value on that scale.
     """
@@ -35,7 +39,10 @@ class ScoreRow:
     name: str
     lower: bool
     base: str
+    base_range: str | None
+    published: str | None
     tuned: str
+    tuned_range: str | None
     delta: str
     trend: str
     p: str
@@ -45,9 +52,10 @@ class ScoreRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectionScores:
-    """All scores of one direction; ``n`` counts test sentences."""
+    """All scores of one direction of test, or of the guard set ``guard``; ``n`` counts sentences."""
 
     name: str
+    guard: str | None
     n: int
     scores: list[ScoreRow]
     errors: list[ScoreRow]
@@ -65,19 +73,33 @@ def policy_text(policy: dict[str, Any]) -> str | None:
         return None
     metric = METRICS.get(policy["metric"], policy["metric"])
     gain = f"at least {policy['min_delta']:g} points more" if policy["min_delta"] else "more"
-    return f"Better means: {gain} {metric} in every direction, with p ≤ {policy['max_p']:g}."
+    guards = " or a guard set" if policy.get("guard_sets") else ""
+    return (
+        f"Better means: {gain} {metric} in every direction, with p ≤ {policy['max_p']:g}. Worse means: less of it in "
+        f"a direction of test{guards}, or more faulty translations, by more than chance over all comparisons."
+    )
 
 
-def directions(scores: dict[str, Any]) -> list[DirectionScores]:
-    """Return the tables of every direction that was scored before and after."""
+def directions(finished: dict[str, Any]) -> list[DirectionScores]:
+    """Return the tables of every direction that was scored before and after: of test, then of the guard sets."""
+    test = {**finished.get("scores", {}), "published": finished.get("published")}
+    found = _directions(test, None)
+    for name, scores in finished.get("guard_sets", {}).items():
+        found += _directions(scores, name)
+    return found
+
+
+def _directions(scores: dict[str, Any], guard: str | None) -> list[DirectionScores]:
     base, tuned = scores.get("base", {}), scores.get("tuned", {})
     comparison = scores.get("comparison", {})
+    published = (scores.get("published") or {}).get("scores", {})
     return [
         DirectionScores(
             name=direction_text(name),
+            guard=guard,
             n=tuned[name].get("n", 0),
-            scores=_rows(METRICS, base[name], tuned[name], comparison.get(name, {})),
-            errors=_rows(_RATES, base[name], tuned[name], {}),
+            scores=_rows(METRICS, base[name], published.get(name, {}), tuned[name], comparison.get(name, {})),
+            errors=_rows(_RATES, base[name], published.get(name, {}), tuned[name], comparison.get(name, {})),
             signatures={METRICS.get(key, key): text for key, text in tuned[name].get("signatures", {}).items()},
         )
         for name in sorted(base.keys() & tuned.keys())
@@ -85,28 +107,40 @@ def directions(scores: dict[str, Any]) -> list[DirectionScores]:
 
 
 def _rows(
-    names: dict[str, str], base: dict[str, Any], tuned: dict[str, Any], comparison: dict[str, Any]
+    names: dict[str, str],
+    base: dict[str, Any],
+    published: dict[str, Any],
+    tuned: dict[str, Any],
+    comparison: dict[str, Any],
 ) -> list[ScoreRow]:
     shown = [key for key in names if key in base and key in tuned]
-    return [_row(key, names[key], base[key], tuned[key], comparison.get(key, {}).get("p_value")) for key in shown]
+    return [
+        _row(key, names[key], (base[key], published.get(key), tuned[key]), comparison.get(key, {})) for key in shown
+    ]
 
 
-def _row(key: str, name: str, base: float, tuned: float, p_value: float | None) -> ScoreRow:
-    if key in _RATES:
-        base, tuned = 100 * base, 100 * tuned
-    unit = "%" if key in _RATES else ""
-    digits = 1 if key in _RATES else 2
-    delta = round(tuned - base, digits)
+def _row(key: str, name: str, values: tuple[float, float | None, float], comparison: dict[str, Any]) -> ScoreRow:
+    factor, unit, digits = (100, "%", 1) if key in _RATES else (1, "", 2)
+    base, published, tuned = (None if value is None else factor * value for value in values)
+    assert base is not None and tuned is not None
+    delta, p_value = round(tuned - base, digits), comparison.get("p_value")
     lower = key in _LOWER_IS_BETTER
     places = [min(100.0, max(0.0, value)) for value in (base, tuned)]
     return ScoreRow(
         name=name,
         lower=lower,
         base=f"{base:.{digits}f}{unit}",
+        base_range=_range(comparison.get("rival_interval")),
+        published=None if published is None else f"{published:.{digits}f}{unit}",
         tuned=f"{tuned:.{digits}f}{unit}",
+        tuned_range=_range(comparison.get("interval")),
         delta=f"{delta:+.{digits}f}".replace("-", "−") if delta else "±0",
         trend="same" if not delta else "good" if (delta < 0) == lower else "bad",
         p="–" if p_value is None else f"{p_value:.4f}" if p_value >= 0.0001 else "< 0.0001",
         ends=(min(places), max(places)),
         tuned_at=places[1],
     )
+
+
+def _range(interval: Sequence[float] | None) -> str | None:
+    return None if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}"

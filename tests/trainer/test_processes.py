@@ -88,14 +88,26 @@ def test_the_termination_message_has_the_scores_and_fits(tmp_path: Path) -> None
     write_termination_message(Outcome(0, "finished", paths), log)
     assert not log.exists()
     log.touch()
-    for extra, kept in (("", True), ("x" * 5000, False)):
-        paths.finished.write_text(json.dumps({"status": "finished", "scores": {"chrf": 61.5}, "extra": extra}))
+    tuned = {"en-fr": {"chrf": 61.51234, "numbers": 0.98, "signatures": {"chrf": "nrefs:1"}}}
+    finished = {"scores": {"base": tuned, "tuned": tuned, "comparison": {}}, "published": {"scores": tuned}}
+    gate = {"verdict": "regressed", "reasons": ["r" * 300 + str(number) for number in range(20)]}
+    for extra, reasons in (("", 2), ("x" * 5000, 2), ("", 20)):
+        its = {**gate, "reasons": gate["reasons"][:reasons]}
+        paths.finished.write_text(json.dumps({**finished, "gate": its, "extra": extra}))
         write_termination_message(Outcome(0, "finished", paths, attempt=2), log)
         told = json.loads(log.read_text())
-        assert (told["run_id"], told["attempt"]) == (paths.run_id, 2) and told["finished"]["scores"] == {"chrf": 61.5}
-        assert ("extra" in told["finished"]) == kept
-    paths.finished.write_text(json.dumps({"scores": {"x": "x" * 5000}, "gate": {"verdict": "better", "reasons": []}}))
+        assert (told["run_id"], told["attempt"]) == (paths.run_id, 2) and len(log.read_bytes()) <= 4096
+        whole = not extra and reasons == 2
+        assert ("extra" in told["finished"]) == whole
+        kept = told["finished"]["gate"]
+        assert kept == {"verdict": "regressed", "reasons": its["reasons"][: len(kept["reasons"])]}
+        assert len(kept["reasons"]) == (2 if reasons == 2 else 12)  # of 300 letters; the first ones say most
+        if not whole:
+            brief = {"en-fr": {"chrf": 61.5123, "numbers": 0.98}}
+            assert told["finished"]["scores"] == {"base": brief, "tuned": brief, "published": brief}
+    crowded = {"tuned": {f"{number}-fr": {"chrf": 1.0} for number in range(999)}}
+    paths.finished.write_text(json.dumps({"scores": crowded, "gate": gate}))
     write_termination_message(Outcome(0, "finished", paths), log)
-    assert json.loads(log.read_text())["finished"] == {"gate": {"verdict": "better"}}
+    assert json.loads(log.read_text())["finished"] == {"gate": {"verdict": "regressed"}}
     write_termination_message(Outcome(1, "é" * 9000, paths), log)
     assert len(log.read_bytes()) <= 4096 and json.loads(log.read_text())["exit_code"] == 1

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from launcher import labels
+from launcher.description import describe, page
 from launcher.job_objects import by_job
-from launcher.job_tables import status_row
+from launcher.job_tables import note, status_row
 from launcher.output import table
 from launcher.progress import read_progress
 from launcher.states import JobState, job_state
@@ -126,8 +127,27 @@ def test_a_finished_job_tells_its_scores_and_verdict(verdict: str, code: int) ->
         job(CREATED, ("Running", "False"), SUCCEEDED), ended(0, message, why="Completed", phase="Succeeded")
     )
     assert (state.state, state.verdict, state.launcher_code, state.run_id) == ("Succeeded", verdict, code, "r-1")
-    assert state.scores == {"en-fr": {"bleu": 33.46, "bleu_delta": 3.46, "chrf": 57.25, "chrf_delta": 2.25}}
+    assert state.scores == {
+        "en-fr": {"bleu": 33.46, "bleu_delta": 3.46, "chrf": 57.25, "chrf_delta": 2.25, "off_target": 0.0}
+    }
     assert state.reason is None and state.took_s == 420
+
+
+def test_a_model_that_got_worse_is_told_with_what_got_worse() -> None:
+    base, tuned = {"chrf": 50.0, "numbers": 0.99, "empty": 0.0}, {"chrf": 51.0, "numbers": 0.912, "empty": 0.001}
+    reasons = ["en-fr: 9 more \x1b[31m", "en-fr: chrf +1.00 against the base, p = 0.0010"]
+    gate = {"verdict": "regressed", "reasons": reasons}
+    told = {"gate": gate, "scores": {"base": {"en-fr": base}, "tuned": {"en-fr": tuned}}}
+    given, pod = (
+        job(CREATED, SUCCEEDED),
+        ended(0, {"exit_code": 0, "finished": told}, why="Completed", phase="Succeeded"),
+    )
+    state = state_of(given, pod)
+    assert state.verdict_reasons == ("en-fr: 9 more \\x1b[31m", reasons[1])
+    assert note(state) == "regressed; en-fr chrF 51.00 (+1.00); en-fr: 9 more \\x1b[31m"
+    shown = page(describe(given, state, [], [], NOW))
+    for words in ("numbers 91.2% (-7.8)", "empty 0.1% (+0.1)", "why:\n  en-fr: 9 more \\x1b[31m\n  en-fr: chrf +1.00"):
+        assert words in shown
 
 
 @pytest.mark.parametrize(
@@ -136,6 +156,7 @@ def test_a_finished_job_tells_its_scores_and_verdict(verdict: str, code: int) ->
         {"finished": {"scores": "no"}, "attempt": "x"},
         {"finished": {"scores": {"tuned": "no", "base": 3}}},
         {"finished": {"scores": {"tuned": {"en-fr": {"bleu": "30"}}}, "gate": 3}},
+        {"finished": {"gate": {"verdict": "better", "reasons": {"a": 1}}}},
         {"finished": 1, "reason": {"a": 1}},
         [1],
         "{",
