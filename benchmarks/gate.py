@@ -16,8 +16,9 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 from benchmarks.setup import read_split
@@ -58,31 +59,31 @@ def everywhere(test: float, guard: float = PUBLISHED) -> dict[tuple[str, str], f
 
 
 def another_number(pair: Pair, text: str, draw: random.Random) -> str:
-    """Change a digit in one of eight translations that have one."""
+    """Change a digit in one of three translations of a sentence with numbers."""
     digits = [at for at, character in enumerate(text) if character in "0123456789"]
-    if not digits or not numbers(pair.source, pair.direction[0]) or draw.random() > 1 / 8:
+    if not digits or not numbers(pair.source, pair.direction[0]) or draw.random() > 1 / 3:
         return text
     at = draw.choice(digits)
     return f"{text[:at]}{(int(text[at]) + draw.randint(1, 9)) % 10}{text[at + 1 :]}"
 
 
 def copied(pair: Pair, text: str, draw: random.Random) -> str:
-    """Leave three sentences of a hundred in the source language."""
-    return pair.source if draw.random() < 0.03 else text
+    """Leave six sentences of a hundred in the source language."""
+    return pair.source if draw.random() < 0.06 else text
 
 
 PLANTS = {
-    "better on test": Plant(expected=exit_codes.PROMOTED, wrong=everywhere(0.16)),
-    "worse on test": Plant(expected=exit_codes.REGRESSED, wrong=everywhere(0.24)),
+    "better on test": Plant(expected=exit_codes.PROMOTED, wrong=everywhere(0.13)),
+    "worse on test": Plant(expected=exit_codes.REGRESSED, wrong=everywhere(0.27)),
     "worse in one direction, better in the other": Plant(
-        expected=exit_codes.REGRESSED, wrong={(TEST, "en"): 0.25, (TEST, "fr"): 0.16}
+        expected=exit_codes.REGRESSED, wrong={(TEST, "en"): 0.28, (TEST, "fr"): 0.13}
     ),
-    "better on test, worse on the guard set": Plant(expected=exit_codes.REGRESSED, wrong=everywhere(0.16, 0.27)),
-    "better on test, 1 of 8 numbers wrong": Plant(
-        expected=exit_codes.REGRESSED, wrong=everywhere(0.16), change=another_number
+    "better on test, worse on the guard set": Plant(expected=exit_codes.REGRESSED, wrong=everywhere(0.13, 0.29)),
+    "better on test, 1 of 3 numbers wrong": Plant(
+        expected=exit_codes.REGRESSED, wrong=everywhere(0.13), change=another_number
     ),
-    "better on test, 3 of 100 left as they were": Plant(
-        expected=exit_codes.REGRESSED, wrong=everywhere(0.16), change=copied
+    "better on test, 6 of 100 left as they were": Plant(
+        expected=exit_codes.REGRESSED, wrong=everywhere(0.13), change=copied
     ),
 }
 EQUAL = {
@@ -179,12 +180,16 @@ def _judged(sets: Sequence[TestSet], base: Outputs, published: Outputs, tuned: O
 
 
 def _translated(pair: Pair, wrong: float, pool: Pool, draw: random.Random) -> str:
-    """Return the reference with that share of its words dropped, said twice, swapped with the next, or replaced."""
+    """Return the reference with that share of its words dropped, said twice, swapped with the next, or replaced.
+
+    Words with digits, which systems mostly copy, are spared nine times of ten.
+    """
     words = pair.reference.split()
     said: list[str] = []
     at = 0
     while at < len(words):
-        kind = draw.randrange(4) if draw.random() < wrong else None
+        spared = 0.1 if any(character.isdigit() for character in words[at]) else 1
+        kind = draw.randrange(4) if draw.random() < wrong * spared else None
         if kind is None:
             said.append(words[at])
         elif kind == 1:
@@ -198,25 +203,36 @@ def _translated(pair: Pair, wrong: float, pool: Pool, draw: random.Random) -> st
     return " ".join(said)
 
 
+@cache  # read once, before the workers are forked
+def _pool() -> Pool:
+    return Pool.of(read_split("train"))
+
+
+def _trial(name: str, rows: int, seed: str) -> Trial:
+    return trial(_pool(), (PLANTS | EQUAL)[name], rows, seed)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20, help="trials of each planted difference (20)")
-    parser.add_argument("--equal", type=int, default=100, help="trials of each model that is as good (100)")
+    parser.add_argument("--equal", type=int, default=40, help="trials of each model that is as good (40)")
     parser.add_argument("--rows", type=int, default=300, help="test sentences per direction; guard set: half (300)")
     parser.add_argument("--seed", type=int, default=1, help="every trial's seed is made of it (1)")
     options = parser.parse_args()
-    pool = Pool.of(read_split("train"))
+    _pool()
     print(f"{'tuned model':45} {'n':>5} {'test':>6} {'guard':>6} {'promoted':>9} {'not better':>11} {'regressed':>10}")
     missed = 0
     for plants, count in ((PLANTS, options.trials), (EQUAL, options.equal)):
         for name, plant in plants.items():
-            missed += not _run(name, plant, pool, count, options.rows, options.seed)
+            missed += not _run(name, plant, count, options.rows, options.seed)
     return min(1, missed)
 
 
-def _run(name: str, plant: Plant, pool: Pool, count: int, rows: int, seed: int) -> bool:
+def _run(name: str, plant: Plant, count: int, rows: int, seed: int) -> bool:
     """Print the row of one kind of model; whether the gate was right as often as it has to be."""
-    trials = [trial(pool, plant, rows, f"{seed} {name} {number}") for number in range(count)]
+    seeds = [f"{seed} {name} {number}" for number in range(count)]
+    with ProcessPoolExecutor() as workers:
+        trials = list(workers.map(partial(_trial, name, rows), seeds))
     verdicts = Counter(each.verdict for each in trials)
     test, guard = (
         statistics.fmean(values) for values in zip(*((each.test, each.guard) for each in trials), strict=True)

@@ -17,7 +17,6 @@ from launcher.states import job_state
 from launcher.submit import own
 from mtft.errors import InputError, MtftError
 from mtft.runs import RETRIED_FILE
-from mtft.runs import RETRIED_FILE
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from launcher import labels
 from launcher.cluster_errors import ClusterError, Invalid
 from launcher.pod import CONFIG_FILE
-from launcher.pod import CONFIG_FILE
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.submit import parts
 

@@ -1,6 +1,6 @@
 """The gate: is the tuned model better than the base and the published run, and worse in nothing?
 
-``docs/decisions/0011-gate.md`` says why the tests are these.
+``docs/decisions/0012-gate.md`` says why the tests are these.
 """
 
 from __future__ import annotations
