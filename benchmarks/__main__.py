@@ -12,6 +12,7 @@ MODULES = (
     "benchmarks.throughput",
     "benchmarks.data_memory",
     "benchmarks.checkpoints",
+    "benchmarks.gate",
     "benchmarks.submit",
     "benchmarks.first_step",
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
 
-from benchmarks.gate import GUARD, TEST, Plant, Pool, another_number, everywhere, right, trial
+from benchmarks.gate import GUARD, Plant, Pool, another_number, everywhere, right, trial
 from benchmarks.setup import read_split
 from mtft.exit_codes import PROMOTED, REGRESSED
+from trainer.pairs import TEST
 
-ROWS, TRIALS = 60, 3
+ROWS, TRIALS = 60, 2
 PLANTS = {
     "better": Plant(expected=PROMOTED, wrong=everywhere(0.04)),
     "worse": Plant(expected=REGRESSED, wrong=everywhere(0.45)),
@@ -32,13 +34,11 @@ def test_what_is_planted_is_found(pool: Pool, name: str) -> None:
 
 
 def test_a_model_that_is_as_good_is_hardly_ever_called_anything_else(pool: Pool) -> None:
-    verdicts = Counter(trial(pool, Plant(expected=None), 30, str(number)).verdict for number in range(20))
+    verdicts = Counter(trial(pool, Plant(expected=None), 30, str(number)).verdict for number in range(10))
     assert max(verdicts[PROMOTED], verdicts[REGRESSED]) <= 1
 
 
 def test_sets_and_systems_are_as_described(pool: Pool) -> None:
-    import random
-
     test, guard = pool.draw(20, random.Random(1))
     assert (test.name, len(test.pairs), guard.name, len(guard.pairs)) == (TEST, 40, GUARD, 20)
     numbered = [pair for pair in test.pairs if any(character.isdigit() for character in pair.source)]
