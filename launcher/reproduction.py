@@ -107,7 +107,7 @@ class Recorded:
         image = config.cluster.image or ""
         if self.pod is not None and "@" not in image:
             yield f"cluster.image {image} is a tag, which may mean another image now; @sha256:... never does"
-        unpinned = [f"data.{name}" for name in ("dev", "test") if getattr(config.data, name) is not None]
+        unpinned = [name for name in config.data_paths() if name != "data.train"]
         if config.model.path is not None:
             unpinned.append(f"model.path {config.model.path}")
         if unpinned:

@@ -1,4 +1,4 @@
-"""The gate: is the tuned model better than the base and the published run, and worse in nothing?
+"""The gate: whether the tuned model is better than the base and the published run, and worse in nothing.
 
 ``docs/decisions/0012-gate.md`` says why the tests are these.
 """

@@ -93,7 +93,7 @@ def test_it_needs_sentences_of_its_own(paths: RunPaths, tmp_path: Path) -> None:
 def test_another_content_is_another_run(paths: RunPaths, tmp_path: Path) -> None:
     general = tmp_path / "general.jsonl"
     general.write_text(row(1))
-    ingredients = Ingredients(config(tmp_path, general=str(general)), card(KEY))
+    ingredients = Ingredients(config(tmp_path, general=str(general)), card(KEY), {})
     files.write_json(paths.provenance, ingredients.inputs())
     assert ingredients.changed(paths) == []
     general.write_text(row(2))
