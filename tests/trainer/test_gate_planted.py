@@ -33,9 +33,10 @@ def test_what_is_planted_is_found(pool: Pool, name: str) -> None:
     assert right(PLANTS[name], Counter(each.verdict for each in trials)), trials
 
 
-def test_a_model_that_is_as_good_is_hardly_ever_called_anything_else(pool: Pool) -> None:
-    verdicts = Counter(trial(pool, Plant(expected=None), 30, str(number)).verdict for number in range(10))
-    assert max(verdicts[PROMOTED], verdicts[REGRESSED]) <= 1
+def test_a_model_that_is_as_good_is_rarely_called_anything_else(pool: Pool) -> None:
+    verdicts = Counter(trial(pool, Plant(expected=None), ROWS, str(number)).verdict for number in range(10))
+    # More than 2 of 10 would happen once in 90 at a rate of 1 in 20; the benchmark measures the rate.
+    assert max(verdicts[PROMOTED], verdicts[REGRESSED]) <= 2
 
 
 def test_sets_and_systems_are_as_described(pool: Pool) -> None:
