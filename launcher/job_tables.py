@@ -62,8 +62,7 @@ def note(state: JobState) -> str:
 
 def first_words(text: str) -> str:
     """Return the first line of a text, with the next one where it only announces that."""
-    first, _, rest = text.partition("
-")
+    first, _, rest = text.partition("\n")
     return f"{first} {rest.strip().partition(chr(10))[0]}" if first.endswith(":") and rest.strip() else first
 
 
