@@ -83,8 +83,12 @@ class _Round:
                 faults.kill(alive[number])
                 os.waitpid(alive[number], 0)
                 alive[number] = self._publisher(number, self._dying())
+        waited = set(victims)
+        while waited:
+            # Whoever is dead is buried at once: until then the other takes its lease for a living one's.
+            waited -= {number for number in waited if os.waitpid(alive[number], os.WNOHANG)[0]}
+            time.sleep(0.001)
         for number in victims:
-            os.waitpid(alive[number], 0)
             alive[number] = self._publisher(number)
 
     def _dying(self) -> Callable[[int, bool], None]:
