@@ -104,6 +104,7 @@ class Trial:
             _Run(self, root).go(most, aimed=aimed)
             if self.tally.lost + self.tally.wrong == before:
                 shutil.rmtree(root)  # one that went wrong is left to be looked at
+            print(f"   {self.tally.scenario}: {self.tally.tries} of {kills}", flush=True)
         self.tally.seconds = time.monotonic() - self.begun
         self.tally.notes.append(f"{number} runs of {runs.STEPS} steps, a checkpoint every {runs.EVERY}")
         return self.tally
