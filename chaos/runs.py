@@ -43,13 +43,29 @@ KINDS = (Kind("1 rank", 1), Kind("2 ranks", 2))
 def write_config(folder: Path, kind: Kind) -> Path:
     """Write data and configuration of a run into a folder and return the configuration's path."""
     folder.mkdir(parents=True)
+    write_data(folder)
+    files.write_json(folder / "config.json", document(str(folder), str(base()), kind))
+    return folder / "config.json"
+
+
+def write_data(folder: Path) -> None:
+    """Write a few short sentences to learn by heart."""
     pairs = sorted(generated_pairs(400), key=lambda pair: len(pair.source_en) + len(pair.target_fr))[:ROWS]
     for name, some in (("train", pairs), ("dev", pairs[:6]), ("test", pairs[:6])):
         _write_rows(folder / f"{name}.jsonl", some)
-    train = {"max_steps": STEPS, "learning_rate": 8e-3, "label_smoothing": 0, "device": "cpu", "batch_size": 4}
-    document = {
-        "model": {"key": MODEL, "path": str(cached_standin("marian", lines=lines_of(generated_pairs(400))))},
-        "data": {name: str(folder / f"{name}.jsonl") for name in ("train", "dev", "test")},
+
+
+def base() -> Path:
+    """Return the stand-in that is trained."""
+    return cached_standin("marian", lines=lines_of(generated_pairs(400)))
+
+
+def document(data: str, model: str, kind: Kind, *, steps: int = STEPS) -> dict[str, Any]:
+    """Return the configuration of a run whose data and base lie there."""
+    train = {"max_steps": steps, "learning_rate": 8e-3, "label_smoothing": 0, "device": "cpu", "batch_size": 4}
+    return {
+        "model": {"key": MODEL, "path": model},
+        "data": {name: f"{data}/{name}.jsonl" for name in ("train", "dev", "test")},
         "train": {**train, "gradient_accumulation": 1},
         "eval": {"beams": 1, "every": 1000, "max_dev_rows": 1, "bootstrap_samples": 20},
         "checkpoint": {"every_steps": EVERY},
@@ -58,8 +74,6 @@ def write_config(folder: Path, kind: Kind) -> Path:
         # Each kill is a restart, and there are more of them than any pool has.
         "cluster": {"gpus_per_node": 0, "processes_per_node": kind.ranks, "max_restarts": 100_000},
     }
-    files.write_json(folder / "config.json", document)
-    return folder / "config.json"
 
 
 def _write_rows(path: Path, pairs: list[Pair]) -> None:
@@ -72,9 +86,9 @@ def arguments(config: Path, root: Path) -> list[str]:
     return ["--config", str(config), "--model", MODEL, "--job", JOB, "--root", str(root)]
 
 
-def paths_of(root: Path) -> RunPaths | None:
-    """Return the run of the job; None: it has not claimed one yet."""
-    job = read_job(root, MODEL, JOB)
+def paths_of(root: Path, name: str = JOB) -> RunPaths | None:
+    """Return the run of a job; None: it has not claimed one yet."""
+    job = read_job(root, MODEL, name)
     return RunPaths.at(root, MODEL, job.run_id) if job else None
 
 
@@ -126,11 +140,11 @@ class Result:
         return cls(digests, [(each["step"], each["loss"]) for each in steps], finished["gate"]["verdict"])
 
 
-def half_made(root: Path) -> Iterator[str]:
+def half_made(root: Path, job: str = JOB) -> Iterator[str]:
     """Name what no kill may leave where a reader looks: checkpoints, runs, a pointer or a journal that are not whole."""
     from trainer.checkpoints import is_complete
 
-    paths = paths_of(root)
+    paths = paths_of(root, job)
     if paths is None:
         return
     for checkpoint in paths.checkpoints.glob("step-*"):

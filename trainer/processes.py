@@ -21,6 +21,8 @@ from mtft.stopping import KILL_AFTER_SECONDS
 
 # What asks this program to save and leave; the child always gets SIGTERM.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Names the process that started this one, so that one that starts late sees that it is gone already.
+PARENT_VARIABLE = "MTFT_PARENT"
 _DRAIN_SECONDS = 5.0
 
 _PR_SET_PDEATHSIG = 1
@@ -78,7 +80,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], stop: Stop, outp
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
-            env=dict(environment),
+            env={**environment, PARENT_VARIABLE: str(os.getpid())},
             start_new_session=True,
         )
         os.close(writer)
@@ -103,6 +105,10 @@ def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
     Below the supervisor that is SIGKILL: its lock on the job is gone with it, so another may start at once.
     """
     _prctl(_PR_SET_PDEATHSIG, number)
+    # A process takes a second to come here, and of a death before that nobody tells it.
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is not None and int(parent) != os.getppid():
+        os.kill(os.getpid(), number)
 
 
 def _watch(child: subprocess.Popen[bytes], reader: int, stop: Stop, output: Callable[[bytes], None]) -> None:

@@ -7,16 +7,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
 from mtft import exit_codes, files
-from trainer.processes import end_with_parent
+from trainer.processes import PARENT_VARIABLE, end_with_parent
 
 
 def main(arguments: list[str]) -> int:
     """Run torchrun; return 0, 1 for a failed rank, 143 when it was told to stop or other nodes are gone."""
     end_with_parent()
+    os.environ[PARENT_VARIABLE] = str(os.getpid())  # of the ranks
     # The supervisor says what happened; torchrun's own warnings would say it twice.
     logging.disable(logging.ERROR)
     from torch.distributed import DistNetworkError, DistStoreError

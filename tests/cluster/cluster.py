@@ -32,6 +32,7 @@ class Cluster:
             claims come from its storage class (``MTFT_TEST_STORAGE_CLASS``, else its default one).
         importer: takes an image archive into the node's store; None where no pods run.
         templates: starts the operator again with or without our init container; None where it is not ours to start.
+        api_server: kills the API server and starts it again so many seconds later; None where it is not ours.
         shutdown: ends the cluster; None for one that was there before and stays.
     """
 
@@ -40,6 +41,7 @@ class Cluster:
     volumes: Path | None = None
     importer: Callable[[Path, str], None] | None = field(default=None, repr=False)
     templates: Callable[[bool], None] | None = field(default=None, repr=False)
+    api_server: Callable[[float], None] | None = field(default=None, repr=False)
     shutdown: Callable[[], None] | None = field(default=None, repr=False)
     _made: list[str] = field(default_factory=list, repr=False)
 

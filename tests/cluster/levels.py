@@ -150,7 +150,12 @@ def _given(kubeconfig: Path) -> Cluster:
 def _reached(plane: ControlPlane) -> Cluster:
     """Return a cluster of ours as tests see it; nothing ends it yet."""
     importer = partial(import_image, plane.state) if runs_pods(plane.state) else None
-    return replace(plane.cluster, importer=importer, templates=partial(start_operator, plane))
+    return replace(
+        plane.cluster,
+        importer=importer,
+        templates=partial(start_operator, plane),
+        api_server=partial(plane.processes.restart, "kube-apiserver"),
+    )
 
 
 @contextmanager

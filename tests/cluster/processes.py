@@ -51,6 +51,15 @@ class Processes:
             )
         write_pid(self._pids / name, child.pid)
 
+    def restart(self, name: str, away_seconds: float = 0.0) -> None:
+        """Kill a process and start it again as it was, so many seconds later."""
+        process = running(self._pids / name)
+        assert process is not None, f"{name} does not run"
+        command = process.cmdline()
+        self.stop(name)
+        time.sleep(away_seconds)
+        self.start(name, command)
+
     def running(self, name: str) -> bool:
         """Whether the process of that name is alive."""
         return running(self._pids / name) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mtft.runs import RunPaths
 from trainer.console import Console
 from trainer.node import child_environment
 from trainer.outcome import Outcome, write_termination_message
+from trainer.processes import PARENT_VARIABLE
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -44,6 +46,14 @@ def test_a_daemon_that_holds_the_output_does_not_outlive_its_parent() -> None:
     output = subprocess.check_output(command, text=True, cwd=CHECKOUT, timeout=60).split()
     assert output[0] == "started" and output[2:] == ["0", "False"]
     assert not Path(f"/proc/{output[1]}").exists()
+
+
+def test_a_child_that_comes_after_its_parents_death_ends_at_once() -> None:
+    end = [sys.executable, "-c", "from trainer.processes import end_with_parent; end_with_parent(); print('lives')"]
+    assert subprocess.check_output(program(*end), text=True, cwd=CHECKOUT) == "lives\n0 False\n"
+    orphan = {**os.environ, PARENT_VARIABLE: "1"}  # who took it over is not who started it
+    late = subprocess.run(end, env=orphan, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (late.returncode, late.stdout) == (-signal.SIGKILL, "")
 
 
 def test_a_child_has_a_terminal_where_the_person_has_one() -> None:
