@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from chaos import runs
+from chaos.gateway import unreliable
 from chaos.tally import Order, Tally
 from launcher.pytorchjob import render
 from mtft import exit_codes
@@ -23,7 +25,7 @@ from tests.cluster.images import mtft_image
 from tests.cluster.levels import for_tests, start_full
 from tests.cluster.parts import MissingPart
 
-STEPS = 120
+STEPS = 60
 _FEWEST_KILLS = 20  # below, a cluster that runs pods costs more than it shows
 _PAUSE_S = 25.0  # the longest between a recovery and the next disturbance
 _IMPATIENT = 0.3  # share of deletions that do not wait for a recovery
@@ -36,14 +38,14 @@ _POD = {"cpus": 0.9, "memory_gib": 3, "shared_memory_gib": 0.25, "nodes": 2, "pr
 def scenario(order: Order) -> Iterator[Tally]:
     """Disturb jobs until the plan is done; each has to make what the first one makes, whose pods nobody touches."""
     deletions, drains, restarts = order.share(20), order.share(3), order.share(6)
-    names = ("API server killed under logs", "pods deleted", "node drained")
+    names = ("API server killed, cuts: logs", "pods deleted", "node drained")
     tallies = [Tally(name, order.seed) for name in names]
     try:
         if order.kills < _FEWEST_KILLS:
             raise MissingPart(f"left out below CHAOS_KILLS={_FEWEST_KILLS}")
         with for_tests(start_full) as cluster:
             place = _Place(cluster, order.plan("pods"))
-            yield place.follow_through_restarts(tallies[0], restarts)
+            yield place.follow(tallies[0], restarts, order.folder)
             yield place.disturb(tallies[1], deletions, place.delete)
             yield place.disturb(tallies[2], drains, place.drain)
     except MissingPart as missing:
@@ -70,22 +72,27 @@ class _Place:
         self.document["cluster"] |= {**_POD, "image": image.name}
         self.expected: runs.Result | None = None
 
-    def follow_through_restarts(self, tally: Tally, restarts: int) -> Tally:
-        """Follow a job whose pods nobody touches while the API server is killed: each line once, and the right code."""
+    def follow(self, tally: Tally, restarts: int, folder: Path) -> Tally:
+        """Follow a job whose pods nobody touches over a bad way to a server that is killed: each line once, and its end."""
         job = _Job(self)
-        follower, waiter = self._verb("logs", job.name, "--follow", "--rank", "0"), self._verb("wait", job.name)
-        for _ in range(restarts):
-            time.sleep(self.plan.uniform(2, 12))
-            if self.cluster.api_server is None or job.state() is not None:
-                break
-            begun = time.monotonic()
-            self.cluster.api_server(self.plan.uniform(0, 4))
-            tally.tries += 1
-            self._await_server()
-            tally.recovered(begun)
-        if job.ends() != "Succeeded":
-            tally.lose(f"{job.name}: {job.state()}")
-        said, complaints = follower.communicate(timeout=60)
+        with unreliable(self.cluster, self.plan, folder) as (kubeconfig, gateway):
+            follower = self._verb("logs", job.name, "--follow", "--rank", "0", through=kubeconfig)
+            waiter = self._verb("wait", job.name, through=self.cluster.kubeconfig)
+            gateway.asleep = False
+            for _ in range(restarts):
+                time.sleep(self.plan.uniform(2, 12))
+                if self.cluster.api_server is None or job.state() is not None:
+                    break
+                begun = time.monotonic()
+                self.cluster.api_server(self.plan.uniform(0, 4))
+                tally.tries += 1
+                self._await_server()
+                tally.recovered(begun)
+            if job.ends() != "Succeeded":
+                tally.lose(f"{job.name}: {job.state()}")
+            said, complaints = follower.communicate(timeout=120)
+        tally.tries += sum(gateway.met.values())
+        tally.notes.append(", ".join(f"{count} {fault}" for fault, count in gateway.met.items()))
         if follower.returncode != exit_codes.DONE:
             tally.lose(f"logs --follow ended with {follower.returncode}: {complaints[-300:]}")
         shown = [line["step"] for line in runs.train_lines(said)]
@@ -156,8 +163,8 @@ class _Place:
         for what in runs.half_made(self.volume, job.name):
             tally.go_wrong(f"{job.name}: {what}")
 
-    def _verb(self, *arguments: str) -> subprocess.Popen[str]:
-        variables = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}
+    def _verb(self, *arguments: str, through: Path) -> subprocess.Popen[str]:
+        variables = {**os.environ, "KUBECONFIG": str(through)}
         command = [sys.executable, "-m", "launcher", *arguments, "-n", self.namespace]
         return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
