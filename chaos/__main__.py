@@ -3,7 +3,7 @@
 Run: python -m chaos [SCENARIO ...] [--kills 200] [--seed 1]
 
 Each scenario runs in a process of its own. The last line is ``N survived, N lost, N wrong``; the exit code is 1 when
-anything was lost or wrong.
+anything was lost or wrong, or when this machine lacks something and MTFT_REQUIRE is set.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tallies += _measured("pods", options)
     print(tally.table(tallies), flush=True)
     files.write_json(RESULTS / "table.json", {"kills": options.kills, "seed": options.seed, "rows": _rows(tallies)})
-    return int(any(each.lost or each.wrong for each in tallies))
+    required = bool(os.environ.get("MTFT_REQUIRE"))
+    return int(any(each.lost or each.wrong or (each.missing and required) for each in tallies))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """Kills from inside: a process that ends, or ends others, in the middle of a file operation.
 
-``MTFT_CHAOS_KILL`` holds a list of :class:`Fault` as JSON. The operations are those that every publication goes through; the
-path is looked at, so a kill can be aimed at a save, at an export or at the flip of a pointer.
+``MTFT_CHAOS_KILL`` holds a list of :class:`Fault` as JSON. The operations are those that every publication goes
+through; the path is looked at, so a kill can be aimed at a save, at an export or at the flip of a pointer.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _paths(given: tuple[Any, ...]) -> list[str]:
     for each in given:
         if isinstance(each, int):
             try:
-                found.append(os.readlink(f"/proc/self/fd/{each}"))
+                found.append(str(Path(f"/proc/self/fd/{each}").readlink()))
             except OSError:
                 continue
         else:

@@ -35,14 +35,15 @@ class Gateway:
     def __init__(self, server: str, context: ssl.SSLContext, token: str, plan: random.Random) -> None:
         self.address, self.context, self.token = urlsplit(server), context, token
         self._plan, self._lock, self._in_a_row = plan, threading.Lock(), 0
+        self._answered = False
         self.met = dict.fromkeys(_FAULTS, 0)
-        self.asleep = True
 
     def fate(self, method: str, is_stream: bool) -> str | None:
         """Draw what a request meets with."""
         with self._lock:
-            if self.asleep or self._in_a_row >= _MOST_IN_A_ROW or self._plan.random() > _BAD_LUCK:
-                self._in_a_row = 0
+            # A server that never answered is told at once, so the first request is left alone.
+            if not self._answered or self._in_a_row >= _MOST_IN_A_ROW or self._plan.random() > _BAD_LUCK:
+                self._answered, self._in_a_row = True, 0
                 return None
             self._in_a_row += not is_stream
             possible = [fault for fault in _FAULTS if is_stream or fault != "stream cut"]
@@ -64,7 +65,7 @@ class Gateway:
 
 @contextlib.contextmanager
 def unreliable(cluster: Cluster, plan: random.Random, folder: Path) -> Iterator[tuple[Path, Gateway]]:
-    """Give a kubeconfig that leads through a gateway, and the gateway; it lets all pass until it is told not to."""
+    """Give a kubeconfig for one program that leads through a gateway, and the gateway."""
     view = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     given, user = view["clusters"][0]["cluster"], view["users"][0]["user"]
     context = ssl.create_default_context(cadata=base64.b64decode(given["certificate-authority-data"]).decode())
@@ -78,7 +79,7 @@ def unreliable(cluster: Cluster, plan: random.Random, folder: Path) -> Iterator[
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     view["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{server.server_address[1]}"}
     view["users"][0]["user"] = {}
-    path = folder / "unreliable"
+    path = folder / f"unreliable-{server.server_address[1]}"
     write_kubeconfig(path, view)
     try:
         yield path, gateway

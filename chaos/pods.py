@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import random
 import secrets
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 from chaos import runs
 from chaos.gateway import unreliable
 from chaos.tally import Order, Tally
+from chaos.verbs import Verb
 from launcher.pytorchjob import render
 from mtft import exit_codes
 from mtft.runs import RunPaths, parse_time, read_job
@@ -40,9 +38,10 @@ def scenario(order: Order) -> Iterator[Tally]:
     deletions, drains, restarts = order.share(20), order.share(3), order.share(6)
     names = ("API server killed, cuts: logs", "pods deleted", "node drained")
     tallies = [Tally(name, order.seed) for name in names]
+    if order.kills < _FEWEST_KILLS:
+        print(f"-- pods: left out below CHAOS_KILLS={_FEWEST_KILLS}", flush=True)
+        return
     try:
-        if order.kills < _FEWEST_KILLS:
-            raise MissingPart(f"left out below CHAOS_KILLS={_FEWEST_KILLS}")
         with for_tests(start_full) as cluster:
             place = _Place(cluster, order.plan("pods"))
             yield place.follow(tallies[0], restarts, order.folder)
@@ -73,12 +72,14 @@ class _Place:
         self.expected: runs.Result | None = None
 
     def follow(self, tally: Tally, restarts: int, folder: Path) -> Tally:
-        """Follow a job whose pods nobody touches over a bad way to a server that is killed: each line once, and its end."""
+        """Follow a job that nobody touches, over a bad way to a server that is killed: each line once, and its end."""
         job = _Job(self)
         with unreliable(self.cluster, self.plan, folder) as (kubeconfig, gateway):
-            follower = self._verb("logs", job.name, "--follow", "--rank", "0", through=kubeconfig)
-            waiter = self._verb("wait", job.name, through=self.cluster.kubeconfig)
-            gateway.asleep = False
+            given = ("logs", job.name, "--follow", "--rank", "0")
+            follower = Verb(*given, kubeconfig=kubeconfig, namespace=self.namespace)
+            waiter = Verb("wait", job.name, kubeconfig=self.cluster.kubeconfig, namespace=self.namespace)
+            for verb in (follower, waiter):
+                tally.expect(verb.has_spoken(), f"{verb.words} said nothing: {verb.complaint}")
             for _ in range(restarts):
                 time.sleep(self.plan.uniform(2, 12))
                 if self.cluster.api_server is None or job.state() is not None:
@@ -90,17 +91,16 @@ class _Place:
                 tally.recovered(begun)
             if job.ends() != "Succeeded":
                 tally.lose(f"{job.name}: {job.state()}")
-            said, complaints = follower.communicate(timeout=120)
+            if (code := follower.ends(120)) != exit_codes.DONE:
+                tally.lose(f"{follower.words} ended with {code}: {follower.complaint}")
         tally.tries += sum(gateway.met.values())
         tally.notes.append(", ".join(f"{count} {fault}" for fault, count in gateway.met.items()))
-        if follower.returncode != exit_codes.DONE:
-            tally.lose(f"logs --follow ended with {follower.returncode}: {complaints[-300:]}")
-        shown = [line["step"] for line in runs.train_lines(said)]
+        shown = [line["step"] for line in runs.train_lines(follower.said)]
         if missing := sorted(set(range(1, STEPS + 1)) - set(shown)):
             tally.lose(f"logs --follow did not show the steps {missing}")
         tally.expect(len(shown) == len(set(shown)), f"logs --follow showed steps twice: {shown}")
-        _, complaints = waiter.communicate(timeout=60)
-        tally.expect(waiter.returncode in _TRAINED, f"wait ended with {waiter.returncode}: {complaints[-300:]}")
+        if (code := waiter.ends(60)) not in _TRAINED:
+            tally.lose(f"{waiter.words} ended with {code}: {waiter.complaint}")
         self.expected = runs.Result.of(job.paths())
         tally.expect([step for step, _ in self.expected.losses] == list(range(1, STEPS + 1)), "steps of a quiet job")
         return tally
@@ -163,11 +163,6 @@ class _Place:
         for what in runs.half_made(self.volume, job.name):
             tally.go_wrong(f"{job.name}: {what}")
 
-    def _verb(self, *arguments: str, through: Path) -> subprocess.Popen[str]:
-        variables = {**os.environ, "KUBECONFIG": str(through)}
-        command = [sys.executable, "-m", "launcher", *arguments, "-n", self.namespace]
-        return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
     def _await_server(self) -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end:
@@ -227,9 +222,9 @@ class _Job:
         while time.monotonic() < end:
             job = read_job(self.place.volume, runs.MODEL, self.name)
             starts = [parse_time(each.started).timestamp() for each in job.attempts] if job else []
-            if again := [at for at in starts if at > since - 1]:
-                if news := [line["time"] for line in self.lines() if line["time"] > again[0]]:
-                    return float(min(news) - since)
+            again = next((at for at in starts if at > since - 1), math.inf)
+            if news := [line["time"] for line in self.lines() if line["time"] > again]:
+                return float(min(news) - since)
             if self.state() is not None:
                 return time.time() - since
             time.sleep(0.3)
@@ -244,5 +239,3 @@ class _Job:
             step = self.last_step()
             time.sleep(0.3)
         return state
-
-

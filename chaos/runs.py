@@ -141,7 +141,7 @@ class Result:
 
 
 def half_made(root: Path, job: str = JOB) -> Iterator[str]:
-    """Name what no kill may leave where a reader looks: checkpoints, runs, a pointer or a journal that are not whole."""
+    """Name what no kill may leave where a reader looks: checkpoints, a run or a pointer that are not whole."""
     from trainer.checkpoints import is_complete
 
     paths = paths_of(root, job)

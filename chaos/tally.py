@@ -115,7 +115,9 @@ def table(tallies: Sequence[Tally]) -> str:
     for each in tallies:
         lines += [f"{each.scenario}: not run: {each.missing}"] if each.missing else []
         lines += [f"{each.scenario}: {text}" for text in (*each.notes, *each.problems)]
-    survived, lost, wrong = (sum(values) for values in zip(*((t.survived, t.lost, t.wrong) for t in tallies)))
+    survived, lost, wrong = (
+        sum(values) for values in zip(*((t.survived, t.lost, t.wrong) for t in tallies), strict=True)
+    )
     return "\n".join([*lines, f"{survived} survived, {lost} lost, {wrong} wrong"])
 
 

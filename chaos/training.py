@@ -7,7 +7,6 @@ the same run makes when nothing disturbs it: weights byte for byte, and the loss
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import time
@@ -72,7 +71,7 @@ class Trial:
         self.begun = time.monotonic()
 
     def unbroken(self) -> runs.Result:
-        """Let one run through, and learn from it how long it takes and how many operations there are to be killed in."""
+        """Let one run through; it tells how long one takes and how many operations there are to be killed in."""
         root, output, names = self.folder / "unbroken", self.folder / "unbroken.txt", self.folder / "modules.txt"
         marks = {place: self.folder / f"count-{place}" for place in _PLACES}
         counted = [
@@ -110,6 +109,7 @@ class Trial:
         return self.tally
 
     def next_kill(self, mark: Path, *, aimed: bool) -> _Kill:
+        """Draw the next kill; one from inside leaves a mark."""
         victim = self.plan.choice(_VICTIMS)
         if not aimed or self.plan.random() < 0.5:
             return _Kill(victim, after_s=self.plan.uniform(0, self.seconds))
@@ -213,7 +213,9 @@ class _Run:
                 except ChildProcessError:
                     continue
             if time.monotonic() > end:
-                self.tally.go_wrong(f"{self.root.name}: {[each.cmdline()[:5] for each in left]} outlived the supervisor")
+                self.tally.go_wrong(
+                    f"{self.root.name}: {[each.cmdline()[:5] for each in left]} outlived the supervisor"
+                )
                 for each in left:
                     faults.kill(each.pid)
                 return

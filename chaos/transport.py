@@ -6,17 +6,16 @@ The control plane is real, its pods are played: what became of them is written i
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaos.gateway import Gateway, unreliable
+from chaos.gateway import unreliable
 from chaos.tally import Order, Tally
+from chaos.verbs import Verb
 from mtft import exit_codes
 from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.levels import for_tests, start_control_plane
@@ -34,13 +33,15 @@ def scenario(order: Order) -> Iterator[Tally]:
     try:
         with for_tests(start_control_plane) as cluster:
             for _ in range(max(1, order.share(6))):
-                with unreliable(cluster, plan, order.folder) as (kubeconfig, gateway):
-                    _Batch(cluster, kubeconfig, order.folder, bad, plan).over(gateway)
-                bad.tries += sum(gateway.met.values())
-                bad.notes.append(", ".join(f"{count} {fault}" for fault, count in gateway.met.items()))
+                with unreliable(cluster, plan, order.folder) as one, unreliable(cluster, plan, order.folder) as other:
+                    _Batch(cluster, (one[0], other[0]), order.folder, bad, plan).over_bad_ways()
+                met = {fault: count + other[1].met[fault] for fault, count in one[1].met.items()}
+                bad.tries += sum(met.values())
+                bad.notes.append(", ".join(f"{count} {fault}" for fault, count in met.items()))
             yield bad
             for _ in range(max(1, order.share(6))):
-                _Batch(cluster, cluster.kubeconfig, order.folder, killed, plan).through_restarts()
+                ways = cluster.kubeconfig, cluster.kubeconfig
+                _Batch(cluster, ways, order.folder, killed, plan).through_restarts()
             yield killed
     except MissingPart as missing:
         for each in (bad, killed):
@@ -51,18 +52,16 @@ def scenario(order: Order) -> Iterator[Tally]:
 class _Batch:
     """One batch of two jobs, from its sending to what `batch --wait` and `wait` say of its end."""
 
-    def __init__(self, cluster: Cluster, kubeconfig: Path, folder: Path, tally: Tally, plan: random.Random) -> None:
-        self.cluster, self.kubeconfig, self.folder, self.tally, self.plan = cluster, kubeconfig, folder, tally, plan
+    def __init__(
+        self, cluster: Cluster, ways: tuple[Path, Path], folder: Path, tally: Tally, plan: random.Random
+    ) -> None:
+        self.cluster, self.ways, self.folder, self.tally, self.plan = cluster, ways, folder, tally, plan
         self.namespace = cluster.namespace("chaos")
         self.better = plan.random() < 0.5  # the second job's model; else it is trained in vain
 
-    def over(self, gateway: Gateway) -> None:
-        """Go through it while the gateway fails."""
-        gateway.asleep = False
-        try:
-            self._go(lambda: time.sleep(self.plan.uniform(0, 2)))
-        finally:
-            gateway.asleep = True
+    def over_bad_ways(self) -> None:
+        """Go through it while the gateways fail."""
+        self._go(lambda: time.sleep(self.plan.uniform(0, 2)))
 
     def through_restarts(self) -> None:
         """Go through it while the server is killed before each step."""
@@ -79,45 +78,35 @@ class _Batch:
     def _go(self, disturb: Callable[[], object]) -> None:
         document = {**DOCUMENT, "models": {model: {} for model in _MODELS}}
         (self.folder / "batch.json").write_text(json.dumps(document))
-        verbs = [self._verb("batch", "--config", str(self.folder / "batch.json"), "--name", "night", "--wait")]
+        given = ("batch", "--config", str(self.folder / "batch.json"), "--name", "night", "--wait")
+        batch = Verb(*given, kubeconfig=self.ways[0], namespace=self.namespace)
         jobs = self._eventually(lambda: (found := self._jobs()) and len(found) == len(_MODELS) and found)
-        verbs.append(self._verb("wait", "night"))
+        wait = Verb("wait", "night", kubeconfig=self.ways[1], namespace=self.namespace)
+        for verb in (batch, wait):
+            self.tally.expect(verb.has_spoken(), f"{verb.words} said nothing: {verb.complaint}")
         disturb()
         for job in jobs:
-            self._eventually(lambda job=job: job.await_pod())
-            self._eventually(lambda job=job: job.runs() or True)
+            self._eventually(job.await_pod)
+            self._eventually(partial(_done, job.runs))
         disturb()
         for job, verdict in zip(jobs, ("better", "better" if self.better else "not better"), strict=True):
             message = {"exit_code": 0, "finished": {**FINISHED, "gate": {"verdict": verdict}}}
-            self._eventually(lambda job=job, message=message: job.ends(0, message) or True)
+            self._eventually(partial(_done, job.ends, 0, message))
         ended = time.monotonic()
-        for verb in verbs:
+        for verb in (batch, wait):
             self._judge(verb)
         self.tally.recovered(ended)
         names = sorted(job.name for job in self._eventually(self._jobs))
         self.tally.expect(names == sorted(job.name for job in jobs), f"two jobs were sent, these are there: {names}")
 
-    def _judge(self, verb: subprocess.Popen[str]) -> None:
+    def _judge(self, verb: Verb) -> None:
         expected = exit_codes.DONE if self.better else exit_codes.NOT_PROMOTED
-        words = " ".join(map(str, verb.args[3:5]))  # type: ignore[index]
-        try:
-            said, complaints = verb.communicate(timeout=_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            verb.kill()
-            self.tally.lose(f"{words} did not end within {_PATIENCE_S:.0f} s")
-            return
-        if verb.returncode != expected:
-            told = (said + complaints).strip()[-400:]
-            self.tally.lose(f"{words} ended with {verb.returncode}, not {expected}: {told}")
+        if (code := verb.ends(_PATIENCE_S)) != expected:
+            self.tally.lose(f"{verb.words} ended with {code}, not {expected}: {verb.complaint}")
 
     def _jobs(self) -> list[Played]:
         found = self.cluster.get("pytorchjobs", "--namespace", self.namespace)
         return [Played(self.cluster, self.namespace, each["metadata"]["name"]) for each in found]
-
-    def _verb(self, *arguments: str) -> subprocess.Popen[str]:
-        variables = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
-        command = [sys.executable, "-m", "launcher", *arguments, "-n", self.namespace]
-        return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def _eventually(self, look: Callable[[], Any]) -> Any:
         """Return what a look gives as soon as it gives something; the server may be away meanwhile."""
@@ -130,3 +119,8 @@ class _Batch:
                 pass
             time.sleep(0.2)
         raise AssertionError(f"waited {_PATIENCE_S:.0f} s in vain for the cluster's own parts")
+
+
+def _done(action: Callable[..., object], *given: Any) -> bool:
+    action(*given)
+    return True

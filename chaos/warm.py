@@ -56,9 +56,6 @@ class Forked(subprocess.Popen[bytes]):
 def load() -> None:
     """Load what a trainer's processes need and let all that this process starts be forks; starts no thread."""
     import torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler as ranks_of_torchrun
-    import torch.distributed.run
-    import torch.utils.tensorboard
-    import transformers.models.marian.modeling_marian
 
     import trainer.building
     import trainer.preparation
@@ -67,7 +64,7 @@ def load() -> None:
     import trainer.session
     import trainer.supervisor  # noqa: F401
 
-    ranks_of_torchrun.Popen = Forked  # type: ignore[misc]
+    setattr(ranks_of_torchrun, "Popen", Forked)  # noqa: B010 - it does not export the name it looks up
     subprocess.Popen = Forked  # type: ignore[misc,assignment]
     # torchrun logs who called; with source lines that takes a second where thousands of modules are loaded.
     inspect.stack = functools.partial(inspect.stack, context=0)
@@ -86,9 +83,7 @@ def start(arguments: Sequence[str], output: Path, environment: Mapping[str, str]
     return _start(Forked, arguments, output, environment)
 
 
-def start_cold(
-    arguments: Sequence[str], output: Path, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def start_cold(arguments: Sequence[str], output: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start it as a pod does, with everything to load anew."""
     return _start(_EXECUTED, arguments, output, environment)
 
@@ -158,7 +153,7 @@ def _redirect(stdout: int | IO[Any] | None, stderr: int | IO[Any] | None) -> Non
     # First away from the numbers they go to, which may be those of one another.
     for number, copy in enumerate([os.dup(target) for target in targets]):
         os.dup2(copy, number)
-    os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+    os.closerange(3, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
 
 
 def _descriptor(given: int | IO[Any] | None, own: int) -> int:

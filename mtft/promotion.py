@@ -45,7 +45,11 @@ def changing(root: Path, model: str) -> Iterator[Store]:
         raise InputError(f"{folder} holds no run of {model}; train one first, or name the storage root that does")
     with lease.hold(folder / _LEASE, patience=_PATIENCE_SECONDS, poll=_POLL_SECONDS) as held:
         _sweep(folder)
-        yield Store(root.absolute(), folder, held, journal.settle(folder, store.current_id(folder)))
+        try:
+            yield Store(root.absolute(), folder, held, journal.settle(folder, store.current_id(folder)))
+        except FileNotFoundError:
+            held.check()  # whoever took the lease over swept what was being written here
+            raise
     # Large runs take minutes to delete: others have the store meanwhile. What a killed process left goes too.
     for aside in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
         shutil.rmtree(aside, ignore_errors=True)

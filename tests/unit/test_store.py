@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,26 @@ def test_a_holder_that_overslept_its_lease_changes_nothing(tmp_path: Path) -> No
     assert current(tmp_path) == run_id(2)
     promote(tmp_path, 1)
     assert [each.run for each in history(tmp_path)] == [run_id(1), run_id(2), run_id(1)]
+
+
+def test_a_holder_whose_unfinished_files_were_swept_is_told_who_did_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    lease_file = store.outputs(tmp_path, MODEL) / ".store.lease"
+
+    def overtaken(source: Path, target: Path, replace: Callable[[Path, Path], None] = os.replace) -> None:
+        if target.name == ".pending.json" and current(tmp_path) is None:
+            monkeypatch.setattr(os, "replace", replace)
+            lease_file.write_text('{"owner": "elsewhere:1:x", "expires": 1}')  # as one whose clock jumped sees it
+            promote(tmp_path, 2)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    with pytest.raises(Retry, match="taken over by nobody"):
+        promote(tmp_path, 1)
+    assert current(tmp_path) == run_id(2) and len(history(tmp_path)) == 1
 
 
 def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
