@@ -27,7 +27,7 @@ from mtft import files
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "build" / "chaos"
 # The longest first; two at a time, but for the last, whose pods take the whole machine.
-SCENARIOS = ("training", "publishers", "volumes", "clock", "transport", "pods")
+SCENARIOS = ("training", "saves", "publishers", "volumes", "clock", "transport", "pods")
 _AT_ONCE = 2
 
 

@@ -59,7 +59,7 @@ def arm(module: str) -> None:
         os.environ[VARIABLE] = text(*faults)
     for fault in faults:
         if module == fault.module and os.environ.get("RANK", "0") == "0":
-            wrap(fault.parts, _killing(fault) if fault.nth else _counting(fault.mark))
+            wrap(fault.parts, _killing(fault) if fault.nth else counting(fault.mark))
 
 
 def wrap(parts: Iterable[str], reached: Callable[[int, bool], None]) -> None:
@@ -107,7 +107,9 @@ def kill(pid: int) -> None:
         pass
 
 
-def _counting(mark: Path) -> Callable[[int, bool], None]:
+def counting(mark: Path) -> Callable[[int, bool], None]:
+    """Return what adds a byte to a file for each operation it is told of."""
+
     def reached(_number: int, before: bool) -> None:
         if before:
             with mark.open("ab") as out:

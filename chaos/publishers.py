@@ -111,7 +111,7 @@ class _Round:
         self.tally.recovered(begun)
 
 
-def in_child(work: Callable[[], object]) -> int:
+def in_child(work: Callable[[], object], *, quiet: bool = False) -> int:
     """Do something in another process and return its number; it ends with 0, or 1 when the work failed."""
     sys.stdout.flush()
     child = os.fork()
@@ -120,7 +120,8 @@ def in_child(work: Callable[[], object]) -> int:
             work()
             os._exit(0)
         except BaseException:
-            traceback.print_exc()
+            if not quiet:
+                traceback.print_exc()
         finally:
             os._exit(1)
     return child

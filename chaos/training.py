@@ -48,7 +48,7 @@ def scenario(order: Order) -> Iterator[Tally]:
         unbroken = trial.unbroken()
         if kind is one:
             trial.tally.expect(unbroken == unbroken_cold, "a run of forked processes differs from one started cold")
-        yield trial.disturb(max(2, order.share(100)), aimed=True)
+        yield trial.disturb(max(2, order.share(30)), aimed=True)
 
 
 @dataclass(frozen=True)
