@@ -3,6 +3,7 @@
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mtft
 UV_VERSION := 0.13.8
+CHAOS_KILLS ?= 200
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
@@ -15,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real real-short test e2e e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
+.PHONY: help demo real real-short test chaos e2e e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +35,9 @@ real-short: .venv/.ready
 test: check tools ## Format, lint, types, generated files, then every test but the end-to-end ones
 	$(PYTEST) -n 4 tests/unit tests/trainer tests/chart
 	$(PYTEST) tests/cluster
+
+chaos: .venv/.ready ## Kill, cut, fill and delete by the hundred, count what is lost (an hour; CHAOS_KILLS=8: minutes)
+	@$(PYTHON) -m chaos --kills $(CHAOS_KILLS)
 
 e2e: tools images ## The README's own commands here, then jobs in real pods, then the short real run
 	$(PYTEST) $(PARALLEL) --dist loadfile --no-loadscope-reorder tests/e2e --ignore=tests/e2e/cluster

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenarios and print the table."""
     options = _parser().parse_args(arguments)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
     if options.one:
         _run_one(options.one, Order(kills=options.kills, seed=options.seed, folder=options.folder))
         sys.stdout.flush()

@@ -1,0 +1,73 @@
+"""What `make chaos` counts as lost or wrong is seen: each kind planted once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from chaos import faults, publishing
+from chaos.tally import Order, Tally, table
+from mtft import journal, store
+from tests.unit.runs_on_disk import MODEL, run_id
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Path:
+    """A store that a publisher and a reader were in, with nothing wrong."""
+    publishing.new_store(tmp_path)
+    (tmp_path / "told-0").write_text(f"1 {run_id(0)}\n")
+    (tmp_path / "unreadable").write_text("")
+    assert [*publishing.lost(tmp_path), *publishing.wrong(tmp_path)] == []
+    return tmp_path
+
+
+def test_an_acknowledged_promotion_that_is_gone_is_lost(used: Path) -> None:
+    (used / "told-1").write_text(f"2 {run_id(2)}\n")
+    assert list(publishing.lost(used)) == [f"promotion 2 of {run_id(2)} was acknowledged and is not in the history"]
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (lambda folder: (folder / ".current.x.tmp").touch(), "left behind"),
+        (lambda folder: (folder.parents[1] / "unreadable").write_text("nothing is current\n"), "nothing is current"),
+        (lambda folder: _promote_over(folder, run_id(3)), "made over"),
+        (lambda folder: _promote_over(folder, run_id(0)), "history ends with"),
+    ],
+)
+def test_a_store_in_disorder_is_wrong(used: Path, plant: object, words: str) -> None:
+    plant(store.outputs(used, MODEL))  # type: ignore[operator]
+    assert any(words in what for what in publishing.wrong(used))
+
+
+def _promote_over(folder: Path, previous: str) -> None:
+    """Enter a promotion that the pointer does not follow."""
+    entry = json.loads((folder / journal.FOLDER / "000001.json").read_text())
+    (folder / journal.FOLDER / "000002.json").write_text(json.dumps({**entry, "run": run_id(2), "previous": previous}))
+
+
+def test_a_kill_strikes_at_the_operation_it_is_aimed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in faults.OPERATIONS:
+        monkeypatch.setattr(os, name, getattr(os, name))
+    seen: list[tuple[int, bool]] = []
+    faults.wrap(["/aimed"], lambda number, before: seen.append((number, before)))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "aimed").mkdir()
+    with (tmp_path / "aimed" / "file").open("w") as file:
+        os.fsync(file.fileno())
+    assert seen == [(1, True), (1, False), (2, True), (2, False)]
+
+
+def test_the_table_ends_with_the_sum_and_says_what_was_not_run(tmp_path: Path) -> None:
+    good = Tally("kills", 7, tries=200, recoveries=[1.0, 2.0, 9.0])
+    bad = Tally("pods", 7, tries=20, lost=1, wrong=2)
+    missing = Tally("clock", 7, missing="no libfaketime")
+    *_, last = text = table([good, bad, missing]).splitlines()
+    assert last == "217 survived, 1 lost, 2 wrong"
+    assert "clock: not run: no libfaketime" in text and "2.0" in text[1] and "9.0" in text[1]
+    order = Order(kills=10, seed=1, folder=tmp_path)
+    assert [order.share(20), order.share(100), order.share(3)] == [1, 5, 0]
+    assert order.plan("x").random() == Order(kills=99, seed=1, folder=tmp_path).plan("x").random()
