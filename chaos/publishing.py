@@ -56,6 +56,7 @@ def read(root: Path) -> None:
     looks = 0
     with (root / "unreadable").open("w") as faults:
         while not (root / STOP).exists():
+            time.sleep(0.001)
             looks += 1
             try:
                 if store.current(root, MODEL) is None:
