@@ -116,8 +116,8 @@ class _Place:
                 if not how(job, tally):
                     continue  # no pod was there
                 tally.tries += 1
-                # Now and then the next one strikes before the pods are back.
-                if self.plan.random() < _IMPATIENT:
+                # Now and then the next deletion strikes before the pods are back.
+                if how == self.delete and self.plan.random() < _IMPATIENT:
                     continue
                 if (seconds := job.recovers(begun)) is None:
                     break

@@ -60,7 +60,7 @@ class _Round:
             held.promote(run_id(0), who="chaos")
         for what in publishing.lost(self.root):
             self.tally.lose(what)
-        for what in publishing.wrong(self.root):
+        for what in (*publishing.slips(self.root), *publishing.wrong(self.root)):
             self.tally.go_wrong(what)
         return int((self.root / "looks").read_text())
 

@@ -77,14 +77,20 @@ def lost(root: Path) -> Iterator[str]:
                 yield f"promotion {at} of {run} was acknowledged and is not in the history"
 
 
+def slips(root: Path) -> Iterator[str]:
+    """Name promotions that history says were made over another run than the one before them."""
+    for before, after in itertools.pairwise(journal.read(store.outputs(root, MODEL))):
+        if after.previous != before.run:
+            yield f"promotion {after.number} says it was made over {after.previous}, promotion {before.number} is {before.run}"
+
+
 def wrong(root: Path) -> Iterator[str]:
     """Name what a reader saw, and what is not in order in a store that nobody changes any more."""
     yield from (root / "unreadable").read_text().splitlines()
     folder = store.outputs(root, MODEL)
     entries = journal.read(folder)
-    for before, after in itertools.pairwise(entries):
-        if after.previous != before.run or after.number != before.number + 1:
-            yield f"history goes from {before.number} ({before.run}) to {after.number}, made over {after.previous}"
+    if [entry.number for entry in entries] != list(range(1, len(entries) + 1)):
+        yield f"history has the numbers {[entry.number for entry in entries]}"
     if store.current_id(folder) != entries[-1].run:
         yield f"{store.current_id(folder)} is current, history ends with {entries[-1].run}"
     if left := sorted(left_behind(folder)):

@@ -45,7 +45,9 @@ class _Saves:
     def __init__(self, order: Order, ranks: int, tally: Tally) -> None:
         from tests.standins.text import generated_pairs
         from tests.trainer.helpers import build
+        from trainer.quiet import quiet_libraries
 
+        quiet_libraries()
         self.ranks, self.tally, self.plan = ranks, tally, order.plan(tally.scenario)
         self.folder = order.folder / f"ranks-{ranks}"
         self.setup: Setup = build(runs.MODEL, runs.base(), generated_pairs(12), dropout=True)

@@ -55,6 +55,7 @@ class Forked(subprocess.Popen[bytes]):
 
 def load() -> None:
     """Load what a trainer's processes need and let all that this process starts be forks; starts no thread."""
+    logging.disable(logging.WARNING)  # what the libraries miss on a machine without a GPU
     import torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler as ranks_of_torchrun
 
     import trainer.building
@@ -64,6 +65,7 @@ def load() -> None:
     import trainer.session
     import trainer.supervisor  # noqa: F401
 
+    logging.disable(logging.NOTSET)
     setattr(ranks_of_torchrun, "Popen", Forked)  # noqa: B010 - it does not export the name it looks up
     subprocess.Popen = Forked  # type: ignore[misc,assignment]
     # torchrun logs who called; with source lines that takes a second where thousands of modules are loaded.

@@ -47,9 +47,11 @@ def changing(root: Path, model: str) -> Iterator[Store]:
         _sweep(folder)
         try:
             yield Store(root.absolute(), folder, held, journal.settle(folder, store.current_id(folder)))
-        except FileNotFoundError:
-            held.check()  # whoever took the lease over swept what was being written here
-            raise
+        except FileNotFoundError as error:
+            if not str(error.filename).endswith(".tmp"):
+                raise
+            # One of the two has a wrong clock, and swept what was being written here.
+            raise Retry(f"{folder}: another process changed the store at the same time; run again") from error
     # Large runs take minutes to delete: others have the store meanwhile. What a killed process left goes too.
     for aside in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
         shutil.rmtree(aside, ignore_errors=True)

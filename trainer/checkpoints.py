@@ -125,11 +125,13 @@ class Checkpoints:
         # What is newer than the checkpoint just written was damaged, or the run would have gone on from there.
         kept = {step for step, _ in named if step <= newest}
         kept = {*sorted(kept)[-self.keep :], *([best] if best else [])}  # step 0 is the untouched base
-        for step, path in named:
-            if step not in kept:
-                shutil.rmtree(path, ignore_errors=True)
         for leftover in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for step, path in named:
+            if step not in kept:
+                # Without its name first: a kill in the middle leaves nothing that looks like a checkpoint.
+                aside = path.rename(self.folder / f".step-{step}.tmp")
+                shutil.rmtree(aside, ignore_errors=True)
 
     def _named(self) -> list[tuple[int, Path]]:
         found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*")]

@@ -274,6 +274,15 @@ class TestRetention:
     def test_the_best_may_be_among_the_last(self, sealed: tuple[Path, Setup, Loop], tmp_path: Path) -> None:
         assert self.save(tmp_path, sealed[2], [8, 9, 10], keep=1, best=10) == {"step-10"}
 
+    def test_one_that_is_half_deleted_has_no_name_of_a_checkpoint(
+        self, sealed: tuple[Path, Setup, Loop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as killed:
+            killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+            kept = self.save(tmp_path, sealed[2], [8, 9, 10], keep=1)
+        assert {name for name in kept if name.startswith("step-")} == {"step-10"}
+        assert self.save(tmp_path, sealed[2], [11], keep=1) == {"step-11"}
+
     def test_a_damaged_newer_one_does_not_push_out_a_good_one(
         self, sealed: tuple[Path, Setup, Loop], tmp_path: Path
     ) -> None:

@@ -34,13 +34,19 @@ def test_an_acknowledged_promotion_that_is_gone_is_lost(used: Path) -> None:
     [
         (lambda folder: (folder / ".current.x.tmp").touch(), "left behind"),
         (lambda folder: (folder.parents[1] / "unreadable").write_text("nothing is current\n"), "nothing is current"),
-        (lambda folder: _promote_over(folder, run_id(3)), "made over"),
         (lambda folder: _promote_over(folder, run_id(0)), "history ends with"),
     ],
 )
 def test_a_store_in_disorder_is_wrong(used: Path, plant: object, words: str) -> None:
     plant(store.outputs(used, MODEL))  # type: ignore[operator]
     assert any(words in what for what in publishing.wrong(used))
+
+
+def test_a_promotion_over_another_run_than_the_one_before_is_a_slip(used: Path) -> None:
+    _promote_over(store.outputs(used, MODEL), run_id(0))
+    assert list(publishing.slips(used)) == []
+    _promote_over(store.outputs(used, MODEL), run_id(3))
+    assert len(list(publishing.slips(used))) == 1
 
 
 def _promote_over(folder: Path, previous: str) -> None:
