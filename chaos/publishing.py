@@ -81,7 +81,7 @@ def slips(root: Path) -> Iterator[str]:
     """Name promotions that history says were made over another run than the one before them."""
     for before, after in itertools.pairwise(journal.read(store.outputs(root, MODEL))):
         if after.previous != before.run:
-            yield f"promotion {after.number} says it was made over {after.previous}, promotion {before.number} is {before.run}"
+            yield f"promotion {after.number} was made over {after.previous}, promotion {before.number} is {before.run}"
 
 
 def wrong(root: Path) -> Iterator[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mtft import files, journal, lease, runs, store
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from mtft.exit_codes import PROMOTABLE
 from mtft.journal import Promotion
 
