@@ -142,7 +142,7 @@ class _Saves:
         self.setup.world = world
         torch.manual_seed(rank)  # dropout differs between ranks
         loop = self.setup.loop(_STEPS)
-        checkpoints = Checkpoints(folder=root / "checkpoints", keep=2, config_hash=runs.MODEL)
+        checkpoints = Checkpoints(folder=root / "checkpoints", keep=2, settings={})
         latest = world.broadcast(checkpoints.latest() if rank == 0 else None)
         state = checkpoints.load(latest, loop, world) if latest else _first_state(loop)
         log = root / "steps"
