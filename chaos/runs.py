@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.corpus import Pair
-from mtft import files, journal, store
+from mtft import files, journal, promotion, store
 from mtft.errors import InputError
 from mtft.runs import RunPaths, read_job
 from tests.standins.build import cached_standin
@@ -186,7 +186,12 @@ def faults_at_end(root: Path, expected: Result) -> Iterator[str]:
     wanted = [paths.run_id] if expected.verdict == "promoted" else []
     if promoted != wanted or store.current_id(folder) != (wanted[0] if wanted else None):
         yield f"promotions {promoted}, current {store.current_id(folder)}; the run is {paths.run_id}"
+    # Killed once its promotion is numbered, a job has nothing to mend: the next change of the store tidies up.
+    with promotion.changing(root, MODEL):
+        pass
     if left := sorted(left_behind(folder)):
         yield f"left behind: {left}"
+    if [entry.run for entry in journal.read(folder)] != wanted:
+        yield f"the next change of the store made its history {journal.read(folder)}"
     if len(list((folder / "runs").iterdir())) != 1:
         yield "the job has more than one run"
