@@ -72,8 +72,8 @@ class Entry:
 
     @property
     def directions(self) -> list[report_scores.DirectionScores]:
-        """The scores of its test set."""
-        return report_scores.directions((self.finished or {}).get("scores", {}))
+        """The scores of its test and guard sets."""
+        return report_scores.directions(self.finished or {})
 
 
 def write(root: Path) -> None:
