@@ -140,6 +140,7 @@ def _readme() -> Iterator[str]:
 
 _NOTES = """
 Values are the document of `mtft-launch` (`mtft.yaml`), the same keys with the same meaning, and one key more: `chart`.
+docs/recipes/helm.md of the checkout goes through installing, upgrading, scheduling, GitOps and removing.
 
 - **Models.** All are enabled; `--set models.m2m100_418m.enabled=false` leaves one out, any other key below
   `models.<key>` goes over the shared part. `model: KEY` trains that one alone.

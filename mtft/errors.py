@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mtft import exit_codes
-from mtft.redaction import UNSHOWN, refers_to_secret
+from mtft.redaction import UNSHOWN, masked, masked_path, refers_to_secret
 
 
 class MtftError(Exception):
@@ -66,7 +66,7 @@ class Problem:
     """One thing wrong with a configuration.
 
     Attributes:
-        path: dotted field path, for example ``train.learning_rate``.
+        path: dotted field path, for example ``train.learning_rate``; a key that looks like a secret is hidden.
         message: what is wrong, in a few words.
         value: the value received, as the user wrote it, but what stands below ``cluster.secrets`` is hidden; None when
             it is absent.
@@ -85,6 +85,10 @@ class Problem:
     def __post_init__(self) -> None:
         if self.value is not None and refers_to_secret(self.path):
             object.__setattr__(self, "value", UNSHOWN)
+        object.__setattr__(self, "path", masked_path(self.path))
+        for name in ("message", "hint"):
+            if text := getattr(self, name):
+                object.__setattr__(self, name, masked(text))
 
     def __str__(self) -> str:
         parts = [f"{self.path}: {self.message}"]

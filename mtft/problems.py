@@ -47,7 +47,7 @@ def misplaced_secrets(values: Mapping[str, Any], where: Where) -> list[Problem]:
             path=path, message="a secret is given by reference only", value=HIDDEN, hint=_REFERENCE, where=where(path)
         )
         for path, value in _texts(values, "")
-        if looks_secret(value) or _holds_secret(path)
+        if looks_secret(value) or looks_secret(path) or _holds_secret(path)
     ]
 
 
@@ -65,7 +65,8 @@ def _texts(values: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, values
     elif isinstance(values, Mapping):
         for name, value in values.items():
-            yield from _texts(value, f"{path}.{name}" if path else str(name))
+            inside = f"{path}.{name}" if path else str(name)
+            yield from [(inside, "")] if looks_secret(str(name)) else _texts(value, inside)
     elif isinstance(values, list):
         for index, value in enumerate(values):
             yield from _texts(value, f"{path}[{index}]")

@@ -27,6 +27,18 @@ def looks_secret(value: Any) -> bool:
     return isinstance(value, str) and SECRET_VALUES.search(value) is not None
 
 
+def masked_path(path: str) -> str:
+    """Return a dotted path with every key that looks like a secret replaced."""
+    if not looks_secret(path):
+        return path
+    return ".".join("(a key)" if looks_secret(name) else name for name in path.split("."))
+
+
+def masked(text: str) -> str:
+    """Return a text with what looks like a secret in it replaced."""
+    return SECRET_VALUES.sub(HIDDEN, text)
+
+
 def names_secret(name: str) -> bool:
     """Tell whether a field of this name would hold a secret."""
     return SECRET_NAMES.search(name) is not None

@@ -42,6 +42,11 @@ def test_it_is_refused_without_being_shown(helm: Helm, place: str) -> None:
     text = str(refused.value)
     assert f"\n  {place}: a secret is given by reference only; got (hidden" in text, text
     assert "aaaa" not in text and "pass-word" not in text, text
+    if not place.startswith("chart"):
+        with pytest.raises(ConfigError) as launcher:
+            render(document(PLACES[place]), "m2m100_418m")
+        text = str(launcher.value)
+        assert ("got (hidden" in text or "(a key)" in text) and "aaaa" not in text and "pass-word" not in text, text
 
 
 def test_what_the_schema_refuses_besides_shows_it_neither(helm: Helm) -> None:
