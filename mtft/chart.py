@@ -16,7 +16,7 @@ from typing import Any
 from mtft.chart_config import ChartConfig
 from mtft.chart_schema import values_schema
 from mtft.cluster_config import ClusterConfig, SecretRef
-from mtft.cluster_names import OPERATOR_VARIABLES, OUR_KEYS
+from mtft.cluster_names import OUR_KEYS, SET_VARIABLES
 from mtft.config import StorageConfig
 from mtft.fields import Field, fields, fields_of, sections, sections_of
 from mtft.legacy import OLD_NAMES
@@ -65,7 +65,7 @@ def _facts() -> dict[str, Any]:
         "forms": {
             "secret_value": SECRET_VALUES.pattern,
             "secret_name": SECRET_NAMES.pattern,
-            "operator_variable": _whole(OPERATOR_VARIABLES),
+            "set_variable": _whole(SET_VARIABLES),
             "our_key": _whole(OUR_KEYS),
             "secret_ref": _reference_forms(),
         },

@@ -62,8 +62,12 @@ Size = Annotated[str, Field(pattern=_SIZE)]
 Cron = Annotated[str, Field(pattern=_CRON)]
 TimeZone = Annotated[str, Field(pattern=_ZONE)]
 
-# Set by the training operator, which appends: a second entry of a name is refused by the API server.
-OPERATOR_VARIABLES = re.compile(r"PYTHONUNBUFFERED|MASTER_ADDR|MASTER_PORT|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|PET_.*")
+# Set by the training operator, which appends: a second entry of a name is refused by the API server. And what a pod is
+# told of itself (cluster_config.POD_FACTS): records are made of it.
+SET_VARIABLES = re.compile(
+    r"PYTHONUNBUFFERED|MASTER_ADDR|MASTER_PORT|(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|PET_.*"
+    r"|MTFT_(NAMESPACE|POD|POD_UID|BATCH|RUN|IMAGE_DIGEST)"
+)
 # Of labels and annotations: a release, a Job or the operator would take the object for another than it is.
 OUR_KEYS = re.compile(
     r"(app\.kubernetes\.io|mtft|training\.kubeflow\.org|(meta\.)?helm\.sh|batch\.kubernetes\.io)/.*"
@@ -72,8 +76,8 @@ OUR_KEYS = re.compile(
 
 
 def _free_variable(name: str) -> str:
-    if OPERATOR_VARIABLES.fullmatch(name):
-        raise ValueError("is set by the training operator")
+    if SET_VARIABLES.fullmatch(name):
+        raise ValueError("is set by the training operator or mtft")
     return name
 
 

@@ -50,6 +50,10 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"cluster": {"env": {"RANK": "0"}}},
         ("cluster.env.RANK: is set by the training operator",),
     ),
+    "what a pod is told of itself": (
+        {"cluster": {"env": {"MTFT_RUN": "0123456789"}}},
+        ("cluster.env.MTFT_RUN: is set by the training operator or mtft",),
+    ),
     "our label": ({"cluster": {"labels": {"mtft/model": "x"}}}, ("cluster.labels.mtft/model: is set by mtft",)),
     "Helm's annotation": (
         {"cluster": {"annotations": {"helm.sh/resource-policy": "keep"}}},

@@ -180,8 +180,8 @@ the value and the form of secrets.
   {{- if and (hasKey $cluster.env $name) (hasKey $cluster.secrets $name) -}}
     {{- $problems = append $problems (printf "cluster: %s: in env and in secrets; keep the one in secrets" $name) -}}
   {{- end -}}
-  {{- if regexMatch $forms.operator_variable $name -}}
-    {{- $problems = append $problems (printf "cluster.%s.%s: is set by the training operator; leave it out" (ternary "env" "secrets" (hasKey $cluster.env $name)) $name) -}}
+  {{- if regexMatch $forms.set_variable $name -}}
+    {{- $problems = append $problems (printf "cluster.%s.%s: is set by the training operator or mtft; leave it out" (ternary "env" "secrets" (hasKey $cluster.env $name)) $name) -}}
   {{- end -}}
 {{- end -}}
 {{- range $field := list "labels" "annotations" -}}
