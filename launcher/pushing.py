@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from launcher.files_here import Content, content_of, reading
 from mtft.errors import InputError
-from mtft.files import sha256_file
-from mtft.sources import SUFFIXES, content_sha256, expand
+from mtft.sources import SUFFIXES, combined_sha256
 from mtft.text import printable
 
 if TYPE_CHECKING:
@@ -19,17 +20,19 @@ _NAMED = 5  # files of a refusal
 _AT_ONCE = 100  # names of one command: they travel in the address of a request
 
 
-@dataclass(frozen=True)
-class Lying:
-    """A file on the volume.
+@dataclass(frozen=True, kw_only=True)
+class ToSend:
+    """A file of this machine that is to lie on the volume.
 
     Attributes:
-        size: in bytes.
-        sha256: of its bytes.
+        path: where it is here.
+        name: its name below ``data/``.
+        content: what it held when it was looked at.
     """
 
-    size: int
-    sha256: str
+    path: Path
+    name: str
+    content: Content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,94 +46,111 @@ class Comparison:
     """
 
     same: frozenset[str]
-    other: Mapping[str, Lying]
-    extra: Mapping[str, Lying]
+    other: Mapping[str, Content]
+    extra: Mapping[str, Content]
 
 
-def local_files(path: Path, name: str | None = None) -> list[tuple[Path, str]]:
-    """Return (file, name below data/) of what a person wants to push: a file, or every file of a folder.
+def local_files(path: Path, name: str | None = None) -> list[ToSend]:
+    """Return what a person wants to push: a file, or every file of a folder but hidden ones; each is read once.
 
     Args:
         path: the file or folder.
         name: its name on the volume; None: the one it has.
 
     Raises:
-        InputError: there is nothing, or a link or a special file among it.
+        InputError: there is nothing, a link or a special file among it, or something that cannot be read.
     """
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder")
-    top = path.resolve()
+    with reading(path):
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder")
+        top = path.resolve()
     if top.is_file():
-        return [(top, _sent(name or path.name))]
+        return [_sent(top, name or path.name)]
     if not top.is_dir():
         raise InputError(f"{path}: is neither a file nor a folder")
     if top == Path(top.anchor):
         raise InputError(f"{path}: is the whole file system; push the folder that is meant")
-    found = []
-    for each in sorted(top.rglob("*")):
-        inner = each.relative_to(top)
-        if any(part.startswith(".") for part in inner.parts) or (each.is_dir() and not each.is_symlink()):
-            continue
-        if each.is_symlink() or not each.is_file():
-            raise InputError(f"{each}: is a link or no regular file; push what it stands for by itself")
-        found.append((each, _sent(str(PurePosixPath(name or top.name, *inner.parts)))))
+    found = sorted(_below(top))
     if not found:
         raise InputError(f"{path}: the folder holds no file")
-    return found
+    return [_sent(each, str(PurePosixPath(name or top.name, *each.relative_to(top).parts))) for each in found]
 
 
-def _sent(name: str) -> str:
+def _below(top: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error  # os.walk would leave the folder out
+
+    with reading(top):
+        for where, folders, names in os.walk(top, onerror=fail):
+            folders[:] = [each for each in folders if not each.startswith(".")]
+            links = [each for each in folders if Path(where, each).is_symlink()]
+            for each in (Path(where, name) for name in (*links, *names) if not name.startswith(".")):
+                if each.is_symlink() or not each.is_file():
+                    raise InputError(f"{each}: is a link or no regular file; push what it stands for by itself")
+                yield each
+
+
+def _sent(path: Path, name: str) -> ToSend:
     try:
         name.encode()
     except UnicodeEncodeError:
         raise InputError(f"{name!a}: the name is not UTF-8, so the volume cannot have it; rename it") from None
-    return name
+    return ToSend(path=path, name=name, content=content_of(path))
 
 
-def data_sha256(path: Path) -> str | None:
-    """Return ``data.sha256`` of a file or folder, as the trainer reads it; None for a folder that holds no data.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    try:
-        files = expand([path])
-    except InputError:  # `local_files` found it, so it is there: a folder without rows, such as a checkpoint
-        return None
-    return content_sha256(files)
+def data_sha256(files: Sequence[ToSend]) -> str | None:
+    """Return ``data.sha256`` of what is pushed, as the trainer reads it; None for a folder that holds no data."""
+    top, _, is_folder = files[0].name.partition("/")
+    data = [each for each in files if not is_folder or _is_data(each.name, top)]
+    return combined_sha256([each.content.sha256 for each in data]) if data else None
 
 
-def compare(remote: Remote, folder: str, files: Sequence[tuple[Path, str]]) -> Comparison:
+def compare(remote: Remote, folder: str, files: Sequence[ToSend]) -> Comparison:
     """Return how files here stand to what lies under their names in a folder of the volume.
 
     Raises:
-        InputError: the volume cannot be read.
+        InputError: the volume cannot be read, or has a file where a folder is to be, or the other way round.
         ClusterError: the pod cannot be reached.
     """
-    top = files[0][1].partition("/")[0]
+    top, _, is_folder = files[0].name.partition("/")
     said = remote.ask("digests", folder, top)
-    there = {each["path"]: Lying(each["size"], each["sha256"]) for each in said}
-    same = {name for local, name in files if name in there and _is(local, there[name])}
-    # Of a folder the trainer reads its own data files, not those of folders below.
-    data = {name for name in there if str(PurePosixPath(name).parent) == top and name.endswith(SUFFIXES)}
-    lacking = data - {name for _, name in files} if "/" in files[0][1] else ()
+    there = {each["path"]: Content(each["size"], each["sha256"]) for each in said}
+    here = {each.name: each.content for each in files}
+    _refuse_clash(folder, set(here), set(there))
+    lacking = {name for name in there if _is_data(name, top)} - set(here) if is_folder else ()
     return Comparison(
-        same=frozenset(same),
-        other={name: there[name] for _, name in files if name in there and name not in same},
+        same=frozenset(name for name in here if there.get(name) == here[name]),
+        other={name: there[name] for name in here if name in there and there[name] != here[name]},
         extra={name: there[name] for name in sorted(lacking)},
     )
 
 
-def refuse_others(folder: str, files: Sequence[tuple[Path, str]], found: Comparison) -> None:
+def _is_data(name: str, top: str) -> bool:
+    """Whether the trainer reads a file of a folder as data: its own files, not those of folders below."""
+    return str(PurePosixPath(name).parent) == top and name.endswith(SUFFIXES)
+
+
+def _refuse_clash(folder: str, here: set[str], there: set[str]) -> None:
+    """Refuse a folder on a file's name and a file on a folder's."""
+    for mine, theirs, is_mine, is_theirs in ((here, there, "folder", "file"), (there, here, "file", "folder")):
+        above = {str(each) for name in mine for each in PurePosixPath(name).parents}
+        if clash := sorted(above & theirs):
+            raise InputError(
+                f"{folder}/{printable(clash[0])} is a {is_theirs} on the volume and a {is_mine} here; nothing was sent; "
+                "push under another name with --to NAME (--replace puts only a file in the place of a file)"
+            )
+
+
+def refuse_others(folder: str, files: Sequence[ToSend], found: Comparison) -> None:
     """Refuse to take the place of other files, or to add to a folder that holds further data.
 
     Raises:
         InputError: naming them, and the ways out.
     """
-    here = {name: local for local, name in files}
+    here = {each.name: each.content for each in files}
     lines = [
         f"  {printable(name)}: there {lying.size:,} bytes, SHA-256 {lying.sha256}; "
-        f"here {here[name].stat().st_size:,} bytes, SHA-256 {sha256_file(here[name])}"
+        f"here {here[name].size:,} bytes, SHA-256 {here[name].sha256}"
         for name, lying in list(found.other.items())[:_NAMED]
     ]
     lines += [
@@ -162,7 +182,3 @@ def remove(remote: Remote, folder: str, names: Sequence[str]) -> None:
     """
     for start in range(0, len(names), _AT_ONCE):
         remote.ask("remove", folder, *names[start : start + _AT_ONCE])
-
-
-def _is(local: Path, lying: Lying) -> bool:
-    return local.stat().st_size == lying.size and sha256_file(local) == lying.sha256

@@ -3,7 +3,7 @@
     receive PATH SIZE SHA256 [OLD]  write the bytes of stdin to PATH, where no other file but one of SHA-256 OLD may be;
                                 says how many it has, so a cut one goes on
     list FOLDER NAME...         name every regular file of these files and folders, with its size; no links
-    digests FOLDER NAME         name every file of this file or folder, with its size and SHA-256; links as what is read
+    digests FOLDER NAME...      name every file of these files and folders, with size and SHA-256; links as what is read
     remove FOLDER NAME...       delete these files
     send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
     run ROOT MODEL [job|run NAME]  name the run of a job, or that run, or without a name what a model's users get
@@ -83,7 +83,10 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
         found = digest(part)
         if found != sha256:
             part.unlink()
-            raise ValueError(f"{path}: the SHA-256 of what arrived is {found}, not {sha256}")
+            raise ValueError(
+                f"{path}: the SHA-256 of what arrived is {found}, not {sha256}; the file changed while it was pushed, "
+                "or was damaged on the way; push it again"
+            )
         keep_others(path, old)
         part.replace(path)
     say(sys.stdout, have=wanted, done=True, same=False)
@@ -160,16 +163,18 @@ def list_files(folder: str, *names: str) -> None:
                 say(sys.stdout, path=str(path.relative_to(folder)), size=path.stat().st_size)
 
 
-def digests(folder: str, name: str) -> None:
-    """Say every file at or below a name with the SHA-256 of what is read under it."""
-    for path in files_below(Path(folder, name)):
-        say(sys.stdout, path=str(path.relative_to(folder)), size=path.stat().st_size, sha256=digest(path))
+def digests(folder: str, *names: str) -> None:
+    """Say every file at or below the names with the SHA-256 of what is read under it."""
+    for name in names:
+        for path in files_below(Path(folder, name)):
+            say(sys.stdout, path=str(path.relative_to(folder)), size=path.stat().st_size, sha256=digest(path))
 
 
 def files_below(top: Path) -> Iterator[Path]:
-    """Yield the files at or below a path, sorted; hidden ones are none yet: they are being written."""
+    """Yield a file, or the files below a folder, sorted; hidden ones there are none yet: they are being written."""
     for path in [top] if top.is_file() else sorted(top.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
+        if path.is_file() and not hidden:
             yield path
 
 

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from launcher.cluster_errors import Busy, ClusterError, Cut, NoConnection
 from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
+from launcher.files_here import Content, changed, content_of, read_on, reading, writing
 from launcher.labels import CONTAINER
 from mtft.errors import InputError, MtftError
 from mtft.files import sha256_file, sync_folder
@@ -57,7 +58,13 @@ class Remote:
         return _persist(attempt, lambda: 0, tries)
 
     def push(
-        self, local: Path, remote: str, progress: Progress = lambda _: None, *, in_place_of: str | None = None
+        self,
+        local: Path,
+        remote: str,
+        progress: Progress = lambda _: None,
+        *,
+        content: Content | None = None,
+        in_place_of: str | None = None,
     ) -> bool:
         """Copy a file to the volume; return False when it was there already, byte for byte.
 
@@ -65,14 +72,15 @@ class Remote:
             local: the file here.
             remote: its path on the volume.
             progress: told how many bytes have arrived.
+            content: what the file held when it was looked at, and is to hold there; None: look now.
             in_place_of: SHA-256 of the other file of that name that it may replace; None: there is none.
 
         Raises:
             InputError: the volume is full or may not be written, another file has the name, or this one changed
-                meanwhile.
+                meanwhile or cannot be read.
             ClusterError: the pod cannot be reached any more.
         """
-        size, sha256, have = local.stat().st_size, sha256_file(local), 0
+        wanted, have = content or content_of(local), 0
         old = [in_place_of] if in_place_of else []
 
         def seen(value: int) -> None:
@@ -81,7 +89,11 @@ class Remote:
             progress(value)
 
         def attempt() -> bool:
-            with self._run("receive", remote, str(size), sha256, *old) as stream, local.open("rb") as source:
+            with reading(local):
+                source = local.open("rb")
+                if local.stat().st_size != wanted.size:
+                    raise changed(local)
+            with source, self._run("receive", remote, str(wanted.size), wanted.sha256, *old) as stream:
                 answers = _answers(data for channel, data in stream.receive() if channel == STDOUT)
                 first = next(answers, None)
                 if first is None:
@@ -90,9 +102,9 @@ class Remote:
                 if first.get("done"):
                     return not first["same"]
                 source.seek(first["have"])
-                last = _send_while_reading(stream, source, answers, seen)
+                last = _send_while_reading(stream, _pieces(source, local, wanted.size), answers, seen)
                 if not last.get("done"):
-                    raise Cut(f"the connection to the pod was cut after {have} of {size} bytes")
+                    raise Cut(f"the connection to the pod was cut after {have} of {wanted.size} bytes")
                 return True
 
         return _persist(attempt, lambda: have)
@@ -101,10 +113,14 @@ class Remote:
         """Copy a file of the volume here; it gets its name when it is complete.
 
         Raises:
-            InputError: it cannot be read, or changed while it was copied.
+            InputError: it cannot be read, changed while it was copied, or cannot be written here.
             ClusterError: the pod cannot be reached any more.
         """
-        part = local.with_name(f".{local.name}.part")
+        with writing(local):
+            self._fetch(remote, local, progress)
+
+    def _fetch(self, remote: str, local: Path, progress: Progress) -> None:
+        part = part_of(local)
         local.parent.mkdir(parents=True, exist_ok=True)
 
         def attempt() -> str:
@@ -137,6 +153,11 @@ class Remote:
         return ExecStream(self.cluster, self.pod, self.namespace, CONTAINER, command)
 
 
+def part_of(local: Path) -> Path:
+    """Return where a file is kept while it is fetched."""
+    return local.with_name(f".{local.name}.part")
+
+
 def safe_path(folder: Path, name: str) -> Path:
     """Return where a file of the volume goes below a folder of this machine.
 
@@ -155,8 +176,14 @@ def safe_path(folder: Path, name: str) -> Path:
     return path
 
 
+def _pieces(source: BinaryIO, local: Path, size: int) -> Iterator[bytes]:
+    """Yield a file from where it stands up to a size: what was added meanwhile was not hashed."""
+    while left := size - source.tell():
+        yield read_on(source, local, min(CHUNK, left))
+
+
 def _send_while_reading(
-    stream: ExecStream, source: Any, answers: Iterator[dict[str, Any]], seen: Callable[[int], None]
+    stream: ExecStream, pieces: Iterator[bytes], answers: Iterator[dict[str, Any]], seen: Callable[[int], None]
 ) -> dict[str, Any]:
     """Send the rest of a file while the far end tells how far it is; return the last it said."""
     last: dict[str, Any] = {}
@@ -174,8 +201,8 @@ def _send_while_reading(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        while reader.is_alive() and (block := source.read(CHUNK)):
-            stream.send(block)
+        while reader.is_alive() and (piece := next(pieces, b"")):
+            stream.send(piece)
     except Cut as error:
         failure.append(error)
     reader.join()

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from mtft.text import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -24,7 +26,8 @@ class Bar:
             from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
             from rich.progress import Progress as Shown
 
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+            name = TextColumn("{task.description}", markup=False)  # `[` is a letter of file names
+            columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn())
             self._progress = Shown(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr))
             self._progress.start()
             self._task = self._progress.add_task(self._what, total=self._total)
@@ -41,6 +44,6 @@ class Bar:
 
         def seen(done: int) -> None:
             if self._progress is not None and self._task is not None:
-                self._progress.update(self._task, completed=before + done, description=name)
+                self._progress.update(self._task, completed=before + done, description=printable(name))
 
         return seen

@@ -15,6 +15,7 @@ from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_a
 from mtft import exit_codes
 
 if TYPE_CHECKING:
+    from launcher.pushing import ToSend
     from launcher.transfer import Remote
     from mtft.config import Config
 
@@ -45,19 +46,20 @@ def push(args: argparse.Namespace) -> int:
     from launcher.pushing import data_sha256, local_files
     from launcher.transfer import Remote
     from launcher.transfer_pod import running, transfer_pod
+    from mtft.sources import passed_over, passed_over_note
 
     files = local_files(args.path, args.to)
-    sha256 = data_sha256(args.path)
+    sha256 = data_sha256(files)
     config = cluster_config(args.config, args.sets)
     cluster = connect(args.context, args.namespace or config.cluster.namespace)
     folder = f"{config.storage.root.rstrip('/')}/data"
     with running(cluster, transfer_pod(_pod_spec(config), read_only=False)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
         counts = _place(remote, folder, files, replace=args.replace)
-    target = f"{folder}/{files[0][1].partition('/')[0]}"
+    target = f"{folder}/{files[0].name.partition('/')[0]}"
     if args.output_format != "table":
         answer = {"data.train": target, **({"data.sha256": sha256} if sha256 else {}), **counts}
-        print_document({**answer, "bytes": sum(local.stat().st_size for local, _ in files)}, args.output_format)
+        print_document({**answer, "bytes": _bytes(files)}, args.output_format)
         return exit_codes.DONE
     same, gone = counts["files"] - counts["sent"], counts["removed"]
     told = [f"{counts['sent']} files sent", *([f"{same} were there already"] if same else [])]
@@ -66,13 +68,19 @@ def push(args: argparse.Namespace) -> int:
     if sha256 is None:
         print(target)
         return exit_codes.DONE
+    if note := passed_over_note(passed_over([args.path])):
+        print(f"note: {note}", file=sys.stderr)
     options = f"--data {shlex.quote(target)} --set data.sha256={sha256}"
     print(f"go on with `mtft-launch --model KEY {options}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
     print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}")
     return exit_codes.DONE
 
 
-def _place(remote: Remote, folder: str, files: list[tuple[Path, str]], *, replace: bool) -> dict[str, int]:
+def _bytes(files: Sequence[ToSend]) -> int:
+    return sum(each.content.size for each in files)
+
+
+def _place(remote: Remote, folder: str, files: Sequence[ToSend], *, replace: bool) -> dict[str, int]:
     """Send what is not there yet; return how many files there are, were sent and were removed.
 
     Raises:
@@ -85,14 +93,14 @@ def _place(remote: Remote, folder: str, files: list[tuple[Path, str]], *, replac
     found, sent = compare(remote, folder, files), 0
     if not replace:
         refuse_others(folder, files, found)
-    with Bar("pushing", sum(local.stat().st_size for local, _ in files)) as bar:
-        for local, name in files:
-            size = local.stat().st_size
-            seen, old = bar.file(name, size), found.other.get(name)
-            if name in found.same:
-                seen(size)
-            else:
-                sent += remote.push(local, f"{folder}/{name}", seen, in_place_of=old.sha256 if old else None)
+    with Bar("pushing", _bytes(files)) as bar:
+        for each in files:
+            seen, old = bar.file(each.name, each.content.size), found.other.get(each.name)
+            if each.name in found.same:
+                seen(each.content.size)
+                continue
+            target, old_sha256 = f"{folder}/{each.name}", old.sha256 if old else None
+            sent += remote.push(each.path, target, seen, content=each.content, in_place_of=old_sha256)
     remove(remote, folder, list(found.extra))
     return {"files": len(files), "sent": sent, "removed": len(found.extra)}
 

@@ -291,16 +291,17 @@ def test_what_is_pushed_of_a_folder(tmp_path: Path) -> None:
     (folder / "deep").mkdir(parents=True)
     for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl", ".hidden"):
         (folder / name).write_text(name)
-    assert [name for _, name in local_files(folder)] == ["news/a.jsonl", "news/b.jsonl", "news/deep/c.jsonl"]
-    assert [name for _, name in local_files(folder / "a.jsonl")] == ["a.jsonl"]
+    assert [each.name for each in local_files(folder)] == ["news/a.jsonl", "news/b.jsonl", "news/deep/c.jsonl"]
+    assert [each.name for each in local_files(folder / "a.jsonl")] == ["a.jsonl"]
     # The trainer reads the rows of the folder itself, not of those below.
-    assert data_sha256(folder) == content_sha256([folder / "a.jsonl", folder / "b.jsonl"])
-    assert data_sha256(folder / "a.jsonl") == hashlib.sha256(b"a.jsonl").hexdigest()
+    assert data_sha256(local_files(folder)) == content_sha256([folder / "a.jsonl", folder / "b.jsonl"])
+    assert data_sha256(local_files(folder / "a.jsonl")) == hashlib.sha256(b"a.jsonl").hexdigest()
     (folder / "deep" / "c.jsonl").rename(folder / "deep" / "config.json")
-    assert data_sha256(folder / "deep") is None
-    assert [name for _, name in local_files(folder / "deep", "old")] == ["old/config.json"]
+    assert data_sha256(local_files(folder / "deep")) is None
+    assert [each.name for each in local_files(folder / "deep", "old")] == ["old/config.json"]
     (tmp_path / "latest.jsonl").symlink_to(folder / "a.jsonl")
-    assert local_files(tmp_path / "latest.jsonl") == [(folder / "a.jsonl", "latest.jsonl")]
+    [latest] = local_files(tmp_path / "latest.jsonl")
+    assert (latest.path, latest.name) == (folder / "a.jsonl", "latest.jsonl")
     (folder / "link").symlink_to("/etc/hostname")
     with pytest.raises(InputError, match="is a link"):
         local_files(folder)
