@@ -28,12 +28,14 @@ _WAITING = {
     "ErrImagePull": "the image cannot be pulled",
     "ErrImageNeverPull": "the image is not on the node and cluster.image_pull_policy is Never",
     "InvalidImageName": "the image name is not valid",
-    "CreateContainerConfigError": "a Secret or ConfigMap the container needs is missing",
+    "CreateContainerConfigError": "its node cannot make the container of these settings",
     "CreateContainerError": "the container cannot be created",
     "RunContainerError": "the container cannot be started",
     "CrashLoopBackOff": "the container keeps ending; the cluster waits before the next start",
 }
 _BROKEN = frozenset(_WAITING)
+# A CreateContainerConfigError that is about a Secret, a ConfigMap or a key in one.
+_MISSING = re.compile(r"(?i)\b(?:secret|configmap)\b.*\bnot found|couldn't find key .* in (?:secret|configmap)")
 
 # What the kubelet says of a volume it cannot mount: what is not there.
 _ABSENT = re.compile(r'(configmap|secret|persistentvolumeclaim) "([^"]+)" not found')
@@ -188,6 +190,8 @@ def _container_reason(status: Mapping[str, Any]) -> str | None:
     if waiting.get("reason") not in _BROKEN:
         return None
     message = waiting.get("message", "")
+    if waiting["reason"] == "CreateContainerConfigError" and _MISSING.search(message):
+        return f"a Secret or ConfigMap the container needs is missing ({message})"
     return _WAITING[waiting["reason"]] + (f" ({message})" if message else "")
 
 

@@ -34,6 +34,25 @@ def choose_one(name: str, jobs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any
     return found[0]
 
 
+def refuse_shared_name(name: str, jobs: Sequence[Mapping[str, Any]], *, batch: bool = False) -> None:
+    """Refuse one name for a job and for a batch: the verbs that take a NAME would mean the job alone.
+
+    Args:
+        name: of a job that is to be sent, or with ``batch`` of a batch.
+        jobs: those that are there.
+        batch: whether it is that of a batch.
+
+    Raises:
+        InputError: the other has it.
+    """
+    if batch and any(job["metadata"]["name"] == name for job in jobs):
+        raise InputError(f"{name} is the name of a job that is there; give the batch another --name, or delete the job")
+    if not batch and (found := [job for job in jobs if _label(job, labels.BATCH) == name]):
+        raise InputError(
+            f"{name} is the name of a batch that is there ({_names(found)}); choose another --job name, or delete it"
+        )
+
+
 def _meant(name: str, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     if found := [job for job in jobs if job["metadata"]["name"] == name]:
         return found

@@ -11,7 +11,7 @@ from launcher.pod_reasons import Ending, is_broken, waiting_reason
 from launcher.progress import Progress
 
 Name = Literal[
-    "Queued", "Suspended", "Cancelled", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Deleting"
+    "Queued", "Suspended", "Cancelled", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Deleting", "Deleted"
 ]
 
 
@@ -36,6 +36,7 @@ def phase_of(
         "Succeeded": "finished",
         "Failed": "failed",
         "Deleting": "being deleted",
+        "Deleted": "gone",
     }
     return words[state]
 

@@ -86,8 +86,8 @@ class JobState:
 
     @property
     def launcher_code(self) -> int | None:
-        """Exit code of the launcher for a job that ended or was cancelled, else None."""
-        if self.state in ("Failed", "Cancelled"):
+        """Exit code of the launcher for a job that ended, was cancelled or is gone, else None."""
+        if self.state in ("Failed", "Cancelled", "Deleted"):
             return exit_codes.FAILED
         if self.state == "Succeeded":
             return exit_codes.of_verdict(self.verdict)

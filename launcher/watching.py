@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -141,11 +142,12 @@ def wait_for(
         if waiting.get(name) != job["metadata"]["uid"]:
             continue
         state = _ended_state(cluster, job) or job_state(job, None, now=datetime.now(UTC))
+        if kind == "DELETED" and state.launcher_code is None:
+            state = replace(state, state="Deleted", phase="gone", reason="deleted by somebody before it ended")
         if said.get(name) != state.state:
             said[name] = state.state
             report(state)
-        code = exit_codes.FAILED if kind == "DELETED" and state.launcher_code is None else state.launcher_code
-        if code is not None:
+        if (code := state.launcher_code) is not None:
             codes[name] = code
             del waiting[name]
         if not waiting:

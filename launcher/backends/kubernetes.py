@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from launcher import labels
 from launcher.cluster_errors import NoConnection
 from launcher.differences import placement_hint
 from launcher.pytorchjob import render
+from launcher.resources import JOBS
 from launcher.seen_data import with_data_facts
+from launcher.selection import refuse_shared_name
 from launcher.submit import Submission
 from mtft import exit_codes
 from mtft.errors import InputError
@@ -117,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         show(job.objects, args.output_format)
         return exit_codes.DONE
     cluster = connect(args.context, given)
+    if args.job is not None:
+        refuse_shared_name(args.job, cluster.list(JOBS, selector=labels.selector(batch=args.job)).items)
     job = prepare(document, resolved, cluster.namespace, name=args.job, nonce=nonce)
     submission = submit(cluster, job.objects)
     _tell(cluster, job, submission, args.output_format)
@@ -202,6 +207,8 @@ def _next_step(job: Job, submission: Submission) -> str | None:
 
 def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
     if not (args.follow or args.wait):
+        if args.timeout is not None:
+            print("note: --timeout does nothing without --wait or --follow", file=sys.stderr)
         return exit_codes.DONE
     from launcher.verbs.logs import follow
     from launcher.verbs.wait import report

@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     """Check every job, then send every job; print one table and exit with the worst code."""
     from launcher.backends.kubernetes import UNSEEN_DATA, context_namespace, prepare, refuse_too_large, show
     from launcher.cluster import connect
+    from launcher.resources import JOBS
     from launcher.seen_data import with_data_facts
+    from launcher.selection import refuse_shared_name
 
     document, resolved = _resolve(args)
     for note in dict.fromkeys(note for one in resolved for note in one.notes):
@@ -87,17 +89,22 @@ def run(args: argparse.Namespace) -> int:
         show([each for job in jobs for each in job.objects], args.output_format)
         return exit_codes.DONE
     cluster = connect(args.context, given)
+    refuse_shared_name(args.name, jobs=[job for job in [cluster.find(JOBS, args.name)] if job], batch=True)
     rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
     _send_all(cluster, rows)
     if any(row.result == "already there" and not row.job.knows_data for row in rows):
         print(f"note: {UNSEEN_DATA}", file=sys.stderr)
+    if args.timeout is not None and not args.wait:
+        print("note: --timeout does nothing without --wait", file=sys.stderr)
     if args.wait and any(row.result in _THERE for row in rows):
         try:
             _wait(cluster, rows, args.timeout)
         except KeyboardInterrupt:
             print(file=sys.stderr)
             _print(rows, args.output_format)
-            print(_how_to_cancel(rows, cluster.namespace), file=sys.stderr)
+            if left := _left(rows):
+                command = f"mtft-launch cancel {' '.join(left)} -n {cluster.namespace}"
+                print(f"what has not ended goes on; `{command}` stops it", file=sys.stderr)
             raise
     _print(rows, args.output_format)
     code = exit_codes.worst([row.code for row in rows])
@@ -211,20 +218,16 @@ def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
     codes = wait_for(cluster, list(sent), timeout, report=seen)
     for name, code in codes.items():
         sent[name].code = code
-    gone = set(sent)
     for state in jobs_now(cluster):
         if state.name in sent:
             sent[state.name].result, sent[state.name].note = state.state, note(state)
-            gone.discard(state.name)
-    for name in gone:
-        sent[name].result, sent[name].note = "deleted", "somebody deleted it"
 
 
-def _how_to_cancel(rows: list[_Row], namespace: str) -> str:
+def _left(rows: list[_Row]) -> list[str]:
+    """Return the names of the jobs that go on when nobody waits any more."""
     from launcher.states import TERMINAL
 
-    names = " ".join(row.job.name for row in rows if not row.code and row.result not in TERMINAL)
-    return f"what has not ended goes on; `mtft-launch cancel {names} -n {namespace}` stops it"
+    return [row.job.name for row in rows if not row.code and row.result not in (*TERMINAL, "Cancelled", "Deleted")]
 
 
 def _print(rows: list[_Row], output_format: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mtft.errors import InputError
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
+    from launcher.fetching import Wanted
     from launcher.transfer import Remote
 
 EXAMPLE = "mtft-launch fetch opus_mt_en_fr --what adapter --to adapter"
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="RUN-ID", help="another run of the model than that")
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: named after it)")
+    parser.add_argument("--replace", action="store_true", help="remove what the folder holds of another run")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"needed when the job is gone (default: ./{DEFAULT_FILE})"
     )
@@ -46,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Copy the files and check every SHA-256."""
     from launcher.cluster import connect
+    from launcher.files_here import refuse_unwritable
     from launcher.output import print_document
     from launcher.transfer import Remote
     from launcher.transfer_pod import root_of, running, transfer_pod
 
     folder = args.to or Path(args.name)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; give another with --to DIR")
+    refuse_unwritable(folder)
     cluster = connect(args.context, namespace_of(args))
     job, model, spec = find_job(cluster, args.name, args.config)
     if model is None and args.what != "report":
@@ -64,18 +66,20 @@ def run(args: argparse.Namespace) -> int:
         else:
             which = ("run", args.run) if args.run else ("job", job) if job else ()
             [found] = remote.ask("run", root_of(spec), model, *which)
-        files = _wanted(remote, args.what, found)
-        _copy(remote, found["folder"], files, folder)
+        files = _wanted(remote, args.what, found, folder)
+        sent = _copy(remote, found["folder"], files, folder, replace=args.replace)
     answer = {
         "run": found["folder"],
         "to": str(folder),
         "files": len(files),
-        "bytes": sum(size for _, _, size in files),
+        "sent": sent,
+        "bytes": sum(each.size for each in files),
     }
     if args.output_format != "table":
         print_document(answer, args.output_format)
     else:
-        print(f"{len(files)} files of {found['folder']}; every SHA-256 is right", file=sys.stderr)
+        here = f", {len(files) - sent} were here already" if sent < len(files) else ""
+        print(f"{sent} files of {found['folder']} fetched{here}; every SHA-256 is right", file=sys.stderr)
         print(folder)
     return exit_codes.DONE
 
@@ -146,27 +150,39 @@ def _model_of(job: str) -> str | None:
     return next((key for key in MODELS if stem.endswith(f"-{key.replace('_', '-')}")), None)
 
 
-def _wanted(remote: Remote, what: str, found: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Return (path below the run, name below the folder here, size) of every file that is asked for."""
+def _wanted(remote: Remote, what: str, found: dict[str, Any], folder: Path) -> list[Wanted]:
+    """Return every file that is asked for, with its place below a folder here."""
+    from launcher.fetching import Wanted
+    from launcher.transfer import safe_path
+
     top = {"adapter": found["deliverable"], "report": _REPORT, "run": "."}[what]
     if top is None:
         raise InputError(
             f"{found['folder']}: the run is not finished, so there is no {what} yet; --what run fetches all"
         )
-    listed = remote.ask("list", found["folder"], top)
     inside = f"{top}/" if what == "adapter" else ""
-    files = [(each["path"], each["path"].removeprefix(inside), each["size"]) for each in listed]
-    files = [file for file in files if not file[0].startswith("checkpoints/")]
+    files = [
+        Wanted(source=each["path"], name=name, target=safe_path(folder, name), size=each["size"])
+        for each in remote.ask("list", found["folder"], top)
+        if not each["path"].startswith("checkpoints/") and (name := each["path"].removeprefix(inside))
+    ]
     if not files:
         raise InputError(f"{found['folder']}: there is no {top} yet")
     return files
 
 
-def _copy(remote: Remote, run_folder: str, files: list[tuple[str, str, int]], folder: Path) -> None:
-    from launcher.transfer import safe_path
+def _copy(remote: Remote, run_folder: str, files: Sequence[Wanted], folder: Path, *, replace: bool) -> int:
+    """Fetch what is not here yet; return how many files that were."""
+    from launcher.fetching import claim, complete
     from launcher.transfer_bar import Bar
 
-    targets = [(source, safe_path(folder, name), size) for source, name, size in files]
-    with Bar("fetching", sum(size for _, _, size in files)) as bar:
-        for source, target, size in targets:
-            remote.fetch(f"{run_folder}/{source}", target, bar.file(target.name, size))
+    same = complete(remote, run_folder, files)
+    claim(folder, f"{remote.namespace}:{run_folder}", files, same, replace=replace)
+    with Bar("fetching", sum(each.size for each in files)) as bar:
+        for each in files:
+            seen = bar.file(each.target.name, each.size)
+            if each.name in same:
+                seen(each.size)
+            else:
+                remote.fetch(f"{run_folder}/{each.source}", each.target, seen)
+    return len(files) - len(same)

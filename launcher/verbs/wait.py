@@ -21,6 +21,8 @@ _MEANING = {
     exit_codes.NOT_PROMOTED: "trained, but not better",
     exit_codes.WAIT_TIMED_OUT: "still going on",
 }
+# States that end the waiting, but are no failure of the job.
+_OTHERWISE = {"Deleted": "deleted by somebody", "Cancelled": "cancelled"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +39,16 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_rows
     from launcher.watching import wait_for
 
-    codes = wait_for(connect(args.context, namespace_of(args)), args.names, args.timeout, report=report)
-    rows = [{"name": name, "result": _MEANING[code], "exit_code": code} for name, code in codes.items()]
+    meaning: dict[str, str] = {}
+
+    def seen(state: JobState) -> None:
+        meaning[state.name] = _OTHERWISE.get(state.state, "")
+        report(state)
+
+    codes = wait_for(connect(args.context, namespace_of(args)), args.names, args.timeout, report=seen)
+    rows = [
+        {"name": name, "result": meaning.get(name) or _MEANING[code], "exit_code": code} for name, code in codes.items()
+    ]
     print_rows(rows, args.output_format)
     return exit_codes.worst(list(codes.values()))
 
@@ -52,8 +62,8 @@ def report(state: JobState) -> None:
 
 
 def seconds(text: str) -> float:
-    """Read a time such as 90s, 30m, 2h or 1d; a plain number is seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give one such as 90s, 30m or 2h")
-    return float(found[1]) * _UNITS[found[2]]
+    """Read a time such as 90s, 30m, 1h30m or 1d; a plain number is seconds."""
+    number = r"\d+(?:\.\d+)?"
+    if not re.fullmatch(rf"{number}|({number}[smhd])+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give one such as 90s, 30m, 2h or 1h30m")
+    return sum(float(count) * _UNITS[unit] for count, unit in re.findall(rf"({number})([smhd]?)", text))

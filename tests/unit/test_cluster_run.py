@@ -281,10 +281,13 @@ def test_what_a_launcher_that_sees_no_data_says_of_a_finished_job() -> None:
 def test_an_interrupted_wait_prints_the_table_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    states: list[Any] = ["Running"]
+
     def wait_for(_: object, names: list[str], *__: object, report: Callable[[JobState], None]) -> dict[str, int]:
         common: dict[str, Any] = {"namespace": "team", "model": "m", "batch": "b", "phase": ""}
         report(JobState(name=names[0], state="Failed", reason="3 rows are bad. The first of them:\nrow 7", **common))
-        report(JobState(name=names[1], state="Running", **common))
+        for name, state in zip(names[1:], states, strict=False):
+            report(JobState(name=name, state=state, **common))
         raise KeyboardInterrupt
 
     def send_all(_: object, rows: list[Any]) -> None:
@@ -293,7 +296,7 @@ def test_an_interrupted_wait_prints_the_table_so_far(
 
     monkeypatch.setattr("launcher.watching.wait_for", wait_for)
     monkeypatch.setattr("launcher.verbs.batch._send_all", send_all)
-    monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team"))
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team", find=lambda *_: None))
     document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
     Path("given.json").write_text(json.dumps(document))
     models = ["m2m100_418m", "opus_mt_en_fr", "opus_mt_fr_en"]
@@ -303,6 +306,12 @@ def test_an_interrupted_wait_prints_the_table_so_far(
     assert table == ["Failed", "Running", "submitted"] and "The first of them: row 7" in out
     running = [line.split()[1] for line in out.splitlines()[2:]]
     assert f"`mtft-launch cancel {' '.join(running)} -n team`" in err
+    states[:] = ["Deleted", "Running"]
+    assert main(["batch", "--models", ",".join(models), "--wait", "--config", "given.json"]) == 130
+    assert f"`mtft-launch cancel {running[1]} -n team`" in capsys.readouterr().err
+    states[:] = ["Deleted", "Cancelled"]
+    assert main(["batch", "--models", ",".join(models), "--wait", "--config", "given.json"]) == 130
+    assert "cancel" not in capsys.readouterr().err
 
 
 def test_help_of_batch_offers_no_single_model(capsys: pytest.CaptureFixture[str]) -> None:

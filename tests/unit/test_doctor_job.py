@@ -35,6 +35,11 @@ DOCUMENT = {
             "couldn't find key token in Secret team/hub",
             "put key token into it (kubectl edit secret hub -n team)",
         ),
+        (
+            "CreateContainerConfigError",
+            "container has runAsNonRoot and image will run as root (pod: m-1-master-0, container: pytorch)",
+            "set cluster.run_as_user to a number above 0",
+        ),
         ("ImagePullBackOff", 'Back-off pulling image "example.org/mtft:1.0"', "check cluster.image"),
         ("CreateContainerError", "no command", "mtft-launch describe m-1 -n team"),
     ],
@@ -50,5 +55,6 @@ def test_a_job_that_cannot_start_is_a_failure_with_its_fix(reason: str, message:
     found = diagnose(job_state(job, [pod], now=NOW), job)
     assert found.verdict == "fail" and message in found.message
     assert found.fix is not None and fix in found.fix
+    assert ("is missing" in found.message) == ("Secret" in message or "secret" in message)
     pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] = "ContainerCreating"
     assert diagnose(job_state(job, [pod], now=NOW), job).verdict == "warn"

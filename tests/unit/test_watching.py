@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from launcher import labels
+from launcher.cli import main
 from launcher.description import describe, events_of, page
 from launcher.job_tables import duration, note, restarts_text, status_row
-from launcher.selection import choose, choose_one
+from launcher.selection import choose, choose_one, refuse_shared_name
 from launcher.states import JobState, job_state
 from launcher.verbs.wait import seconds
 from launcher.watching import jobs_now, wait_for
@@ -94,6 +96,15 @@ def test_one_job_is_one() -> None:
         choose_one("opus-1", [])
 
 
+def test_a_job_and_a_batch_do_not_share_a_name() -> None:
+    with pytest.raises(InputError, match=r"night is the name of a batch .*night-a-1, night-b-2.* another --job"):
+        refuse_shared_name("night", JOBS)
+    with pytest.raises(InputError, match="opus-1 is the name of a job .* another --name"):
+        refuse_shared_name("opus-1", JOBS, batch=True)
+    refuse_shared_name("opus-1", JOBS)
+    refuse_shared_name("night", JOBS, batch=True)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -112,13 +123,13 @@ def test_durations(value: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("0", 0)]
+    ("text", "value"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("0", 0), ("1h30m", 5400)]
 )
 def test_times_to_wait(text: str, value: float) -> None:
     assert seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "-1", "5x", "m", "1h30m"])
+@pytest.mark.parametrize("text", ["", "-1", "5x", "m", "1h30"])
 def test_no_times(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
         seconds(text)
@@ -170,9 +181,11 @@ def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
     api = TinyApi()
     for each in (job("opus-1"), job("opus-2")):
         api.put(each)
+    last: dict[str, str] = {}
     with serve(api) as cluster:
 
         def told(state: JobState) -> None:
+            last[state.name] = f"{state.state}: {note(state)}"
             if state.name == "opus-2" and not api.oldest:
                 # Between the list and the watch: the version to go on from is forgotten, one job is gone.
                 api.remove("PyTorchJob", "opus-1")
@@ -183,6 +196,20 @@ def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
             "opus-1": exit_codes.FAILED,
             "opus-2": exit_codes.DONE,
         }
+    assert last == {"opus-1": "Deleted: deleted by somebody before it ended", "opus-2": "Succeeded: -"}
+
+
+def test_wait_says_that_a_job_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = TinyApi()
+    api.put(job("opus-1"))
+    with serve(api) as cluster:
+        monkeypatch.setattr("launcher.cluster.connect", lambda *_: cluster)
+        threading.Timer(0.5, api.remove, ("PyTorchJob", "opus-1")).start()
+        assert main(["wait", "opus-1", "-n", NAMESPACE]) == exit_codes.FAILED
+    out, err = capsys.readouterr()
+    assert "deleted by somebody" in out and "-- opus-1: Deleted" in err
 
 
 def test_a_lost_pod_is_told_once() -> None:
