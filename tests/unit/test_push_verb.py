@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -90,6 +92,83 @@ def test_the_hash_of_a_folder_is_that_of_what_lies_there(pod: TinyExec, capsys: 
     assert answer["data.sha256"] == content_sha256([there]) == content_sha256([here])
     assert (answer["files"], answer["sent"], answer["removed"]) == (3, 2, 2)
     assert (there / "deep" / "c.jsonl").exists()
+    fill(here / "deep", d="6\n")
+    assert push("news") == exit_codes.DONE
+    assert "1 entry of a data folder is not read: news/deep/" in capsys.readouterr().err
+
+
+def test_a_file_that_changes_while_the_pod_starts_is_refused(
+    pod: TinyExec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(Path(), train="one\n")
+
+    @contextmanager
+    def runs(*_: Any) -> Iterator[str]:
+        fill(Path(), train="one\ntwo\n")
+        yield "mtft-transfer-1"
+
+    monkeypatch.setattr("launcher.transfer_pod.running", runs)
+    assert push("train.jsonl") == exit_codes.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert "train.jsonl: changed while it was pushed" in err and not out
+    assert not (pod.root / "data" / "train.jsonl").exists()
+    assert push("train.jsonl") == exit_codes.DONE
+    assert content_sha256([pod.root / "data" / "train.jsonl"]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["news", "news/a.jsonl", "news/deep"])
+def test_what_cannot_be_read_is_told_before_anything_is_sent(
+    what: str, pod: TinyExec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(Path(), train="one\n")
+    assert push("train.jsonl") == exit_codes.DONE  # loads what nobody may not even read
+    pod.commands.clear()
+    with TemporaryDirectory(dir="/var/tmp") as above, as_nobody(Path(above)):
+        fill(Path(above, "news", "deep"), b="2\n")
+        fill(Path(above, "news"), a="1\n")
+        Path(above, what).chmod(0)
+        try:
+            assert push(f"{above}/news") == exit_codes.BAD_INPUT
+            assert f"{above}/{what}: cannot be read: Permission denied" in capsys.readouterr().err
+        finally:
+            Path(above, what).chmod(0o755)
+    assert not pod.commands
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Take root's rights away for a while; the folder is another user's then."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.chown(folder, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_takes_no_file_s_name_nor_a_file_a_folder_s(
+    pod: TinyExec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(pod.root / "data" / "old.jsonl", a="1\n")
+    (pod.root / "data" / "news").write_text("a file")
+    fill(Path("news"), a="1\n")
+    fill(Path(), old="1\n")
+    assert push("news", "--replace") == push("old.jsonl") == exit_codes.BAD_INPUT
+    err = capsys.readouterr().err
+    assert "data/news is a file on the volume and a folder here; nothing was sent" in err
+    assert "data/old.jsonl is a folder on the volume and a file here" in err and err.count("--to NAME") == 2
+    assert push("news", "--to", "new") == exit_codes.DONE
+
+
+def test_a_hidden_file_keeps_its_name_as_any_other(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".train.jsonl").write_text("new\n")
+    (pod.root / "data" / ".train.jsonl").write_text("the old one\n")
+    assert push(".train.jsonl") == exit_codes.BAD_INPUT
+    assert ".train.jsonl: there 12 bytes" in capsys.readouterr().err
+    assert push(".train.jsonl", "--replace") == exit_codes.DONE
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])

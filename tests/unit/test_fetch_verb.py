@@ -1,0 +1,137 @@
+"""`fetch` against the real far end: where it writes, what it brings again, and what it does not mix."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from launcher.cli import main
+from launcher.cluster import Cluster
+from launcher.fetching import MARK
+from launcher.transfer_bar import Bar
+from mtft import exit_codes
+from tests.unit.tiny_exec import TinyExec, serve
+
+MODEL = "opus_mt_en_fr"
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyExec]:
+    """Give the pod that `fetch` would start, in a folder with mtft.yaml; no job of the model is left."""
+    tiny = TinyExec(tmp_path / "volume")
+
+    @contextmanager
+    def runs(*_: Any) -> Iterator[str]:
+        tiny.commands.append(["started"])
+        yield "mtft-transfer-1"
+
+    monkeypatch.setattr("launcher.transfer_pod.running", runs)
+    monkeypatch.setattr("launcher.transfer._PAUSE", 0.01)
+    monkeypatch.setattr(Cluster, "list", lambda *_, **__: SimpleNamespace(items=[]))
+    monkeypatch.chdir(tmp_path)
+    cluster = {"image": "example.org/mtft:1.0", "namespace": "team"}
+    Path("mtft.yaml").write_text(json.dumps({"cluster": cluster, "storage": {"root": str(tiny.root)}}))
+    finish(tiny, "1", config="{}", weights="one" * 100, extra="of the first run")
+    finish(tiny, "2", config="{}", weights="two" * 100)
+    with serve(tiny) as there:
+        monkeypatch.setattr("launcher.cluster.connect", lambda *_: there)
+        yield tiny
+
+
+def finish(tiny: TinyExec, run: str, **files: str) -> Path:
+    folder = tiny.root / "outputs" / MODEL / "runs" / run
+    (folder / "lora").mkdir(parents=True)
+    for name, text in files.items():
+        (folder / "lora" / f"{name}.safetensors").write_text(text)
+    (folder / "report.html").write_text(f"report of {run}")
+    (folder / "finished.json").write_text('{"deliverable": "lora"}')
+    return folder
+
+
+def fetch(run: str, *more: str) -> int:
+    return main(["fetch", MODEL, "--run", run, "--to", "to", *more])
+
+
+def held() -> dict[str, str]:
+    return {path.stem: path.read_text()[:3] for path in Path("to").iterdir() if path.name != MARK}
+
+
+def test_two_runs_are_not_mixed(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    first = {"config": "{}", "weights": "one", "extra": "of "}
+    assert fetch("1") == exit_codes.DONE and held() == first
+    assert fetch("2") == exit_codes.BAD_INPUT and held() == first
+    err = capsys.readouterr().err
+    assert "another run, team:" in err and "/runs/1: extra.safetensors, weights.safetensors; nothing was fetched" in err
+    assert "--to DIR" in err and "--replace" in err
+    assert fetch("1", "--what", "report") == exit_codes.DONE  # more of the same run is welcome
+    assert fetch("2", "--what", "report") == exit_codes.BAD_INPUT
+    Path("to", "mine.txt").write_text("mine")
+    assert fetch("2", "--replace") == exit_codes.DONE
+    assert held() == {"config": "{}", "weights": "two", "mine": "min"}
+
+
+@pytest.mark.parametrize("mark", [None, "[]", '{"run": 1, "files": 7}', '{"run": "x", "files": ["../volume"]}'])
+def test_files_of_another_origin_stay(mark: str | None, pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("to").mkdir()
+    Path("to", "weights.safetensors").write_text("by hand")
+    if mark:
+        Path("to", MARK).write_text(mark)
+    assert fetch("1") == exit_codes.BAD_INPUT and held() == {"weights": "by "}
+    assert "nothing was fetched" in capsys.readouterr().err or mark
+
+
+def test_what_is_here_is_not_sent_again(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch("1") == exit_codes.DONE
+    Path("to", "weights.safetensors").write_text("x" * 300)  # as long, and damaged
+    pod.commands.clear()
+    assert fetch("1", "-o", "json") == exit_codes.DONE and held()["weights"] == "one"
+    assert [Path(command[1]).stem for command in pod.commands if command[0] == "send"] == ["weights"]
+    answer = json.loads(capsys.readouterr().out.partition("{")[2].join(("{", "")))
+    assert (answer["files"], answer["sent"]) == (3, 1)
+
+
+def test_a_cut_leaves_what_the_same_run_goes_on_with(
+    pod: TinyExec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launcher.transfer._TRIES", 0)
+    pod.cut_out = [10_000, 10_000, 10_000, 10_000, 100]  # run, list, then files: in the middle of the last one
+    assert fetch("1") == exit_codes.CLUSTER_REFUSED
+    pod.cut_out = []
+    assert fetch("2") == exit_codes.BAD_INPUT  # nothing of the second beside what there is of the first
+    assert fetch("1") == exit_codes.DONE and held()["weights"] == "one"
+
+
+def test_where_it_cannot_write_is_told_before_a_pod_starts(
+    pod: TinyExec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    Path("dangling").symlink_to("nowhere")
+    for to in ("file", "file/below", "dangling", "/proc/new"):
+        assert main(["fetch", MODEL, "--to", to]) == exit_codes.BAD_INPUT
+        assert f"{to}: cannot be written: " in capsys.readouterr().err
+    assert not pod.commands
+    Path("to", "weights.safetensors").mkdir(parents=True)
+    assert fetch("1", "--replace") == exit_codes.BAD_INPUT
+    assert "to: cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, screen = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with os.fdopen(screen, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        with Bar("pushing", 10) as bar:
+            bar.file("a[red]b[/]c\x1b[2J.jsonl", 10)(10)
+        drawn = os.read(seen, 100_000).decode()
+    os.close(seen)
+    assert "a[red]b[/]c\\x1b[2J.jsonl" in drawn
