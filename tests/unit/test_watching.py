@@ -207,7 +207,7 @@ def test_wait_says_that_a_job_was_deleted(
     with serve(api) as cluster:
         monkeypatch.setattr("launcher.cluster.connect", lambda *_: cluster)
         threading.Timer(0.5, api.remove, ("PyTorchJob", "opus-1")).start()
-        assert main(["wait", "opus-1", "-n", NAMESPACE]) == exit_codes.FAILED
+        assert main(["wait", "opus-1", "-n", NAMESPACE, "--timeout", "30"]) == exit_codes.FAILED
     out, err = capsys.readouterr()
     assert "deleted by somebody" in out and "-- opus-1: Deleted" in err
 
