@@ -68,7 +68,9 @@ def _release(state: JobState, job: Object) -> str:
         return f"the job's ConfigMap was deleted: {_anew(state.name)}"
     if "runAsNonRoot" in reason:
         anew = _anew(state.name)
-        return f"set cluster.run_as_user to a number above 0, or give the image a numeric USER other than 0; then {anew}"
+        return (
+            f"set cluster.run_as_user to a number above 0, or give the image a numeric USER other than 0; then {anew}"
+        )
     if "image" in reason:
         return "check cluster.image, cluster.image_pull_secrets and that the nodes reach the registry"
     return f"see the layers above; mtft-launch describe {state.name} {place} shows the cluster's events"

@@ -136,8 +136,8 @@ def _refuse_clash(folder: str, here: set[str], there: set[str]) -> None:
         above = {str(each) for name in mine for each in PurePosixPath(name).parents}
         if clash := sorted(above & theirs):
             raise InputError(
-                f"{folder}/{printable(clash[0])} is a {is_theirs} on the volume and a {is_mine} here; nothing was sent; "
-                "push under another name with --to NAME (--replace puts only a file in the place of a file)"
+                f"{folder}/{printable(clash[0])} is a {is_theirs} on the volume and a {is_mine} here; "
+                "nothing was sent; --to NAME pushes it under another name (--replace only replaces files by files)"
             )
 
 

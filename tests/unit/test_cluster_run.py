@@ -306,6 +306,8 @@ def test_an_interrupted_wait_prints_the_table_so_far(
     assert table == ["Failed", "Running", "submitted"] and "The first of them: row 7" in out
     running = [line.split()[1] for line in out.splitlines()[2:]]
     assert f"`mtft-launch cancel {' '.join(running)} -n team`" in err
+    assert main(["batch", "--models", "m2m100_418m", "--timeout", "1h", "--config", "given.json"]) == 0
+    assert "note: --timeout does nothing without --wait" in capsys.readouterr().err
     states[:] = ["Deleted", "Running"]
     assert main(["batch", "--models", ",".join(models), "--wait", "--config", "given.json"]) == 130
     assert f"`mtft-launch cancel {running[1]} -n team`" in capsys.readouterr().err

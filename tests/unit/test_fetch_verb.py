@@ -110,9 +110,7 @@ def test_a_cut_leaves_what_the_same_run_goes_on_with(
     assert fetch("1") == exit_codes.DONE and held()["weights"] == "one"
 
 
-def test_where_it_cannot_write_is_told_before_a_pod_starts(
-    pod: TinyExec, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_it_cannot_write_is_told_before_a_pod_starts(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
     Path("dangling").symlink_to("nowhere")
     for to in ("file", "file/below", "dangling", "/proc/new"):

@@ -149,9 +149,7 @@ def as_nobody(folder: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_folder_takes_no_file_s_name_nor_a_file_a_folder_s(
-    pod: TinyExec, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_takes_no_file_s_name_nor_a_file_a_folder_s(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
     fill(pod.root / "data" / "old.jsonl", a="1\n")
     (pod.root / "data" / "news").write_text("a file")
     fill(Path("news"), a="1\n")

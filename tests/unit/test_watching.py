@@ -99,7 +99,7 @@ def test_one_job_is_one() -> None:
 def test_a_job_and_a_batch_do_not_share_a_name() -> None:
     with pytest.raises(InputError, match=r"night is the name of a batch .*night-a-1, night-b-2.* another --job"):
         refuse_shared_name("night", JOBS)
-    with pytest.raises(InputError, match="opus-1 is the name of a job .* another --name"):
+    with pytest.raises(InputError, match=r"opus-1 is the name of a job .* another --name"):
         refuse_shared_name("opus-1", JOBS, batch=True)
     refuse_shared_name("opus-1", JOBS)
     refuse_shared_name("night", JOBS, batch=True)
@@ -199,9 +199,7 @@ def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
     assert last == {"opus-1": "Deleted: deleted by somebody before it ended", "opus-2": "Succeeded: -"}
 
 
-def test_wait_says_that_a_job_was_deleted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wait_says_that_a_job_was_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     api = TinyApi()
     api.put(job("opus-1"))
     with serve(api) as cluster:

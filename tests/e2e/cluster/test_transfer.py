@@ -176,7 +176,7 @@ def test_a_job_is_followed_and_its_adapter_fetched(
     assert (adapter / "adapter_model.safetensors").read_bytes() == b"weights" * 300_000
     assert main(["fetch", MODEL, "-n", namespace, "--what", "run", "--to", str(whole)]) == exit_codes.DONE
     found = sorted(str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file())
-    assert found == ["finished.json", "lora/adapter_model.safetensors", "report.html"]
+    assert found == [".mtft-fetched.json", "finished.json", "lora/adapter_model.safetensors", "report.html"]
 
 
 def test_logs_over_a_restart_and_cut_connections(
