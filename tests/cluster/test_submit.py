@@ -263,6 +263,11 @@ def test_batch_of_five_is_one_table_and_idempotent(launcher: Launcher) -> None:
     assert len(some) == 4
     assert launcher("batch", "--models", "m2m100_418m,opus_mt_en_fr", "--name", "two", document=BATCH) == 0
     assert [line.split()[2] for line in launcher.out.splitlines()] == ["RESULT", "submitted", "submitted"]
+    assert launcher("run", "--job", "two", document=DOCUMENT) == 2
+    assert "two is the name of a batch" in launcher.err
+    assert launcher("run", "--job", "one", document=DOCUMENT) == 0
+    assert launcher("batch", "--all", "--name", "one", document=BATCH) == 2
+    assert "one is the name of a job" in launcher.err
 
 
 def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, launcher: Launcher) -> None:
