@@ -155,7 +155,8 @@ def test_one_model_from_data_to_a_fetched_adapter(
         assert launch("data", "push", str(tmp_path / name), document=document) == 0, launch.err
     document["model"] = base("mbart50_mmt_fr")
     code = launch("run", "--wait", "--follow", document=document)
-    assert code == exit_codes.DONE, launch.out + launch.err
+    # What a few steps make of a stand-in may be no better, and may lose numbers or names.
+    assert code in (exit_codes.DONE, exit_codes.NOT_PROMOTED), launch.out + launch.err
     assert re.search(r'"step": 24, "total": 24', launch.out)
     run = finished(volume, "mbart50_mmt_fr")
     bleu = run["scores"]["tuned"]["en-fr"]["bleu"]
@@ -171,6 +172,7 @@ def test_one_model_from_data_to_a_fetched_adapter(
     assert list(yaml.safe_load_all(launch.out)) == list(yaml.safe_load_all(sent))
     made_by = json.loads((run["folder"] / "provenance.json").read_text())["request"]
     assert made_by["job_uid"] == job["metadata"]["uid"]
+    assert launch("promote", "mbart50_mmt_fr", "--force") == exit_codes.DONE, launch.err
     assert launch.json("history", "mbart50_mmt_fr")["current"] == run["run_id"]
     adapter = tmp_path / "adapter"
     assert launch("fetch", "mbart50_mmt_fr", "--to", str(adapter)) == exit_codes.DONE, launch.err
