@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MARK = ".mtft-fetched.json"
 """Which run a folder holds, written before its first file: ``{"run": TEXT, "files": [NAME, ...]}``."""
 _NAMED = 5  # files of a refusal
-_AT_ONCE = 100  # names of one command: they travel in the address of a request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,8 @@ def complete(remote: Remote, run_folder: str, files: Sequence[Wanted]) -> set[st
     """
     with reading(files[0].target.parent):
         alike = [each for each in files if each.target.is_file() and each.target.stat().st_size == each.size]
-    there: dict[str, str] = {}
-    for start in range(0, len(alike), _AT_ONCE):
-        said = remote.ask("digests", run_folder, *(each.source for each in alike[start : start + _AT_ONCE]))
-        there |= {each["path"]: each["sha256"] for each in said}
+    said = remote.ask_of("digests", run_folder, [each.source for each in alike])
+    there = {each["path"]: each["sha256"] for each in said}
     return {each.name for each in alike if there.get(each.source) == content_of(each.target).sha256}
 
 

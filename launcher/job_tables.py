@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from launcher.results import SCORES
@@ -68,22 +68,22 @@ def first_words(text: str) -> str:
 
 def scores_text(scores: Any) -> str:
     """Return ``BLEU 33.46 (+3.46) chrF 57.25 (+2.25)``; in parentheses the difference from the base."""
-    parts = []
-    for metric, name in SCORES.items():
-        if metric in scores:
-            delta = f" ({scores[f'{metric}_delta']:+.2f})" if f"{metric}_delta" in scores else ""
-            parts.append(f"{name} {scores[metric]:.2f}{delta}")
-    return " ".join(parts)
+    return " ".join(_compared(scores, SCORES, "{:.2f}".format, "{:+.2f}".format))
 
 
 def rates_text(scores: Any, names: Mapping[str, str]) -> str:
     """Return ``numbers 98.1% (+0.4), ...``; in parentheses the difference from the base, in percentage points."""
-    parts = []
-    for rate, name in names.items():
-        if rate in scores:
-            delta = f" ({100 * scores[f'{rate}_delta']:+.1f})" if f"{rate}_delta" in scores else ""
-            parts.append(f"{name} {scores[rate]:.1%}{delta}")
-    return ", ".join(parts)
+    return ", ".join(_compared(scores, names, "{:.1%}".format, lambda delta: f"{100 * delta:+.1f}"))
+
+
+def _compared(
+    scores: Any, names: Mapping[str, str], value: Callable[[float], str], change: Callable[[float], str]
+) -> Iterator[str]:
+    """Yield name, value and change of those that there are."""
+    for key, name in names.items():
+        if key in scores:
+            delta = f" ({change(scores[f'{key}_delta'])})" if f"{key}_delta" in scores else ""
+            yield f"{name} {value(scores[key])}{delta}"
 
 
 def restarts_text(state: JobState) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from launcher.transfer import Remote
 
 _NAMED = 5  # files of a refusal
-_AT_ONCE = 100  # names of one command: they travel in the address of a request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +170,3 @@ def refuse_others(folder: str, files: Sequence[ToSend], found: Comparison) -> No
             ]
         )
     )
-
-
-def remove(remote: Remote, folder: str, names: Sequence[str]) -> None:
-    """Remove files of the volume.
-
-    Raises:
-        InputError: one cannot be removed.
-        ClusterError: the pod cannot be reached.
-    """
-    for start in range(0, len(names), _AT_ONCE):
-        remote.ask("remove", folder, *names[start : start + _AT_ONCE])

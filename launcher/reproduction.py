@@ -61,11 +61,12 @@ class Recorded:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"provenance.json: request cannot be understood: {error!r}") from None
 
-    def job_objects(self, namespace: str | None) -> list[Manifest]:
+    def objects(self, namespace: str | None, nonce: str | None = None) -> list[Manifest]:
         """Return ConfigMap and PyTorchJob as they were sent.
 
         Args:
             namespace: where they go; None: where they were.
+            nonce: makes them those of another job of the same configuration that accepts only the same data and base.
 
         Raises:
             ConfigError: the document is not one of this mtft.
@@ -73,22 +74,12 @@ class Recorded:
         """
         from launcher.pytorchjob import render
 
-        pod = self._pod()
-        place = namespace or pod["namespace"]
-        return render(self.document, self.model, name=self.job, batch=pod["batch"], run=pod["run"], namespace=place)
-
-    def rerun_objects(self, namespace: str | None, nonce: str) -> list[Manifest]:
-        """Return the objects of another job of the same configuration that accepts only the same data and base.
-
-        Raises:
-            ConfigError: the document is not one of this mtft.
-            InputError: the run was made without a cluster.
-        """
-        from launcher.pytorchjob import render
-
-        pod = self._pod()
-        place = namespace or pod["namespace"]
-        return render(self.pinned(), self.model, batch=pod["batch"], nonce=nonce, namespace=place)
+        if self.pod is None:
+            raise InputError(f"run of job {self.job} was made without a cluster, so there are no objects of it")
+        place, batch = namespace or self.pod["namespace"], self.pod["batch"]
+        if nonce is not None:
+            return render(self.pinned(), self.model, batch=batch, nonce=nonce, namespace=place)
+        return render(self.document, self.model, name=self.job, batch=batch, run=self.pod["run"], namespace=place)
 
     def pinned(self) -> dict[str, Any]:
         """Return the document of this model alone, with the recorded SHA-256 of the data and commit of the base."""
@@ -112,11 +103,6 @@ class Recorded:
             unpinned.append(f"model.path {config.model.path}")
         if unpinned:
             yield f"{', '.join(unpinned)}: nothing holds a rerun to the same; provenance.json has the SHA-256"
-
-    def _pod(self) -> dict[str, Any]:
-        if self.pod is None:
-            raise InputError(f"run of job {self.job} was made without a cluster, so there are no objects of it")
-        return self.pod
 
 
 def _matches(text: object, form: str) -> None:

@@ -25,6 +25,7 @@ T = TypeVar("T")
 _TRIES = 8  # in a row that brought nothing
 _SILENT_TRIES = 2  # after so many a person is told
 _PAUSE = 1.0  # seconds, doubled each time
+_AT_ONCE = 100  # names of one command: they travel in the address of a request
 PROGRAM = Path(__file__).with_name("remote_files.py")
 
 Progress = Callable[[int], None]
@@ -56,6 +57,16 @@ class Remote:
                 return list(_answers(data for channel, data in stream.receive() if channel == STDOUT))
 
         return _persist(attempt, lambda: 0, tries)
+
+    def ask_of(self, verb: str, folder: str, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what a command says of any number of names in a folder; nothing is asked where there are none.
+
+        Raises:
+            InputError: it says what is wrong.
+            ClusterError: the pod cannot be reached.
+        """
+        parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+        return [said for part in parts for said in self.ask(verb, folder, *part)]
 
     def push(
         self,

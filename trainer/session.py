@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mtft import files
 from mtft.config import Config
 from mtft.errors import Diverged
 from mtft.models import ModelCard
-from trainer import evaluation, finish, published
+from trainer import evaluation, finish, out_of_memory, published
 from trainer.adapters import check_targets, make_trainable
 from trainer.checkpoints import Checkpoints, is_complete, load_weights
 from trainer.distributed import World, choose_precision, precision_name
@@ -157,9 +156,7 @@ class Session:
     def _free_device(self) -> None:
         """Let go of the trained model and its optimizer, which are on disk: the published run may need their room."""
         del self.model, self.loop
-        gc.collect()
-        if self.world.device.type == "cuda":
-            torch.cuda.empty_cache()
+        out_of_memory.release(self.world.device)
 
     def _judge(
         self,

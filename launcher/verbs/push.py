@@ -87,7 +87,7 @@ def _place(remote: Remote, folder: str, files: Sequence[ToSend], *, replace: boo
         InputError: other data have the name and may not be replaced, or the volume cannot be written.
         ClusterError: the pod cannot be reached any more.
     """
-    from launcher.pushing import compare, refuse_others, remove
+    from launcher.pushing import compare, refuse_others
     from launcher.transfer_bar import Bar
 
     found, sent = compare(remote, folder, files), 0
@@ -101,7 +101,7 @@ def _place(remote: Remote, folder: str, files: Sequence[ToSend], *, replace: boo
                 continue
             target, old_sha256 = f"{folder}/{each.name}", old.sha256 if old else None
             sent += remote.push(each.path, target, seen, content=each.content, in_place_of=old_sha256)
-    remove(remote, folder, list(found.extra))
+    remote.ask_of("remove", folder, list(found.extra))
     return {"files": len(files), "sent": sent, "removed": len(found.extra)}
 
 

@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
         )
         print_document(document, "json" if args.output_format == "json" else "yaml")
         return exit_codes.DONE
-    nonce = secrets.token_hex(4)
-    objects = recorded.rerun_objects(args.namespace, nonce) if args.rerun else recorded.job_objects(args.namespace)
+    objects = recorded.objects(args.namespace, secrets.token_hex(4) if args.rerun else None)
     show(objects, args.output_format)
     return exit_codes.DONE
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, write_kubeconfig
 
 
 class Proxy:
@@ -69,8 +69,7 @@ def cuttable(cluster: Cluster, folder: Path) -> Iterator[tuple[Path, Proxy]]:
         "tls-server-name": str(server.hostname),
     }
     path = folder / "through-the-proxy"
-    path.write_text(json.dumps(view))
-    path.chmod(0o600)
+    write_kubeconfig(path, view)
     try:
         yield path, proxy
     finally:
