@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,11 @@ class TestOutOfMemory:
         assert kinds(tmp_path).count("out_of_memory") == 2
 
 
-def training(setup: Setup, folder: Path, **options: Any) -> Training:
-    """Return a training of ``STEPS`` steps that saves every second step in ``folder``."""
+def training(setup: Setup, folder: Path, *, every_step: bool = False, **options: Any) -> Training:
+    """Return a training of ``STEPS`` steps that saves every second step in ``folder``, or scores and saves each."""
     options = {"max_steps": STEPS, "batch_size": 4, **options}
     checkpoint = setup.config.checkpoint.model_copy(update={"every_steps": 2})
-    evaluation = setup.config.eval.model_copy(update={"every": 100.0})
+    evaluation = setup.config.eval.model_copy(update={"every": 1e-9 if every_step else 100.0})
     train = setup.config.train.model_copy(update=options)
     config = setup.config.model_copy(update={"train": train, "checkpoint": checkpoint, "eval": evaluation})
     loop = Loop(config, ALONE, setup.model, setup.rows, torch.float32)
@@ -205,6 +206,35 @@ class TestDivergence:
         (back,) = (line for line in told if line["type"] == "went_back")
         assert back["step"] == 2 and "back to step-2, with a peak rate of 0.001 instead of 0.002" in back["text"]
 
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_a_dev_score_that_is_no_number_goes_back_before_it(
+        self, setup: Setup, tmp_path: Path, killed: bool
+    ) -> None:
+        """The weights of step 4 are finite and useless, and saved before they are scored; maybe no more than saved."""
+        run = training(setup, tmp_path, every_step=True)
+        blow_up(run.loop, 4)
+        if killed:
+            run.dev_scores = killed_at(run.dev_scores, 5)
+            with pytest.raises(SystemExit):
+                run.run()
+            run = training(setup, tmp_path, every_step=True)
+        state = run.run()
+        assert (state.step, state.rate_factor) == (STEPS, 0.5)
+        (back,) = (line for line in lines(tmp_path) if line["type"] == "went_back")
+        assert back["step"] == 3 and "dev NLL is nan at step 4: back to step-3" in back["text"]
+        losses = [line["loss"] for line in lines(tmp_path) if line["type"] == "train"]
+        assert len(losses) == STEPS and all(math.isfinite(loss) for loss in losses)
+
+    @pytest.mark.parametrize(("keep", "back_to"), [(2, 0), (1, 2)])
+    def test_a_checkpoint_that_only_skips_came_after_is_the_last_choice(
+        self, setup: Setup, tmp_path: Path, keep: int, back_to: int
+    ) -> None:
+        run = training(setup, tmp_path, max_skipped_steps=0)
+        run.checkpoints = replace(run.checkpoints, keep=keep)
+        spoil(run.loop, 3)
+        run.run()
+        assert [line["step"] for line in lines(tmp_path) if line["type"] == "went_back"] == [back_to]
+
     def test_a_start_after_that_knows_and_ends_with_advice(self, setup: Setup, tmp_path: Path) -> None:
         run = training(setup, tmp_path, max_skipped_steps=0)
         spoil(run.loop, 3)
@@ -234,6 +264,35 @@ class TestDivergence:
         state = run.run()
         assert (state.step, state.rate_factor) == (STEPS, 0.5)
         assert seen == [True, True] + [False] * (STEPS - 1)
+
+
+def blow_up(loop: Loop, last: int) -> None:
+    """Let the weights after this step be finite, but too large to compute with."""
+    step, taken = loop.step, [0]
+
+    def blown(*arguments: Any, **options: Any) -> Any:
+        result = step(*arguments, **options)
+        taken[0] += 1
+        if taken[0] == last:
+            with torch.no_grad():
+                for parameter in loop.parameters.values():
+                    parameter.mul_(1e30)
+        return result
+
+    loop.step = blown  # type: ignore[method-assign]
+
+
+def killed_at(scores: Callable[[], dict[str, Any]], call: int) -> Callable[[], dict[str, Any]]:
+    """Return the scoring, which is never done with this call."""
+    calls = [0]
+
+    def scored() -> dict[str, Any]:
+        calls[0] += 1
+        if calls[0] == call:
+            raise SystemExit
+        return scores()
+
+    return scored
 
 
 def killed_when_it_has_gone_back(run: Training) -> Callable[..., None]:
