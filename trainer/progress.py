@@ -77,13 +77,22 @@ class Reporter:
         else:
             print(text, flush=True)
 
-    def resume_at(self, step: int, *, evaluated: bool) -> None:
-        """Drop written lines of what will be done again: later steps, the test, and dev where it is still due."""
+    def resume_at(self, step: int, *, evaluated: bool, going_back: bool = False) -> None:
+        """Drop written lines of what will be done again: later steps, the test, and dev where it is still due.
+
+        What a run recovered from before it went back, now or in an earlier start, stays: its state counts it.
+        """
         if self.quiet or not self.metrics.exists():
             return
         self._first_step = step + 1 if step else None
         lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        kept = [line for line in lines if _is_done(line, step, evaluated)]
+        went_back = [number for number, line in enumerate(lines) if _kind(line, step) == "went_back"]
+        counted = len(lines) if going_back else max(went_back, default=0)
+        kept = [
+            line
+            for number, line in enumerate(lines)
+            if _is_done(line, step, evaluated) or (number < counted and _kind(line) in RECOVERIES)
+        ]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
 
     def step(self, state: State, result: StepResult) -> None:
@@ -192,6 +201,15 @@ def _is_done(line: str, step: int, evaluated: bool) -> bool:
         return int(values["step"]) <= step and (evaluated or not again) and values.get("split") != "test"
     except (ValueError, KeyError, TypeError):
         return False  # cut off in the middle of a write
+
+
+def _kind(line: str, until: float = math.inf) -> str | None:
+    """Return the type of a line of this step or an earlier one, else None."""
+    try:
+        values = json.loads(line)
+        return str(values["type"]) if values["step"] <= until else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

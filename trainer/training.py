@@ -102,10 +102,11 @@ class Training:
         wanted = self.config.checkpoint.resume == "auto" and self.world.is_main
         latest = self.world.broadcast(self.checkpoints.latest() if wanted else None)
         if latest is None:
-            return self._begin()
-        state = self.checkpoints.load(latest, self.loop, self.world)
-        self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
-        self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
+            state = self._begin()
+        else:
+            state = self.checkpoints.load(latest, self.loop, self.world)
+            self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
+            self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
         self._heed_memory_kills(state)
         return state
 
@@ -118,7 +119,6 @@ class Training:
         self.loop.start(total)
         self.reporter.resume_at(0, evaluated=False)
         self._say_plan(state)
-        self._heed_memory_kills(state)
         self._evaluate(state)
         self._save(state)  # where a run goes back to that diverges before its first interval is over
         return state
@@ -130,6 +130,7 @@ class Training:
             tokens = state.micro_batch_tokens or state.budget.bin_tokens
             state.micro_batch_tokens = max(1, tokens // 2 ** (kills - state.memory_kills))
             state.memory_kills = kills
+            self._save(state)  # first: a start after this one is not to tell it again
             self._tell_micro_batches(state, "the kernel ended an earlier start for want of host memory")
         self._micro_batch_tokens = state.micro_batch_tokens
 
@@ -193,10 +194,11 @@ class Training:
             raise Diverged(f"{diverged}{again}. {ADVICE}{rows}") from None
         found = self.checkpoints.load(chosen, self.loop, self.world)
         found.rate_factor, found.skipped_in_a_row = _SLOWER, 0
-        found.skipped, found.micro_batch_tokens = state.skipped, state.micro_batch_tokens
+        found.skipped = state.skipped
+        found.micro_batch_tokens, found.memory_kills = state.micro_batch_tokens, state.memory_kills
         taken = self.loop.scheduler.last_epoch if self.loop.scheduler else 0
         self.loop.start(found.total_steps, found.rate_factor, taken)
-        self.reporter.resume_at(found.step, evaluated=found.evaluated == found.step)
+        self.reporter.resume_at(found.step, evaluated=found.evaluated == found.step, going_back=True)
         rate = self.config.train.learning_rate
         text = f"{diverged}: back to {chosen.name}, with a peak rate of {rate * _SLOWER:g} instead of {rate:g}"
         self.reporter.event(found.step, "went_back", text, from_step=state.step)

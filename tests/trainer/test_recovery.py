@@ -127,6 +127,25 @@ class TestOutOfMemory:
         assert training(setup, tmp_path).run().micro_batch_tokens == first.budget.bin_tokens // 4
         assert kinds(tmp_path).count("out_of_memory") == 2
 
+    def test_a_start_that_the_kernel_ended_counts_once_whatever_comes_after(
+        self, setup: Setup, tmp_path: Path
+    ) -> None:
+        """Two starts that reach no checkpoint, then one that goes back to one from before."""
+        stopped_after(training(setup, tmp_path), 4)
+        mark(tmp_path / "attempt-1", 0)
+        for _ in range(2):
+            stopped_after(training(setup, tmp_path, max_skipped_steps=0), 1)
+        assert kinds(tmp_path).count("out_of_memory") == 1
+        run = training(setup, tmp_path, max_skipped_steps=0)
+        spoil(run.loop, 1)
+        run.loop.run = killed_when_it_has_gone_back(run)  # type: ignore[method-assign]
+        with pytest.raises(SystemExit):
+            run.run()
+        (back,) = (line["step"] for line in lines(tmp_path) if line["type"] == "went_back")
+        state = training(setup, tmp_path).run()
+        assert (back, state.micro_batch_tokens) == (2, state.budget.bin_tokens // 2)
+        assert kinds(tmp_path).count("out_of_memory") == 1
+
 
 def training(setup: Setup, folder: Path, *, every_step: bool = False, **options: Any) -> Training:
     """Return a training of ``STEPS`` steps that saves every second step in ``folder``, or scores and saves each."""
@@ -225,6 +244,20 @@ class TestDivergence:
         losses = [line["loss"] for line in lines(tmp_path) if line["type"] == "train"]
         assert len(losses) == STEPS and all(math.isfinite(loss) for loss in losses)
 
+    def test_what_was_recovered_from_and_scored_stays_written(self, setup: Setup, tmp_path: Path) -> None:
+        run = training(setup, tmp_path, every_step=True, max_skipped_steps=1)
+        spoil(run.loop, 4, 5)
+        run.loop.run = killed_when_it_has_gone_back(run)  # type: ignore[method-assign]
+        with pytest.raises(SystemExit):
+            run.run()
+        state = training(setup, tmp_path, every_step=True).run()
+        told = lines(tmp_path)
+        skipped = [line["step"] for line in told if line["type"] == "skipped" and line["rows"]]
+        assert skipped == [4, 5] and state.skipped == 2
+        scored = {line["step"]: line["nll"] for line in told if line["type"] == "eval"}
+        assert list(scored) == list(range(STEPS + 1))
+        assert state.best.value == min(scored.values())
+
     @pytest.mark.parametrize(("keep", "back_to"), [(2, 0), (1, 2)])
     def test_a_checkpoint_that_only_skips_came_after_is_the_last_choice(
         self, setup: Setup, tmp_path: Path, keep: int, back_to: int
@@ -293,6 +326,21 @@ def killed_at(scores: Callable[[], dict[str, Any]], call: int) -> Callable[[], d
         return scores()
 
     return scored
+
+
+def stopped_after(run: Training, steps: int) -> None:
+    """Run, and be killed once so many steps are taken."""
+    step, taken = run.loop.step, [0]
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        if taken[0] == steps:
+            raise SystemExit
+        taken[0] += 1
+        return step(*arguments, **options)
+
+    run.loop.step = counted  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        run.run()
 
 
 def killed_when_it_has_gone_back(run: Training) -> Callable[..., None]:
