@@ -127,9 +127,7 @@ class TestOutOfMemory:
         assert training(setup, tmp_path).run().micro_batch_tokens == first.budget.bin_tokens // 4
         assert kinds(tmp_path).count("out_of_memory") == 2
 
-    def test_a_start_that_the_kernel_ended_counts_once_whatever_comes_after(
-        self, setup: Setup, tmp_path: Path
-    ) -> None:
+    def test_a_start_that_the_kernel_ended_counts_once_whatever_comes_after(self, setup: Setup, tmp_path: Path) -> None:
         """Two starts that reach no checkpoint, then one that goes back to one from before."""
         stopped_after(training(setup, tmp_path), 4)
         mark(tmp_path / "attempt-1", 0)
@@ -147,7 +145,7 @@ class TestOutOfMemory:
         assert kinds(tmp_path).count("out_of_memory") == 1
 
 
-def training(setup: Setup, folder: Path, *, every_step: bool = False, **options: Any) -> Training:
+def training(setup: Setup, folder: Path, *, every_step: bool = False, log_every: int = 1, **options: Any) -> Training:
     """Return a training of ``STEPS`` steps that saves every second step in ``folder``, or scores and saves each."""
     options = {"max_steps": STEPS, "batch_size": 4, **options}
     checkpoint = setup.config.checkpoint.model_copy(update={"every_steps": 2})
@@ -155,7 +153,7 @@ def training(setup: Setup, folder: Path, *, every_step: bool = False, **options:
     train = setup.config.train.model_copy(update=options)
     config = setup.config.model_copy(update={"train": train, "checkpoint": checkpoint, "eval": evaluation})
     loop = Loop(config, ALONE, setup.model, setup.rows, torch.float32)
-    reporter = Reporter(folder / "metrics.jsonl", tensorboard=None, every=1, device=ALONE.device)
+    reporter = Reporter(folder / "metrics.jsonl", tensorboard=None, every=log_every, device=ALONE.device)
 
     def dev_scores() -> dict[str, Any]:
         nll = mean_nll(setup.model, setup.rows, range(3), ALONE, dtype=torch.float32, batch_tokens=1000)
@@ -354,6 +352,29 @@ def killed_when_it_has_gone_back(run: Training) -> Callable[..., None]:
         original(*arguments, **options)
 
     return go
+
+
+@pytest.mark.parametrize("diverging", [False, True])
+def test_lines_of_several_steps_are_those_of_a_run_that_nothing_happened_to(
+    standins: Standins, short_text: list[Pair], tmp_path: Path, diverging: bool
+) -> None:
+    """Back to step 2, in the middle of a line, after a kill at step 3 or after two skipped steps."""
+    logged = []
+    for folder, harmed in ((tmp_path / "unbroken", False), (tmp_path / "harmed", True)):
+        setup = build(KEYS["mbart50"], standins("mbart50"), short_text)
+        options: dict[str, Any] = {"log_every": 4, "max_skipped_steps": 1}
+        if diverging:  # half of it is the same
+            options["learning_rate"] = 0.0
+        run = training(setup, folder, **options)
+        if harmed and diverging:
+            spoil(run.loop, 4, 5)
+        elif harmed:
+            stopped_after(run, 3)
+            run = training(setup, folder, **options)
+        run.run()
+        logged.append([(x["step"], x["loss"], x["nll"], x["target_tokens"]) for x in lines(folder) if "loss" in x])
+    assert [each[0] for each in logged[0]] == [4, STEPS]
+    assert logged[0] == logged[1]
 
 
 class TestSaveTimer:
