@@ -77,12 +77,8 @@ def supervise(request: Request) -> int:
     with stop.listening():
         try:
             outcome = Supervisor(request, stop, console).attempt()
-        except MtftError as error:
-            outcome = Outcome(error.exit_code, str(error))
-        except OSError as error:
-            code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
-            where = f"{error.filename}: " if error.filename else ""
-            outcome = Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there")
+        except (MtftError, OSError) as error:
+            outcome = _failed(error)
         console.say(outcome.line())
         write_termination_message(outcome)
         if outcome.exit_code == exit_codes.RETRY and outcome.attempt is None and not request.attended:
@@ -179,6 +175,8 @@ class Supervisor:
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             outcome = self._work(paths, len(job.attempts))
+        except (MtftError, OSError) as error:
+            outcome = _failed(error, paths)
         finally:
             kept.enter_context(store.using(paths))  # its attempt spares it no longer
             try:
@@ -312,6 +310,15 @@ class Supervisor:
 
     def _advice(self) -> str:
         return f"`mtft-launch retry {self.request.job}` goes on with a fresh budget"
+
+
+def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome:
+    """Return how an error that reached the supervisor ends the attempt."""
+    if isinstance(error, MtftError):
+        return Outcome(error.exit_code, str(error), paths)
+    code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
+    where = f"{error.filename}: " if error.filename else ""
+    return Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there", paths)
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

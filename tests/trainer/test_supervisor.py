@@ -136,6 +136,13 @@ def test_a_record_that_cannot_be_written_changes_no_verdict(bench: Bench) -> Non
     assert code == 143 and "could not be recorded" in output
 
 
+def test_a_volume_that_fails_the_supervisor_is_recorded_as_the_pod_ends(bench: Bench) -> None:
+    code, output = bench.run({"preparation": "lose-attempt"})
+    attempt = bench.record["attempts"][0]
+    assert code == attempt["exit_code"] == 2
+    assert "check storage.root" in attempt["reason"] and attempt["reason"] in output
+
+
 @pytest.mark.parametrize("job", ["../escape", "Upper", "a" * 51, ""])
 def test_a_job_name_that_is_none_is_refused(bench: Bench, job: str) -> None:
     command = [sys.executable, "-m", "trainer", "--config", "job.yaml", "--model", MODEL, "--job", job]
