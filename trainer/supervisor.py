@@ -166,6 +166,7 @@ class Supervisor:
             )
         job = attempts.settle(job, attempts.last_sign_of_life(paths))
         if refusal := self._refusal(job):
+            self._record(replace(job, refused=refusal))
             return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
         files.sweep(paths.folder)
         job = attempts.begin(job, self.retried)
@@ -179,11 +180,15 @@ class Supervisor:
             outcome = _failed(error, paths)
         finally:
             kept.enter_context(store.using(paths))  # its attempt spares it no longer
-            try:
-                write_job(self.root, attempts.close(job, outcome.exit_code, outcome.text))
-            except OSError as error:  # a full volume must not turn a preemption into a permanent failure
-                self.console.say(f"the end of this attempt could not be recorded: {error}")
+            self._record(attempts.close(job, outcome.exit_code, outcome.text))
         return replace(outcome, attempt=len(job.attempts))
+
+    def _record(self, job: Job) -> None:
+        """Write down how a start ended; a full volume must not turn a preemption into a permanent failure."""
+        try:
+            write_job(self.root, job)
+        except OSError as error:
+            self.console.say(f"the end of this attempt could not be recorded: {error}")
 
     def follow(self) -> Outcome:
         """Run an attempt as another node: wait until node 0 has claimed the run and prepared its data."""
