@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import faults, publishing, saves
+from chaos import faults, pods, publishing, saves
 from chaos.tally import Order, Tally, table
 from mtft import journal, store
 from tests.unit.runs_on_disk import MODEL, run_id
@@ -80,6 +80,29 @@ def test_ranks_that_hang_are_killed_and_their_run_is_lost(tmp_path: Path, monkey
     hanging.disturb(2)
     assert (hanging.tally.tries, hanging.tally.survived, hanging.tally.lost) == (2, 0, 2)
     assert time.monotonic() - begun < 20
+
+
+def test_a_job_that_ends_in_the_pause_is_neither_tried_nor_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first job ends before its pods are deleted, the second one's end is waited for, with no new attempt."""
+    ends = iter([[None, "Succeeded", "Succeeded"], [None, None, "Succeeded", "Succeeded"]])
+
+    class Ending(pods._Job):
+        def __init__(self, place: pods._Place) -> None:
+            self.place, self.name, self.states = place, "job", iter(next(ends))
+
+        def state(self) -> str | None:
+            return next(self.states)
+
+    monkeypatch.setattr(pods, "_Job", Ending)
+    monkeypatch.setattr(pods, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(pods, "read_job", lambda *_: None)
+    monkeypatch.setattr(pods._Job, "lines", lambda _self: [])
+    monkeypatch.setattr(pods._Place, "__init__", lambda _self: None)
+    monkeypatch.setattr(pods._Place, "_judge", lambda *_: None)
+    place, tally, struck = pods._Place(), Tally("pods deleted", 7), []  # type: ignore[call-arg]
+    place.plan, place.volume = random.Random(7), Path()
+    place.disturb(tally, 1, lambda job, _tally: struck.append(job) is None)
+    assert (len(struck), tally.tries, tally.recoveries) == (1, 1, [])
 
 
 def test_the_table_ends_with_the_sum_and_says_what_was_not_run(tmp_path: Path) -> None:
