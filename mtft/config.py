@@ -144,7 +144,7 @@ class TrainConfig(Part):
     max_skipped_steps: Natural = Field(
         default=3,
         description="Steps in a row that may be skipped because loss or gradient is not finite. One more, and the run "
-        "goes back to its last checkpoint at half the learning rate, once; after that it ends as diverged.",
+        "goes back to an earlier checkpoint at half the learning rate, once; after that it ends as diverged.",
     )
     max_source_length: Whole = Field(
         default=512, ge=4, le=LARGEST, description="Source tokens of a row; longer rows are cut."
