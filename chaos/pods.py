@@ -112,6 +112,8 @@ class _Place:
             job, jobs = _Job(self), jobs + 1
             while tally.tries < times and job.state() is None:
                 time.sleep(self.plan.uniform(0, _PAUSE_S))
+                if job.state() is not None:
+                    break  # it ended in the pause: its pods are done, and to lose them is no trial
                 begun = time.time()
                 if not how(job, tally):
                     continue  # no pod was there
@@ -217,7 +219,10 @@ class _Job:
         return True
 
     def recovers(self, since: float) -> float | None:
-        """Wait for the first step of an attempt that began after a moment; return the seconds from it, None: never."""
+        """Wait for the first step of an attempt that began after a moment, or for the job's end.
+
+        Return the seconds from that moment, None: no attempt began after it, or none did a step in time.
+        """
         end = time.monotonic() + _LONGEST_S
         while time.monotonic() < end:
             job = read_job(self.place.volume, runs.MODEL, self.name)
@@ -226,7 +231,7 @@ class _Job:
             if news := [line["time"] for line in self.lines() if line["time"] > again]:
                 return float(min(news) - since)
             if self.state() is not None:
-                return time.time() - since
+                return time.time() - since if again < math.inf else None
             time.sleep(0.3)
         return None
 

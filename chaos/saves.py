@@ -69,15 +69,21 @@ class _Saves:
             root.mkdir()
             left = min(kills - self.tally.tries, self.plan.randint(4, _MOST_KILLS))
             while not (root / _WEIGHTS).exists():
-                self._attempt(root, kill=left > 0)
+                if not self._attempt(root, kill=left > 0):
+                    break  # lost: what hangs or fails once may do so at every start
                 left -= 1
-            made = (root / _WEIGHTS).read_bytes(), (root / "steps").read_text()
-            self.tally.expect(made[0] == self.expected[0], f"{root}: other weights than the unbroken run's")
-            self.tally.expect(made[1] == self.expected[1], f"{root}: other steps or losses than the unbroken run's")
+            else:
+                self._compare(root)
             shutil.rmtree(root)
         self.tally.notes.append(f"{number} runs of {_STEPS} steps, a checkpoint every {_EVERY}")
 
-    def _attempt(self, root: Path, *, kill: bool) -> None:
+    def _compare(self, root: Path) -> None:
+        made = (root / _WEIGHTS).read_bytes(), (root / "steps").read_text()
+        self.tally.expect(made[0] == self.expected[0], f"{root}: other weights than the unbroken run's")
+        self.tally.expect(made[1] == self.expected[1], f"{root}: other steps or losses than the unbroken run's")
+
+    def _attempt(self, root: Path, *, kill: bool) -> bool:
+        """Start the run once; return whether another start may continue it. Ranks that hang or fail lose it."""
         from trainer.checkpoints import is_complete
 
         strike: Callable[[], object] = lambda: None  # noqa: E731
@@ -87,12 +93,14 @@ class _Saves:
         elif kill:
             strike = self._aimed(root)
         codes = self._run(root, strike, after)
-        if -signal.SIGKILL in codes:
-            self.tally.tries += 1
-        elif any(codes):
-            self.tally.lose(f"{root}: ranks ended with {codes}")
+        self.tally.tries += codes is None or any(codes)
+        continues = codes is not None and (-signal.SIGKILL in codes or not any(codes))
+        if not continues:
+            ended = f"ended with {codes}" if codes else f"hung for {_HANGS_SECONDS:.0f} s"
+            self.tally.lose(f"{root}: ranks {ended}")
         for path in (root / "checkpoints").glob("step-*"):
             self.tally.expect(is_complete(path), f"{path} is not complete")
+        return continues
 
     def _aimed(self, root: Path) -> Callable[[], object]:
         nth, first = self.plan.randint(1, self.operations // 3), self.plan.random() < 0.5
@@ -103,28 +111,29 @@ class _Saves:
 
         return lambda: faults.wrap([str(root / "checkpoints")], reached)
 
-    def _run(self, root: Path, strike: Callable[[], object], after: float | None = None) -> list[int]:
-        """Start all ranks, perhaps kill one of them after some seconds, and return how each ended."""
+    def _run(self, root: Path, strike: Callable[[], object], after: float | None = None) -> list[int] | None:
+        """Start all ranks, perhaps kill one of them after some seconds; return how each ended, None: they hung."""
         meeting = root / f"meeting-{time.monotonic_ns()}"
         # Quiet, because of two ranks the other one complains when its peer is gone.
         works = [partial(self._rank, rank, root, meeting, strike) for rank in range(self.ranks)]
         children = [in_child(work, quiet=self.ranks > 1) for work in works]
         ended: dict[int, int] = {}
-        begun, victim = time.monotonic(), self.plan.choice(children)
+        begun, victim, hung = time.monotonic(), self.plan.choice(children), False
         while len(ended) < len(children):
             for child in children:
                 if child not in ended and (done := os.waitpid(child, os.WNOHANG))[0]:
                     ended[child] = os.waitstatus_to_exitcode(done[1])
             now = time.monotonic() - begun
-            dead = -signal.SIGKILL in ended.values()
-            if (after is not None and now > after and victim not in ended and not dead) or now > _HANGS_SECONDS:
-                faults.kill(victim)
-            elif dead:
+            left = set(children) - set(ended)
+            hung = hung or (bool(left) and now > _HANGS_SECONDS)
+            if hung or -signal.SIGKILL in ended.values():
                 # As torchrun does, so that the other is gone before the next start.
-                for child in set(children) - set(ended):
+                for child in left:
                     faults.kill(child)
+            elif after is not None and now > after and victim in left:
+                faults.kill(victim)
             time.sleep(0.002)
-        return [ended[child] for child in children]
+        return None if hung else [ended[child] for child in children]
 
     def _rank(self, rank: int, root: Path, meeting: Path, strike: Callable[[], object]) -> None:
         """Be one rank of one start: go on from the newest checkpoint to the end."""

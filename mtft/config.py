@@ -144,7 +144,7 @@ class TrainConfig(Part):
     max_skipped_steps: Natural = Field(
         default=3,
         description="Steps in a row that may be skipped because loss or gradient is not finite. One more, and the run "
-        "goes back to its last checkpoint at half the learning rate, once; after that it ends as diverged.",
+        "goes back to an earlier checkpoint at half the learning rate, once; after that it ends as diverged.",
     )
     max_source_length: Whole = Field(
         default=512, ge=4, le=LARGEST, description="Source tokens of a row; longer rows are cut."
@@ -257,7 +257,7 @@ class GateConfig(Part):
     min_delta: float = Field(default=0.0, description="Points of that score the tuned model must gain at least.")
     max_p: float = Field(
         default=0.05,
-        gt=0,
+        ge=0.001,  # resamplings, and with them the time, grow as 1 / max_p
         le=1,
         description="Largest two-sided p-value of a gain that counts; a loss counts up to it, and 0.05 at most, after "
         "Holm's correction for the number of comparisons.",

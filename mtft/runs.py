@@ -150,7 +150,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Job:
-    """The record of a job: which run is its own, and what happened so far. Times are UTC."""
+    """The record of a job: which run is its own, and what happened so far. Times are UTC.
+
+    ``refused`` says why a start was refused, when none has begun since.
+    """
 
     name: str
     model: str
@@ -159,10 +162,11 @@ class Job:
     first_started: str
     attempts: tuple[Attempt, ...] = ()
     finished: bool = False
+    refused: str | None = None
 
     def with_attempt(self, attempt: Attempt) -> Job:
         """Return the record with one more attempt."""
-        return replace(self, attempts=(*self.attempts, attempt))
+        return replace(self, attempts=(*self.attempts, attempt), refused=None)
 
     def with_last_attempt(self, **changes: Any) -> Job:
         """Return the record with its newest attempt changed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -60,9 +61,10 @@ class Checkpoints:
             self._retain(state.step, state.best.step)
         world.barrier()
 
-    def latest(self) -> Path | None:
-        """Return the newest complete checkpoint; incomplete ones are passed over."""
-        return next((path for _, path in sorted(self._named(), reverse=True) if is_complete(path)), None)
+    def latest(self, until: float = math.inf) -> Path | None:
+        """Return the newest complete checkpoint, of this step or an earlier one; incomplete ones are passed over."""
+        named = sorted(self._named(), reverse=True)
+        return next((path for step, path in named if step <= until and is_complete(path)), None)
 
     def load(self, path: Path, loop: Loop, world: World) -> State:
         """Put a checkpoint's weights, optimizer, schedule and random state in place and return its state.

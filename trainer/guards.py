@@ -1,6 +1,6 @@
 """Guard sets: sentences of another kind than test, on which a tuned model may not get worse.
 
-They are read once, when a run's data is prepared, and lie in its folder for every rank and every restart.
+Each start of a run reads them anew when it prepares its data; they lie in the run's folder for every rank.
 """
 
 from __future__ import annotations

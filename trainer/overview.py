@@ -52,6 +52,8 @@ class Entry:
         """Tone, sign and words of how the job stands."""
         if self.finished is not None:
             return report.verdict_of(self.finished)
+        if self.job.refused:
+            return _FAILED
         code = self.job.attempts[-1].exit_code if self.job.attempts else None
         return _AT_WORK if code in (None, exit_codes.RETRY) else _FAILED
 
@@ -60,7 +62,7 @@ class Entry:
         """Why."""
         if self.finished is not None:
             return [str(reason) for reason in (self.finished.get("gate") or {}).get("reasons", [])]
-        said = self.job.attempts[-1].reason if self.job.attempts else None
+        said = self.job.refused or (self.job.attempts[-1].reason if self.job.attempts else None)
         return [said] if said else []
 
     @property

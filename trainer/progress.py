@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mtft import files
 from mtft.errors import MtftError
 from trainer.loop import StepResult
-from trainer.state import State
+from trainer.state import State, Window
 
 GIB = 2**30
 RECOVERIES = ("out_of_memory", "skipped", "went_back")
@@ -48,7 +48,6 @@ class Reporter:
         self.every = every
         self.device = device
         self.quiet = quiet
-        self._window: list[StepResult] = []
         self._step_seconds = 0.0
         self._tensorboard = tensorboard
         self._writer: SummaryWriter | None = None
@@ -77,25 +76,35 @@ class Reporter:
         else:
             print(text, flush=True)
 
-    def resume_at(self, step: int, *, evaluated: bool) -> None:
-        """Drop written lines of what will be done again: later steps, the test, and dev where it is still due."""
+    def resume_at(self, step: int, *, evaluated: bool, going_back: bool = False) -> None:
+        """Drop written lines of what will be done again: later steps, the test, and dev where it is still due.
+
+        What a run recovered from before it went back, now or in an earlier start, stays: its state counts it.
+        """
         if self.quiet or not self.metrics.exists():
             return
         self._first_step = step + 1 if step else None
         lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        kept = [line for line in lines if _is_done(line, step, evaluated)]
+        went_back = [number for number, line in enumerate(lines) if _kind(line, step) == "went_back"]
+        counted = len(lines) if going_back else max(went_back, default=0)
+        kept = [
+            line
+            for number, line in enumerate(lines)
+            if _is_done(line, step, evaluated) or (number < counted and _kind(line) in RECOVERIES)
+        ]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
 
     def step(self, state: State, result: StepResult) -> None:
         """Take in one optimizer step; report when ``every`` steps are together or the run ends."""
+        if not result.skipped:
+            state.window.add(result)
+        window = state.window
+        if not window.steps or (state.step % self.every and not state.done):
+            return
+        state.window = Window()
         if self.quiet:
             return
-        if not result.skipped:
-            self._window.append(result)
-        if not self._window or (state.step % self.every and not state.done):
-            return
-        line = self._line(state)
-        self._window.clear()
+        line = self._line(state, window)
         self._write(line, "train")
         self._show(state, line)
 
@@ -121,11 +130,9 @@ class Reporter:
         if not self.quiet:
             self._write({"type": "checkpoint", "step": step, "seconds": round(seconds, 3)})
 
-    def _line(self, state: State) -> dict[str, Any]:
-        window = self._window
-        seconds = sum(result.seconds for result in window)
-        tokens = sum(result.target_tokens for result in window)
-        per_step = seconds / len(window)
+    def _line(self, state: State, window: Window) -> dict[str, Any]:
+        seconds, tokens = window.seconds, window.target_tokens
+        per_step = seconds / window.steps
         # A running mean keeps the ETA calm while lengths vary from step to step.
         self._step_seconds = per_step if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * per_step
         return {
@@ -135,17 +142,16 @@ class Reporter:
             "percent": round(100 * state.step / state.total_steps, 1),
             "epoch": round(state.epoch + state.position / state.steps_per_epoch, 4),
             "eta_s": round((state.total_steps - state.step) * self._step_seconds, 1),
-            "loss": round(sum(r.loss * r.target_tokens for r in window) / tokens, 5),
-            "nll": round(sum(r.nll * r.target_tokens for r in window) / tokens, 5),
-            "lr": window[-1].learning_rate,
-            # Half precision may overflow and skip a step; JSON has no infinity.
-            "grad_norm": round(window[-1].grad_norm, 5) if math.isfinite(window[-1].grad_norm) else None,
+            "loss": round(window.loss / tokens, 5),
+            "nll": round(window.nll / tokens, 5),
+            "lr": window.learning_rate,
+            "grad_norm": None if window.grad_norm is None else round(window.grad_norm, 5),
             "tokens_per_second": round(tokens / seconds, 1),
-            "sentences_per_second": round(sum(r.rows for r in window) / seconds, 1),
-            "real_token_share": round(sum(r.real_tokens for r in window) / sum(r.padded_tokens for r in window), 4),
+            "sentences_per_second": round(window.rows / seconds, 1),
+            "real_token_share": round(window.real_tokens / window.padded_tokens, 4),
             # What the means above count by, where those of a whole run are made of them.
             "target_tokens": tokens,
-            "padded_tokens": sum(r.padded_tokens for r in window),
+            "padded_tokens": window.padded_tokens,
             "seconds": round(seconds, 3),
             "peak_memory_gib": round(peak_memory_gib(self.device), 3),
         }
@@ -192,6 +198,15 @@ def _is_done(line: str, step: int, evaluated: bool) -> bool:
         return int(values["step"]) <= step and (evaluated or not again) and values.get("split") != "test"
     except (ValueError, KeyError, TypeError):
         return False  # cut off in the middle of a write
+
+
+def _kind(line: str, until: float = math.inf) -> str | None:
+    """Return the type of a line of this step or an earlier one, else None."""
+    try:
+        values = json.loads(line)
+        return str(values["type"]) if values["step"] <= until else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtft.config import EarlyStoppingConfig
 from trainer.batching import Budget
+
+if TYPE_CHECKING:
+    from trainer.loop import StepResult
 
 
 @dataclass(kw_only=True)
@@ -45,6 +48,42 @@ class BestScore:
 
 
 @dataclass(kw_only=True)
+class Window:
+    """Optimizer steps since the last line of progress; in the checkpoint, so that a restart logs the same numbers.
+
+    Attributes:
+        steps: how many.
+        loss, nll: sums over them, each step's times its target tokens.
+        target_tokens, real_tokens, padded_tokens, rows, seconds: sums over them.
+        learning_rate, grad_norm: of the last one; no norm where half precision overflowed.
+    """
+
+    steps: int = 0
+    loss: float = 0.0
+    nll: float = 0.0
+    target_tokens: int = 0
+    real_tokens: int = 0
+    padded_tokens: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    learning_rate: float = 0.0
+    grad_norm: float | None = None
+
+    def add(self, result: StepResult) -> None:
+        """Take in one optimizer step."""
+        self.steps += 1
+        self.loss += result.loss * result.target_tokens
+        self.nll += result.nll * result.target_tokens
+        self.target_tokens += result.target_tokens
+        self.real_tokens += result.real_tokens
+        self.padded_tokens += result.padded_tokens
+        self.rows += result.rows
+        self.seconds += result.seconds
+        self.learning_rate = result.learning_rate
+        self.grad_norm = result.grad_norm if math.isfinite(result.grad_norm) else None
+
+
+@dataclass(kw_only=True)
 class State:
     """Progress of a run.
 
@@ -64,6 +103,7 @@ class State:
         skipped: steps without an update, because loss or gradient was not finite.
         skipped_in_a_row: how many of them were the last ones.
         rate_factor: what the learning rate is multiplied by; below 1 after the run has gone back to a checkpoint.
+        window: steps that no line of progress tells of yet.
     """
 
     total_steps: int
@@ -81,6 +121,7 @@ class State:
     skipped: int = 0
     skipped_in_a_row: int = 0
     rate_factor: float = 1.0
+    window: Window = field(default_factory=Window)
 
     @property
     def done(self) -> bool:
@@ -104,7 +145,8 @@ class State:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> State:
         """Read what :meth:`to_dict` wrote."""
-        return cls(**{**values, "budget": Budget(**values["budget"]), "best": BestScore(**values["best"])})
+        parts = {"budget": Budget, "best": BestScore, "window": Window}
+        return cls(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
 
 
 def steps_of(epochs: float, max_steps: int | None, steps_per_epoch: int) -> int:

@@ -77,12 +77,8 @@ def supervise(request: Request) -> int:
     with stop.listening():
         try:
             outcome = Supervisor(request, stop, console).attempt()
-        except MtftError as error:
-            outcome = Outcome(error.exit_code, str(error))
-        except OSError as error:
-            code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
-            where = f"{error.filename}: " if error.filename else ""
-            outcome = Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there")
+        except (MtftError, OSError) as error:
+            outcome = _failed(error)
         console.say(outcome.line())
         write_termination_message(outcome)
         if outcome.exit_code == exit_codes.RETRY and outcome.attempt is None and not request.attended:
@@ -170,6 +166,7 @@ class Supervisor:
             )
         job = attempts.settle(job, attempts.last_sign_of_life(paths))
         if refusal := self._refusal(job):
+            self._record(replace(job, refused=refusal))
             return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
         files.sweep(paths.folder)
         job = attempts.begin(job, self.retried)
@@ -179,13 +176,19 @@ class Supervisor:
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             outcome = self._work(paths, len(job.attempts))
+        except (MtftError, OSError) as error:
+            outcome = _failed(error, paths)
         finally:
             kept.enter_context(store.using(paths))  # its attempt spares it no longer
-            try:
-                write_job(self.root, attempts.close(job, outcome.exit_code, outcome.text))
-            except OSError as error:  # a full volume must not turn a preemption into a permanent failure
-                self.console.say(f"the end of this attempt could not be recorded: {error}")
+            self._record(attempts.close(job, outcome.exit_code, outcome.text))
         return replace(outcome, attempt=len(job.attempts))
+
+    def _record(self, job: Job) -> None:
+        """Write down how a start ended; a full volume must not turn a preemption into a permanent failure."""
+        try:
+            write_job(self.root, job)
+        except OSError as error:
+            self.console.say(f"the end of this attempt could not be recorded: {error}")
 
     def follow(self) -> Outcome:
         """Run an attempt as another node: wait until node 0 has claimed the run and prepared its data."""
@@ -312,6 +315,15 @@ class Supervisor:
 
     def _advice(self) -> str:
         return f"`mtft-launch retry {self.request.job}` goes on with a fresh budget"
+
+
+def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome:
+    """Return how an error that reached the supervisor ends the attempt."""
+    if isinstance(error, MtftError):
+        return Outcome(error.exit_code, str(error), paths)
+    code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
+    where = f"{error.filename}: " if error.filename else ""
+    return Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there", paths)
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

@@ -70,17 +70,18 @@ class Training:
             Diverged: again after the run went back to a checkpoint, at a lower rate.
         """
         state = self._start()
-        with self._heeding_signals():
-            while True:
-                try:
+        while True:
+            try:
+                self._evaluate_if_due(state)  # a checkpoint is older than the evaluation of its step
+                with self._heeding_signals():
                     self.loop.run(
                         state, self._on_step, stop_asked=lambda: self.stopping, save_wanted=lambda: self.timer.due()
                     )
-                    break
-                except Diverged as diverged:
-                    state = self._go_back(state, diverged)
+                break
+            except Diverged as diverged:
+                state = self._go_back(state, diverged)
         if self.stopping:
-            raise Retry("asked to stop after the last step, which is saved; the next start scores and exports")
+            raise Retry("asked to stop after the last step: the next start takes the newest checkpoint to its end")
         return state
 
     @contextmanager
@@ -101,12 +102,12 @@ class Training:
         wanted = self.config.checkpoint.resume == "auto" and self.world.is_main
         latest = self.world.broadcast(self.checkpoints.latest() if wanted else None)
         if latest is None:
-            return self._begin()
-        state = self.checkpoints.load(latest, self.loop, self.world)
-        self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
-        self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
+            state = self._begin()
+        else:
+            state = self.checkpoints.load(latest, self.loop, self.world)
+            self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
+            self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
         self._heed_memory_kills(state)
-        self._evaluate_if_due(state)
         return state
 
     def _begin(self) -> State:
@@ -118,7 +119,6 @@ class Training:
         self.loop.start(total)
         self.reporter.resume_at(0, evaluated=False)
         self._say_plan(state)
-        self._heed_memory_kills(state)
         self._evaluate(state)
         self._save(state)  # where a run goes back to that diverges before its first interval is over
         return state
@@ -130,6 +130,7 @@ class Training:
             tokens = state.micro_batch_tokens or state.budget.bin_tokens
             state.micro_batch_tokens = max(1, tokens // 2 ** (kills - state.memory_kills))
             state.memory_kills = kills
+            self._save(state)  # first: a start after this one is not to tell it again
             self._tell_micro_batches(state, "the kernel ended an earlier start for want of host memory")
         self._micro_batch_tokens = state.micro_batch_tokens
 
@@ -181,27 +182,38 @@ class Training:
         return f"{texts} and {len(rows) - _SHOWN_ROWS} more" if len(rows) > _SHOWN_ROWS else texts
 
     def _go_back(self, state: State, diverged: Diverged) -> State:
-        """Return to the last checkpoint at half the rate; a run does so once, however often it is started.
+        """Return to an earlier checkpoint at half the rate; a run does so once, however often it is started.
 
         Raises:
             Diverged: it did so before, or there is nothing to go back to.
         """
-        latest = self.world.broadcast(self.checkpoints.latest() if self.world.is_main else None)
-        if state.rate_factor < 1 or latest is None:
+        chosen = self.world.broadcast(self._trusted(state) if self.world.is_main else None)
+        if state.rate_factor < 1 or chosen is None:
             again = ", again after it went back to a checkpoint at half the rate" if state.rate_factor < 1 else ""
             rows = f" The rows of the last skipped step begin with {self._suspects}." if self._suspects else ""
             raise Diverged(f"{diverged}{again}. {ADVICE}{rows}") from None
-        found = self.checkpoints.load(latest, self.loop, self.world)
+        found = self.checkpoints.load(chosen, self.loop, self.world)
         found.rate_factor, found.skipped_in_a_row = _SLOWER, 0
-        found.skipped, found.micro_batch_tokens = state.skipped, state.micro_batch_tokens
+        found.skipped = state.skipped
+        found.micro_batch_tokens, found.memory_kills = state.micro_batch_tokens, state.memory_kills
         taken = self.loop.scheduler.last_epoch if self.loop.scheduler else 0
         self.loop.start(found.total_steps, found.rate_factor, taken)
-        self.reporter.resume_at(found.step, evaluated=found.evaluated == found.step)
+        self.reporter.resume_at(found.step, evaluated=found.evaluated == found.step, going_back=True)
         rate = self.config.train.learning_rate
-        text = f"{diverged}: back to {latest.name}, with a peak rate of {rate * _SLOWER:g} instead of {rate:g}"
+        text = f"{diverged}: back to {chosen.name}, with a peak rate of {rate * _SLOWER:g} instead of {rate:g}"
         self.reporter.event(found.step, "went_back", text, from_step=state.step)
         self._save(found)  # a start after this one must know
         return found
+
+    def _trusted(self, state: State) -> Path | None:
+        """Return the newest checkpoint whose weights a good step or an evaluation came after; None without one.
+
+        Where only skipped steps speak against a newer one, that may be the batches: it is better than none.
+        """
+        good = state.step - state.skipped_in_a_row  # since then the weights are what they are
+        known = good if state.evaluated == good else good - 1
+        found = self.checkpoints.latest(known)
+        return self.checkpoints.latest() if found is None and state.skipped_in_a_row else found
 
     def _evaluate_if_due(self, state: State) -> None:
         if self._evaluation_is_due(state):

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,16 +127,33 @@ class TestOutOfMemory:
         assert training(setup, tmp_path).run().micro_batch_tokens == first.budget.bin_tokens // 4
         assert kinds(tmp_path).count("out_of_memory") == 2
 
+    def test_a_start_that_the_kernel_ended_counts_once_whatever_comes_after(self, setup: Setup, tmp_path: Path) -> None:
+        """Two starts that reach no checkpoint, then one that goes back to one from before."""
+        stopped_after(training(setup, tmp_path), 4)
+        mark(tmp_path / "attempt-1", 0)
+        for _ in range(2):
+            stopped_after(training(setup, tmp_path, max_skipped_steps=0), 1)
+        assert kinds(tmp_path).count("out_of_memory") == 1
+        run = training(setup, tmp_path, max_skipped_steps=0)
+        spoil(run.loop, 1)
+        run.loop.run = killed_when_it_has_gone_back(run)  # type: ignore[method-assign]
+        with pytest.raises(SystemExit):
+            run.run()
+        (back,) = (line["step"] for line in lines(tmp_path) if line["type"] == "went_back")
+        state = training(setup, tmp_path).run()
+        assert (back, state.micro_batch_tokens) == (2, state.budget.bin_tokens // 2)
+        assert kinds(tmp_path).count("out_of_memory") == 1
 
-def training(setup: Setup, folder: Path, **options: Any) -> Training:
-    """Return a training of ``STEPS`` steps that saves every second step in ``folder``."""
+
+def training(setup: Setup, folder: Path, *, every_step: bool = False, log_every: int = 1, **options: Any) -> Training:
+    """Return a training of ``STEPS`` steps that saves every second step in ``folder``, or scores and saves each."""
     options = {"max_steps": STEPS, "batch_size": 4, **options}
     checkpoint = setup.config.checkpoint.model_copy(update={"every_steps": 2})
-    evaluation = setup.config.eval.model_copy(update={"every": 100.0})
+    evaluation = setup.config.eval.model_copy(update={"every": 1e-9 if every_step else 100.0})
     train = setup.config.train.model_copy(update=options)
     config = setup.config.model_copy(update={"train": train, "checkpoint": checkpoint, "eval": evaluation})
     loop = Loop(config, ALONE, setup.model, setup.rows, torch.float32)
-    reporter = Reporter(folder / "metrics.jsonl", tensorboard=None, every=1, device=ALONE.device)
+    reporter = Reporter(folder / "metrics.jsonl", tensorboard=None, every=log_every, device=ALONE.device)
 
     def dev_scores() -> dict[str, Any]:
         nll = mean_nll(setup.model, setup.rows, range(3), ALONE, dtype=torch.float32, batch_tokens=1000)
@@ -205,6 +223,49 @@ class TestDivergence:
         (back,) = (line for line in told if line["type"] == "went_back")
         assert back["step"] == 2 and "back to step-2, with a peak rate of 0.001 instead of 0.002" in back["text"]
 
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_a_dev_score_that_is_no_number_goes_back_before_it(
+        self, setup: Setup, tmp_path: Path, killed: bool
+    ) -> None:
+        """The weights of step 4 are finite and useless, and saved before they are scored; maybe no more than saved."""
+        run = training(setup, tmp_path, every_step=True)
+        blow_up(run.loop, 4)
+        if killed:
+            run.dev_scores = killed_at(run.dev_scores, 5)
+            with pytest.raises(SystemExit):
+                run.run()
+            run = training(setup, tmp_path, every_step=True)
+        state = run.run()
+        assert (state.step, state.rate_factor) == (STEPS, 0.5)
+        (back,) = (line for line in lines(tmp_path) if line["type"] == "went_back")
+        assert back["step"] == 3 and "dev NLL is nan at step 4: back to step-3" in back["text"]
+        losses = [line["loss"] for line in lines(tmp_path) if line["type"] == "train"]
+        assert len(losses) == STEPS and all(math.isfinite(loss) for loss in losses)
+
+    def test_what_was_recovered_from_and_scored_stays_written(self, setup: Setup, tmp_path: Path) -> None:
+        run = training(setup, tmp_path, every_step=True, max_skipped_steps=1)
+        spoil(run.loop, 4, 5)
+        run.loop.run = killed_when_it_has_gone_back(run)  # type: ignore[method-assign]
+        with pytest.raises(SystemExit):
+            run.run()
+        state = training(setup, tmp_path, every_step=True).run()
+        told = lines(tmp_path)
+        skipped = [line["step"] for line in told if line["type"] == "skipped" and line["rows"]]
+        assert skipped == [4, 5] and state.skipped == 2
+        scored = {line["step"]: line["nll"] for line in told if line["type"] == "eval"}
+        assert list(scored) == list(range(STEPS + 1))
+        assert state.best.value == min(scored.values())
+
+    @pytest.mark.parametrize(("keep", "back_to"), [(2, 0), (1, 2)])
+    def test_a_checkpoint_that_only_skips_came_after_is_the_last_choice(
+        self, setup: Setup, tmp_path: Path, keep: int, back_to: int
+    ) -> None:
+        run = training(setup, tmp_path, max_skipped_steps=0)
+        run.checkpoints = replace(run.checkpoints, keep=keep)
+        spoil(run.loop, 3)
+        run.run()
+        assert [line["step"] for line in lines(tmp_path) if line["type"] == "went_back"] == [back_to]
+
     def test_a_start_after_that_knows_and_ends_with_advice(self, setup: Setup, tmp_path: Path) -> None:
         run = training(setup, tmp_path, max_skipped_steps=0)
         spoil(run.loop, 3)
@@ -236,6 +297,50 @@ class TestDivergence:
         assert seen == [True, True] + [False] * (STEPS - 1)
 
 
+def blow_up(loop: Loop, last: int) -> None:
+    """Let the weights after this step be finite, but too large to compute with."""
+    step, taken = loop.step, [0]
+
+    def blown(*arguments: Any, **options: Any) -> Any:
+        result = step(*arguments, **options)
+        taken[0] += 1
+        if taken[0] == last:
+            with torch.no_grad():
+                for parameter in loop.parameters.values():
+                    parameter.mul_(1e30)
+        return result
+
+    loop.step = blown  # type: ignore[method-assign]
+
+
+def killed_at(scores: Callable[[], dict[str, Any]], call: int) -> Callable[[], dict[str, Any]]:
+    """Return the scoring, which is never done with this call."""
+    calls = [0]
+
+    def scored() -> dict[str, Any]:
+        calls[0] += 1
+        if calls[0] == call:
+            raise SystemExit
+        return scores()
+
+    return scored
+
+
+def stopped_after(run: Training, steps: int) -> None:
+    """Run, and be killed once so many steps are taken."""
+    step, taken = run.loop.step, [0]
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        if taken[0] == steps:
+            raise SystemExit
+        taken[0] += 1
+        return step(*arguments, **options)
+
+    run.loop.step = counted  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        run.run()
+
+
 def killed_when_it_has_gone_back(run: Training) -> Callable[..., None]:
     """Return the loop's ``run``, which never begins its second go."""
     original, goes = run.loop.run, [0]
@@ -247,6 +352,29 @@ def killed_when_it_has_gone_back(run: Training) -> Callable[..., None]:
         original(*arguments, **options)
 
     return go
+
+
+@pytest.mark.parametrize("diverging", [False, True])
+def test_lines_of_several_steps_are_those_of_a_run_that_nothing_happened_to(
+    standins: Standins, short_text: list[Pair], tmp_path: Path, diverging: bool
+) -> None:
+    """Back to step 2, in the middle of a line, after a kill at step 3 or after two skipped steps."""
+    logged = []
+    for folder, harmed in ((tmp_path / "unbroken", False), (tmp_path / "harmed", True)):
+        setup = build(KEYS["mbart50"], standins("mbart50"), short_text)
+        options: dict[str, Any] = {"log_every": 4, "max_skipped_steps": 1}
+        if diverging:  # half of it is the same
+            options["learning_rate"] = 0.0
+        run = training(setup, folder, **options)
+        if harmed and diverging:
+            spoil(run.loop, 4, 5)
+        elif harmed:
+            stopped_after(run, 3)
+            run = training(setup, folder, **options)
+        run.run()
+        logged.append([(x["step"], x["loss"], x["nll"], x["target_tokens"]) for x in lines(folder) if "loss" in x])
+    assert [each[0] for each in logged[0]] == [4, STEPS]
+    assert logged[0] == logged[1]
 
 
 class TestSaveTimer:

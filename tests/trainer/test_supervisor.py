@@ -136,6 +136,13 @@ def test_a_record_that_cannot_be_written_changes_no_verdict(bench: Bench) -> Non
     assert code == 143 and "could not be recorded" in output
 
 
+def test_a_volume_that_fails_the_supervisor_is_recorded_as_the_pod_ends(bench: Bench) -> None:
+    code, output = bench.run({"preparation": "lose-attempt"})
+    attempt = bench.record["attempts"][0]
+    assert code == attempt["exit_code"] == 2
+    assert "check storage.root" in attempt["reason"] and attempt["reason"] in output
+
+
 @pytest.mark.parametrize("job", ["../escape", "Upper", "a" * 51, ""])
 def test_a_job_name_that_is_none_is_refused(bench: Bench, job: str) -> None:
     command = [sys.executable, "-m", "trainer", "--config", "job.yaml", "--model", MODEL, "--job", job]
@@ -158,11 +165,13 @@ def test_spent_budget_and_passed_deadline_are_permanent(bench: Bench) -> None:
     assert bench.run({"preparation": "signal 15"})[0] == 143
     code, output = bench.run({})
     assert code == 1 and "restart budget spent: 2 attempts, cluster.max_restarts is 1" in output
+    page = (bench.root / "outputs" / "report.html").read_text()
+    assert "Failed" in page and "restart budget spent" in page and "Not finished" not in page
     assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 143]
 
     (bench.root / "retried").write_text("2030-01-02T03:04:05Z")
     assert bench.run({"preparation": "signal 9"})[0] == 143
-    assert len(bench.record["attempts"]) == 3
+    assert len(bench.record["attempts"]) == 3 and bench.record["refused"] is None
 
 
 def ran(bench: Bench, minutes: int) -> None:

@@ -50,6 +50,12 @@ def main() -> None:
             jobs.rename(jobs.with_name("elsewhere"))
             jobs.write_text("")
             os.kill(os.getpid(), int(argument))
+        elif action == "lose-attempt":
+            # Nothing can be left in the attempt's folder any more, as on a volume that is full or gone.
+            logs = RunPaths.of(Path(sys.argv[-1])).logs
+            logs.mkdir(exist_ok=True)
+            logs.rename(logs.with_name("elsewhere"))
+            logs.write_text("")
         elif action == "kill-torchrun":
             print(f"rank {os.getpid()}", flush=True)
             os.kill(os.getppid(), signal.SIGKILL)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import time
 from pathlib import Path
 
 import pytest
 
-from chaos import faults, publishing
+from chaos import faults, pods, publishing, saves
 from chaos.tally import Order, Tally, table
 from mtft import journal, store
 from tests.unit.runs_on_disk import MODEL, run_id
@@ -65,6 +67,42 @@ def test_a_kill_strikes_at_the_operation_it_is_aimed_at(tmp_path: Path, monkeypa
     with (tmp_path / "aimed" / "file").open("w") as file:
         os.fsync(file.fileno())
     assert seen == [(1, True), (1, False), (2, True), (2, False)]
+
+
+def test_ranks_that_hang_are_killed_and_their_run_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saves, "_HANGS_SECONDS", 0.2)
+    monkeypatch.setattr(saves._Saves, "__init__", lambda _self: None)
+    monkeypatch.setattr(saves._Saves, "_rank", lambda _self, *_: time.sleep(30))
+    hanging = saves._Saves()  # type: ignore[call-arg]
+    hanging.tally, hanging.plan, hanging.folder = Tally("kills in saves", 7), random.Random(7), tmp_path
+    hanging.ranks, hanging.seconds, hanging.operations = 2, 20.0, 30
+    begun = time.monotonic()
+    hanging.disturb(2)
+    assert (hanging.tally.tries, hanging.tally.survived, hanging.tally.lost) == (2, 0, 2)
+    assert time.monotonic() - begun < 20
+
+
+def test_a_job_that_ends_in_the_pause_is_neither_tried_nor_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first job ends before its pods are deleted, the second one's end is waited for, with no new attempt."""
+    ends = iter([[None, "Succeeded", "Succeeded"], [None, None, "Succeeded", "Succeeded"]])
+
+    class Ending(pods._Job):
+        def __init__(self, place: pods._Place) -> None:
+            self.place, self.name, self.states = place, "job", iter(next(ends))
+
+        def state(self) -> str | None:
+            return next(self.states)
+
+    monkeypatch.setattr(pods, "_Job", Ending)
+    monkeypatch.setattr(pods, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(pods, "read_job", lambda *_: None)
+    monkeypatch.setattr(pods._Job, "lines", lambda _self: [])
+    monkeypatch.setattr(pods._Place, "__init__", lambda _self: None)
+    monkeypatch.setattr(pods._Place, "_judge", lambda *_: None)
+    place, tally = pods._Place(), Tally("pods deleted", 7)  # type: ignore[call-arg]
+    place.plan, place.volume = random.Random(7), Path()
+    place.disturb(tally, 1, lambda *_: True)
+    assert (next(ends, None), tally.tries, tally.recoveries) == (None, 1, [])
 
 
 def test_the_table_ends_with_the_sum_and_says_what_was_not_run(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_every_field_is_described() -> None:
         ("lora", "r", 0),
         ("eval", "every", 0),
         ("checkpoint", "keep", 0),
+        ("gate", "max_p", 0.0001),
         ("cluster", "nodes", 1025),
         ("cluster", "gpus_per_node", 65),
         ("cluster", "processes_per_node", 65),

@@ -44,7 +44,7 @@ model there is, but for those it disables. With `model` it asks for that one alo
 
 {{/*
 What the chart needs to know of one model: `data`, `gate`, `train`, and with the defaults `cluster` and `storage`.
-Takes facts, document, overrides. A part left empty (null) says nothing.
+Takes facts, document, overrides. A part left empty (null) says nothing, but where null is a value: `cluster.gang`.
 */}}
 {{- define "mtft.resolved" -}}
 {{- $facts := index . 0 -}}
@@ -53,7 +53,8 @@ Takes facts, document, overrides. A part left empty (null) says nothing.
   {{- range $part := keys $values -}}
     {{- range $name, $value := get $layer $part | default dict -}}
       {{- $below := get (get $values $part) $name -}}
-      {{- if not (and (kindIs "map" $below) (kindIs "invalid" $value)) -}}
+      {{- $nullable := and (hasKey $facts $part) (kindIs "invalid" (get (get $facts $part | default dict) $name)) -}}
+      {{- if or $nullable (not (and (kindIs "map" $below) (kindIs "invalid" $value))) -}}
         {{- include "mtft.overlay" (list (get $values $part) (dict $name $value)) -}}
       {{- end -}}
     {{- end -}}
