@@ -23,7 +23,8 @@ class ClaimConfig(Part):
     size: Size = Field(default="100Gi", description="Room that is asked for, as a Kubernetes quantity.")
     storage_class: DnsName | None = Field(default=None, description="StorageClass; null: the cluster's default.")
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
-        default="ReadWriteMany", description="ReadWriteOnce: pods of one node at a time, so for a single pod only."
+        default="ReadWriteMany",
+        description="How the claim is mounted, made here or not; ReadWriteOnce: by pods of one node, so only one.",
     )
 
 

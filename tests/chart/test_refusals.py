@@ -154,6 +154,7 @@ def test_what_the_launcher_refuses_the_chart_refuses(helm: Helm, case: str) -> N
         ({"models": {"m2m100_418m": {"use_qlora": True}}, "method": "full"}, "models.m2m100_418m.use_qlora: is an old"),
         ({"models": {"opus_mt_en_fr": {"cluster": {"namespace": "b"}}}}, "one namespace, not to b, default"),
         ({"chart": {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}}, "chart.claim.access_mode: got"),
+        ({"chart": {"claim": {"access_mode": "ReadWriteOnce"}}}, "chart.claim.access_mode: got ReadWriteOnce"),
         (
             {
                 "model": "opus_mt_en_fr",

@@ -12,7 +12,7 @@ from pathlib import Path
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtft"
 
 # A file whose presence shows the package is there -> the Debian package.
-CONTROL_PLANE = {"etcd": "etcd-server", "openssl": "openssl"}
+CONTROL_PLANE = {"etcd": "etcd-server", "openssl": "openssl", "docker-registry": "docker-registry"}
 NODE = {
     "containerd": "containerd",
     "runc": "runc",
@@ -24,7 +24,7 @@ NODE = {
 IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 
 # Packages that bring a system service, which the test cluster must not share.
-_SERVICES = {"etcd-server": "etcd", "containerd": "containerd"}
+_SERVICES = {"etcd-server": "etcd", "containerd": "containerd", "docker-registry": "docker-registry"}
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -76,7 +76,9 @@ class Terminal:
             yield re.escape(written), meant
 
 
-def terminal(cluster: Cluster, helm: Helm, folder: Path, namespace: str, **replaced: str) -> Terminal:
+def terminal(
+    cluster: Cluster, helm: Helm, folder: Path, namespace: str, replaced: Mapping[str, str] | None = None
+) -> Terminal:
     """Return a shell in a folder where ``helm/mtft`` is the chart, and helm and kubectl are the ones of the test."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
@@ -89,4 +91,4 @@ def terminal(cluster: Cluster, helm: Helm, folder: Path, namespace: str, **repla
         "KUBECONFIG": str(cluster.kubeconfig),
         **{f"HELM_{kind}_HOME": str(helm.home / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA")},
     }
-    return Terminal(folder, namespace, environment, replaced)
+    return Terminal(folder, namespace, environment, replaced or {})

@@ -22,6 +22,7 @@ from tests.chart.helm import CHART, VERSIONS, Helm, HelmFailed
 from tests.cluster.cluster import Cluster, KubectlFailed, write_kubeconfig
 from tests.cluster.playing import FINISHED, Played, eventually
 from tests.cluster.recipe import blocks, terminal
+from tests.cluster.registry import registry
 from tests.conftest import CHECKOUT
 
 KINDS = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pytorchjobs,cronjobs,jobs"
@@ -47,6 +48,12 @@ def volume() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         (Path(folder) / "train.jsonl").write_text('{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n')
         yield Path(folder)
+
+
+@pytest.fixture
+def charts(tmp_path: Path) -> Iterator[str]:
+    with registry(tmp_path / "registry") as address:
+        yield address
 
 
 def jobs(cluster: Cluster, namespace: str) -> list[str]:
@@ -113,18 +120,27 @@ def launch(
     )
 
 
-def test_the_recipe(control_plane: Cluster, helm: Helm, tmp_path: Path) -> None:
+def test_the_recipe(control_plane: Cluster, helm: Helm, charts: str, tmp_path: Path) -> None:
     namespace = f"recipe-{secrets.token_hex(3)}"
-    shell = terminal(control_plane, helm, tmp_path / "shell", namespace)
+    # Only a registry without TLS needs the flag.
+    shell = terminal(
+        control_plane,
+        helm,
+        tmp_path / "shell",
+        namespace,
+        replaced={"oci://example.org/charts": f"--plain-http oci://{charts}/charts"},
+    )
     said: dict[str, str] = {}
     try:
         for block in blocks():
             if block.needs_pods:
                 continue
+            before = jobs(control_plane, namespace) if "oci://" in block.text else None
             if "--for=condition=Succeeded" in block.text:
                 finish(control_plane, namespace)
             printed = shell.run(block.text)
             said[block.text.strip().splitlines()[-1]] = printed
+            assert before is None or jobs(control_plane, namespace) == before
             if "create job weekly-now" in block.text:
                 done = launch(control_plane, namespace, tmp_path, job="weekly-now")
                 assert done.returncode == 0, done.stdout + done.stderr

@@ -224,7 +224,7 @@ the value and the form of secrets.
 {{- if gt (len $namespaces) 1 -}}
   {{- $problems = append $problems (printf "cluster.namespace: a release goes to one namespace, not to %s" (join ", " (sortAlpha $namespaces))) -}}
 {{- end -}}
-{{- if and $plan.chart.claim.create (eq $plan.chart.claim.access_mode "ReadWriteOnce") (gt $pods 1) -}}
+{{- if and (eq $plan.chart.claim.access_mode "ReadWriteOnce") (gt $pods 1) -}}
   {{- $problems = append $problems (printf "chart.claim.access_mode: got ReadWriteOnce, which serves a single pod; the enabled models have %d on claim %s; allowed: ReadWriteMany, or one model with cluster.nodes 1" $pods $claim) -}}
 {{- end -}}
 {{- if and (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}

@@ -56,7 +56,7 @@ def volume(full_cluster: Cluster, namespace: str, standins: Callable[[str], Path
 
 @pytest.fixture
 def shell(full_cluster: Cluster, helm: Helm, namespace: str, tmp_path: Path, image: str) -> Terminal:
-    shell = terminal(full_cluster, helm, tmp_path / "shell", namespace, **{PAGE_IMAGE: image})
+    shell = terminal(full_cluster, helm, tmp_path / "shell", namespace, {PAGE_IMAGE: image})
     write_jsonl(shell.folder / "train.jsonl.gz", generate("assessment", 600, seed=3))
     return shell
 

@@ -23,7 +23,7 @@
 {{- if eq (lower $schedule.time_zone) "local" -}}
   {{- $problems = append $problems (printf "chart.schedule.time_zone: got %s, which Kubernetes refuses; allowed: a name of the IANA time zone database, such as Europe/Paris" $schedule.time_zone) -}}
 {{- end -}}
-{{- if and $schedule.cron $schedule.wait $chart.claim.create (eq $chart.claim.access_mode "ReadWriteOnce") -}}
+{{- if and $schedule.cron $schedule.wait (eq $chart.claim.access_mode "ReadWriteOnce") -}}
   {{- $problems = append $problems "chart.schedule.wait: the waiting launcher would hold the volume, which chart.claim.access_mode ReadWriteOnce gives to pods of one node at a time, so the trainer might never start; leave out wait, or give ReadWriteMany" -}}
 {{- end -}}
 {{- $claims := dict -}}
