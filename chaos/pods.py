@@ -102,7 +102,7 @@ class _Place:
         if (code := waiter.ends(60)) not in _TRAINED:
             tally.lose(f"{waiter.words} ended with {code}: {waiter.complaint}")
         self.expected = runs.Result.of(job.paths())
-        tally.expect([step for step, _ in self.expected.losses] == list(range(1, STEPS + 1)), "steps of a quiet job")
+        tally.expect(self.expected.steps == list(range(1, STEPS + 1)), "steps of a quiet job")
         return tally
 
     def disturb(self, tally: Tally, times: int, how: Callable[[_Job, Tally], bool]) -> Tally:
@@ -158,8 +158,7 @@ class _Place:
             return
         made = runs.Result.of(job.paths())
         assert self.expected is not None
-        if [step for step, _ in made.losses] != list(range(1, STEPS + 1)):
-            tally.go_wrong(f"{job.name}: steps {[step for step, _ in made.losses]}")
+        tally.expect(made.steps == self.expected.steps, f"{job.name}: steps {made.steps}")
         tally.expect(made.losses == self.expected.losses, f"{job.name}: other losses than the undisturbed job's")
         tally.expect(made.digests == self.expected.digests, f"{job.name}: other weights than the undisturbed job's")
         for what in runs.half_made(self.volume, job.name):

@@ -27,9 +27,26 @@ from trainer.rows import TokenRows
 
 @torch.no_grad()
 def mean_nll(
-    model: nn.Module, rows: TokenRows, chosen: Sequence[int], world: World, *, dtype: torch.dtype, batch_tokens: int
+    model: nn.Module,
+    rows: TokenRows,
+    chosen: Sequence[int],
+    world: World,
+    *,
+    dtype: torch.dtype,
+    batch_tokens: int,
+    parts: int = 1,
 ) -> float:
-    """Return nats per real target token over the chosen rows, the same on any number of ranks."""
+    """Return nats per real target token over the chosen rows, the same on any number of ranks.
+
+    Args:
+        model: scored as it is; left in the mode it was in.
+        rows: the token rows.
+        chosen: numbers of those that count.
+        world: shares the work.
+        dtype: autocast type.
+        batch_tokens: most padded tokens in one batch.
+        parts: how many parts a batch is cut into from the start.
+    """
     numbers = torch.tensor(chosen).numpy()
     bins = make_bins(rows.source_lengths[numbers], rows.target_lengths[numbers], batch_tokens)
     was_training = model.training
@@ -42,9 +59,9 @@ def mean_nll(
             nll, _ = token_losses(forward(model, batch), batch.labels)
         return float(nll.double().sum())
 
-    parts = Parts(world.device)
+    cut = Parts(world.device, parts)
     for positions in bins[world.rank :: world.size]:
-        sums: list[float] = parts.each(nll_of, numbers[positions])
+        sums: list[float] = cut.each(nll_of, numbers[positions])
         total += sum(sums)
         tokens += float(rows.target_lengths[numbers[positions]].sum())
     model.train(was_training)

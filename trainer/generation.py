@@ -53,11 +53,13 @@ class Decoding:
         beams: beam width; 1 is greedy.
         batch_tokens: most padded source tokens in one batch.
         dtype: autocast type; float32 switches autocast off.
+        parts: how many parts a batch is cut into from the start, because memory ran out before.
     """
 
     beams: int
     batch_tokens: int
     dtype: torch.dtype
+    parts: int = 1
 
 
 def translate(
@@ -81,7 +83,7 @@ def translate_share(
     was_training = inner.training
     inner.eval()
     try:
-        parts = Parts(world.device)
+        parts = Parts(world.device, decoding.parts)
         for batch in batches[world.rank :: world.size]:
             work = partial(_translate_batch, inner, encoder, decoding, world.device, batch.direction)
             for found in parts.each(work, batch.sources):

@@ -67,8 +67,8 @@ class Children:
 
 
 _OUT_OF_MEMORY = (
-    "killed by the kernel, out of host memory: the next start halves the micro-batches of training; if it comes "
-    "again, raise cluster.memory_gib or lower train.micro_batch_tokens"
+    "killed by the kernel, out of host memory: the next start halves the batches of training and evaluation; if it "
+    "comes again, raise cluster.memory_gib or lower train.micro_batch_tokens and eval.batch_tokens"
 )
 
 

@@ -26,9 +26,9 @@ def release(device: torch.device) -> None:
 class Parts:
     """Does work on a batch at once, or in as many parts as fit; the next batch begins with as many."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, count: int = 1) -> None:
         self.device = device
-        self.count = 1
+        self.count = count
 
     def each(self, work: Callable[[Any], T], batch: Any) -> list[T]:
         """Return what ``work`` gives for the parts of a batch, a list or array, in their order.

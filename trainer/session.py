@@ -13,7 +13,7 @@ from mtft import files
 from mtft.config import Config
 from mtft.errors import Diverged
 from mtft.models import ModelCard
-from trainer import evaluation, finish, out_of_memory, published
+from trainer import evaluation, finish, host_memory, out_of_memory, published
 from trainer.adapters import check_targets, make_trainable
 from trainer.checkpoints import Checkpoints, is_complete, load_weights
 from trainer.distributed import World, choose_precision, precision_name
@@ -46,7 +46,10 @@ class Session:
         self.world = world
         self.dtype = choose_precision(self.config, world.device)
         settings = self.config.eval
-        self.decoding = Decoding(beams=settings.beams, batch_tokens=settings.batch_tokens, dtype=self.dtype)
+        self.memory_kills: int = world.broadcast(host_memory.kills(self.paths.logs) if world.is_main else 0)
+        self.decoding = Decoding(
+            beams=settings.beams, batch_tokens=settings.batch_tokens, dtype=self.dtype, parts=2**self.memory_kills
+        )
         self.encoder = Encoder.load(self.card, self.config)
         self.dev_pairs: list[Pair] = run.pairs("dev", settings.max_dev_rows)
         self.sets: list[TestSet] = run.test_sets()
@@ -75,8 +78,8 @@ class Session:
             keep=self.config.checkpoint.keep,
             settings=self.prepared_run.training_settings,
         )
-        reporter, logs = self.reporter, self.paths.logs
-        return Training(self.loop, checkpoints, logs, reporter, self.encoder, self._dev_scores).run()
+        kills, reporter = self.memory_kills, self.reporter
+        return Training(self.loop, checkpoints, kills, reporter, self.encoder, self._dev_scores).run()
 
     def _record_precision(self) -> None:
         """Add to the provenance what ``auto`` came to on this device."""
@@ -99,6 +102,7 @@ class Session:
             self.world,
             dtype=self.dtype,
             batch_tokens=self.config.train.micro_batch_tokens,
+            parts=self.decoding.parts,
         )
         texts, _ = evaluation.translate_pairs(self.model, self.encoder, self.dev_pairs, self.decoding, self.world)
         directions = evaluation.score_pairs(self.dev_pairs, texts) if self.world.is_main else None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from mtft.errors import Diverged, InputError, Retry
-from trainer import evaluation, host_memory
+from trainer import evaluation
 from trainer.batching import make_budget
 from trainer.checkpoints import Checkpoints
 from trainer.distributed import precision_name
@@ -34,7 +34,7 @@ class Training:
     Args:
         loop: takes a step.
         checkpoints: those of the run.
-        logs: where the supervisor leaves what became of earlier starts.
+        memory_kills: earlier starts that the kernel ended for want of host memory.
         reporter: tells and writes down what happens.
         encoder: reads token rows back, where a person should see them.
         dev_scores: scores the model on dev; every rank calls it and gets the same.
@@ -44,7 +44,7 @@ class Training:
         self,
         loop: Loop,
         checkpoints: Checkpoints,
-        logs: Path,
+        memory_kills: int,
         reporter: Reporter,
         encoder: Encoder,
         dev_scores: Callable[[], dict[str, Any]],
@@ -53,7 +53,7 @@ class Training:
         self.world = loop.world
         self.loop = loop
         self.checkpoints = checkpoints
-        self.logs = logs
+        self.memory_kills = memory_kills
         self.reporter = reporter
         self.encoder = encoder
         self.dev_scores = dev_scores
@@ -61,6 +61,7 @@ class Training:
         self.timer = SaveTimer(self.config.checkpoint.every_minutes)
         self._micro_batch_tokens: int | None = None
         self._suspects = ""  # sources of the last skipped step
+        self._unheeded: Mapping[int, Any] = {}  # what stop signals do where nothing heeds them
 
     def run(self) -> State:
         """Train to the end and return the state there.
@@ -73,7 +74,7 @@ class Training:
         while True:
             try:
                 self._evaluate_if_due(state)  # a checkpoint is older than the evaluation of its step
-                with self._heeding_signals():
+                with _answering(dict.fromkeys(STOP_SIGNALS, self._ask_to_stop)) as self._unheeded:
                     self.loop.run(
                         state, self._on_step, stop_asked=lambda: self.stopping, save_wanted=lambda: self.timer.due()
                     )
@@ -84,17 +85,8 @@ class Training:
             raise Retry("asked to stop after the last step: the next start takes the newest checkpoint to its end")
         return state
 
-    @contextmanager
-    def _heeding_signals(self) -> Iterator[None]:
-        """Answer a stop signal with a checkpoint; before and after there is nothing to save, so it ends the rank."""
-        before = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Let the step be finished and saved; before and after the steps there is nothing to save."""
         self.stopping = True
 
     def _start(self) -> State:
@@ -125,11 +117,10 @@ class Training:
 
     def _heed_memory_kills(self, state: State) -> None:
         """Halve the micro-batches for each start that the kernel ended for want of memory: nobody else could."""
-        kills = self.world.broadcast(host_memory.kills(self.logs) if self.world.is_main else 0)
-        if kills > state.memory_kills:
+        if self.memory_kills > state.memory_kills:
             tokens = state.micro_batch_tokens or state.budget.bin_tokens
-            state.micro_batch_tokens = max(1, tokens // 2 ** (kills - state.memory_kills))
-            state.memory_kills = kills
+            state.micro_batch_tokens = max(1, tokens // 2 ** (self.memory_kills - state.memory_kills))
+            state.memory_kills = self.memory_kills
             self._save(state)  # first: a start after this one is not to tell it again
             self._tell_micro_batches(state, "the kernel ended an earlier start for want of host memory")
         self._micro_batch_tokens = state.micro_batch_tokens
@@ -152,9 +143,9 @@ class Training:
         self.reporter.step(state, result)
         by_steps = self.config.checkpoint.every_steps
         due = result.save or (by_steps is not None and state.step % by_steps == 0)
-        # Before the evaluation, which may take longer than a preempted pod has. While steps are skipped only a stop
-        # saves: what the run may go back to should lie before them.
-        if result.stop or (not result.skipped and (due or self._evaluation_is_due(state))):
+        # Before the evaluation, which may take longer than a preempted pod has, and for its weights, which may be the
+        # best. While steps are skipped only a stop and the end save: what the run may go back to should lie before.
+        if result.stop or state.done or (not result.skipped and (due or self._evaluation_is_due(state))):
             self._save(state)
         if result.stop:
             raise Retry(f"asked to stop: saved step {state.step} of {state.total_steps}; the next start goes on there")
@@ -226,7 +217,10 @@ class Training:
         return (scheduled or state.done) and state.evaluated != state.step
 
     def _evaluate(self, state: State) -> None:
-        scores = self.dev_scores()
+        with _answering(self._unheeded):  # this step is saved: a stop signal may end the rank
+            if self.stopping:
+                raise Retry(f"asked to stop: step {state.step} of {state.total_steps} is saved and not evaluated yet")
+            scores = self.dev_scores()
         if not math.isfinite(scores["nll"]) and state.step == 0:
             raise InputError(_broken_base(scores["nll"], precision_name(self.loop.dtype)))
         if not math.isfinite(scores["nll"]):
@@ -234,15 +228,13 @@ class Training:
         self.reporter.evaluation(state.step, "dev", scores)
         state.evaluated = state.step
         rule = self.config.eval.early_stopping
-        best = state.best.update(evaluation.dev_metric(scores, rule.metric), state.step, rule)
+        state.best.update(evaluation.dev_metric(scores, rule.metric), state.step, rule)
         if state.best.exhausted(rule):
             state.stopped_early = True
             self.reporter.say(
                 f"stopped early at step {state.step}: dev {rule.metric} has not improved by "
                 f"{rule.threshold:.1%} for {rule.patience} evaluations"
             )
-        if rule.patience and state.step and (best or state.stopped_early):
-            self._save(state)
 
     def _say_plan(self, state: State) -> None:
         trained = sum(parameter.numel() for parameter in self.loop.parameters.values())
@@ -252,6 +244,17 @@ class Training:
             f"{state.total_steps} steps of about {rows / state.steps_per_epoch:.0f} sentences "
             f"in {state.budget.bins_per_step} micro-batches, {self.world.size} processes on {self.world.device.type}"
         )
+
+
+@contextmanager
+def _answering(handlers: Mapping[int, Any]) -> Iterator[Mapping[int, Any]]:
+    """Set signal handlers for a while; give those of before."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _broken_base(nll: float, precision: str) -> str:

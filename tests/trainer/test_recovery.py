@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,18 +15,26 @@ import torch
 from demo.corpus import Pair
 from mtft.errors import Diverged, InputError
 from tests.trainer.helpers import ALONE, KEYS, Practised, Setup, build, new_state, segments_of, train
+from tests.trainer.trainings import (
+    STEPS,
+    blow_up,
+    killed_at,
+    killed_when_it_has_gone_back,
+    kinds,
+    lines,
+    spoil,
+    stopped_after,
+    training,
+)
 from trainer.checkpoints import Checkpoints
 from trainer.evaluation import mean_nll
 from trainer.generation import Decoding, translate
 from trainer.host_memory import mark
 from trainer.loop import Loop
-from trainer.progress import Reporter
-from trainer.saving import SaveTimer
 from trainer.state import State
-from trainer.training import Training
 
 Standins = Callable[[str], Path]
-BIN_TOKENS, STEPS = 400, 6
+BIN_TOKENS = 400
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     MemoryError(),
@@ -99,9 +106,12 @@ class TestOutOfMemory:
         segments, _ = segments_of(setup.card, learned.pairs)
         decoding = Decoding(beams=2, batch_tokens=2000, dtype=torch.float32)
 
-        def scores() -> tuple[float, list[str]]:
-            nll = mean_nll(setup.model, setup.rows, range(12), ALONE, dtype=torch.float32, batch_tokens=2000)
-            return nll, [each.text for each in translate(setup.model, setup.encoder, segments, decoding, ALONE)]
+        def scores(parts: int = 1) -> tuple[float, list[str]]:
+            nll = mean_nll(
+                setup.model, setup.rows, range(12), ALONE, dtype=torch.float32, batch_tokens=2000, parts=parts
+            )
+            cut = replace(decoding, parts=parts)
+            return nll, [each.text for each in translate(setup.model, setup.encoder, segments, cut, ALONE)]
 
         nll, texts = scores()
         encoded: list[int] = []
@@ -113,9 +123,11 @@ class TestOutOfMemory:
 
         handle = setup.base.get_encoder().register_forward_pre_hook(refuse, with_kwargs=True)
         less, same = scores()
-        handle.remove()
         assert encoded[:3] == [12, 6, 3] and same == texts
         assert less == pytest.approx(nll, rel=1e-5)
+        encoded.clear()  # a start that knows from the one before
+        assert scores(parts=4)[1] == texts and max(encoded) == 3
+        handle.remove()
 
     def test_a_start_that_the_kernel_ended_halves_the_next_one_once(self, setup: Setup, tmp_path: Path) -> None:
         mark(tmp_path / "attempt-1", 0)
@@ -143,50 +155,6 @@ class TestOutOfMemory:
         state = training(setup, tmp_path).run()
         assert (back, state.micro_batch_tokens) == (2, state.budget.bin_tokens // 2)
         assert kinds(tmp_path).count("out_of_memory") == 1
-
-
-def training(setup: Setup, folder: Path, *, every_step: bool = False, log_every: int = 1, **options: Any) -> Training:
-    """Return a training of ``STEPS`` steps that saves every second step in ``folder``, or scores and saves each."""
-    options = {"max_steps": STEPS, "batch_size": 4, **options}
-    checkpoint = setup.config.checkpoint.model_copy(update={"every_steps": 2})
-    evaluation = setup.config.eval.model_copy(update={"every": 1e-9 if every_step else 100.0})
-    train = setup.config.train.model_copy(update=options)
-    config = setup.config.model_copy(update={"train": train, "checkpoint": checkpoint, "eval": evaluation})
-    loop = Loop(config, ALONE, setup.model, setup.rows, torch.float32)
-    reporter = Reporter(folder / "metrics.jsonl", tensorboard=None, every=log_every, device=ALONE.device)
-
-    def dev_scores() -> dict[str, Any]:
-        nll = mean_nll(setup.model, setup.rows, range(3), ALONE, dtype=torch.float32, batch_tokens=1000)
-        return {"nll": nll, "directions": {}}
-
-    store = Checkpoints(folder=folder / "checkpoints", keep=2, settings={})
-    return Training(loop, store, folder, reporter, setup.encoder, dev_scores)
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def kinds(folder: Path) -> list[str]:
-    return [line["type"] for line in lines(folder)]
-
-
-def spoil(loop: Loop, *steps: int, where: str = "loss") -> None:
-    """Let these steps, counted over every try from 1, see a loss or a gradient that is no number."""
-    taken = [0]
-    step, accumulate = loop.step, loop.accumulate
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        taken[0] += 1
-        return step(*arguments, **options)
-
-    def spoiled(*arguments: Any) -> Any:
-        sums = accumulate(*arguments)
-        if taken[0] in steps and where == "gradient":
-            next(iter(loop.parameters.values())).grad.fill_(math.inf)  # type: ignore[union-attr]
-        return sums._replace(smoothed=sums.smoothed * math.nan) if taken[0] in steps and where == "loss" else sums
-
-    loop.step, loop.accumulate = counted, spoiled  # type: ignore[method-assign, assignment]
 
 
 class TestDivergence:
@@ -297,63 +265,6 @@ class TestDivergence:
         assert seen == [True, True] + [False] * (STEPS - 1)
 
 
-def blow_up(loop: Loop, last: int) -> None:
-    """Let the weights after this step be finite, but too large to compute with."""
-    step, taken = loop.step, [0]
-
-    def blown(*arguments: Any, **options: Any) -> Any:
-        result = step(*arguments, **options)
-        taken[0] += 1
-        if taken[0] == last:
-            with torch.no_grad():
-                for parameter in loop.parameters.values():
-                    parameter.mul_(1e30)
-        return result
-
-    loop.step = blown  # type: ignore[method-assign]
-
-
-def killed_at(scores: Callable[[], dict[str, Any]], call: int) -> Callable[[], dict[str, Any]]:
-    """Return the scoring, which is never done with this call."""
-    calls = [0]
-
-    def scored() -> dict[str, Any]:
-        calls[0] += 1
-        if calls[0] == call:
-            raise SystemExit
-        return scores()
-
-    return scored
-
-
-def stopped_after(run: Training, steps: int) -> None:
-    """Run, and be killed once so many steps are taken."""
-    step, taken = run.loop.step, [0]
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        if taken[0] == steps:
-            raise SystemExit
-        taken[0] += 1
-        return step(*arguments, **options)
-
-    run.loop.step = counted  # type: ignore[method-assign]
-    with pytest.raises(SystemExit):
-        run.run()
-
-
-def killed_when_it_has_gone_back(run: Training) -> Callable[..., None]:
-    """Return the loop's ``run``, which never begins its second go."""
-    original, goes = run.loop.run, [0]
-
-    def go(*arguments: Any, **options: Any) -> None:
-        goes[0] += 1
-        if goes[0] == 2:
-            raise SystemExit
-        original(*arguments, **options)
-
-    return go
-
-
 @pytest.mark.parametrize("diverging", [False, True])
 def test_lines_of_several_steps_are_those_of_a_run_that_nothing_happened_to(
     standins: Standins, short_text: list[Pair], tmp_path: Path, diverging: bool
@@ -375,25 +286,3 @@ def test_lines_of_several_steps_are_those_of_a_run_that_nothing_happened_to(
         logged.append([(x["step"], x["loss"], x["nll"], x["target_tokens"]) for x in lines(folder) if "loss" in x])
     assert [each[0] for each in logged[0]] == [4, STEPS]
     assert logged[0] == logged[1]
-
-
-class TestSaveTimer:
-    def test_is_due_by_the_clock_and_never_takes_more_than_its_share(self) -> None:
-        now = [0.0]
-
-        def save() -> None:
-            now[0] += 20.0
-
-        timer = SaveTimer(10, clock=lambda: now[0])
-        now[0] = 599
-        assert not timer.due()
-        now[0] = 600
-        assert timer.due()
-        assert timer.time(save) == 20.0
-        now[0] += 979  # 20 s are 2 % of 1,000 s
-        assert not timer.due()
-        now[0] += 1
-        assert timer.due()
-
-    def test_without_minutes_none_is_due(self) -> None:
-        assert not SaveTimer(None, clock=iter([0.0, 1e9]).__next__).due()

@@ -1,0 +1,114 @@
+"""Signals that ask a rank to stop, wherever they come, and when a run saves."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.corpus import Pair
+from mtft.errors import Retry
+from tests.trainer.helpers import KEYS, Setup, build
+from tests.trainer.trainings import STEPS, kinds, lines, training
+from trainer.saving import SaveTimer
+from trainer.training import Training
+
+
+@pytest.fixture
+def fresh(standins: Callable[[str], Path], short_text: list[Pair]) -> Callable[[], Setup]:
+    return lambda: build(KEYS["mbart50"], standins("mbart50"), short_text)
+
+
+def stopping(what: Callable[..., Any], call: int, number: int) -> Callable[..., Any]:
+    """Return a function that is asked to stop when it is called for the nth time, before its work."""
+    calls = [0]
+
+    def asked(*given: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            signal.raise_signal(number)
+        return what(*given, **options)
+
+    return asked
+
+
+def logged(folder: Path) -> list[tuple[Any, ...]]:
+    return [(each["type"], each["step"], each.get("loss"), each.get("nll")) for each in lines(folder) if "nll" in each]
+
+
+def newest(run: Training) -> str:
+    latest = run.checkpoints.latest()
+    assert latest
+    return latest.name
+
+
+class TestStops:
+    """Where every step is scored and saved, the second score is that of step 1, after that of the untouched base."""
+
+    def continued(self, fresh: Callable[[], Setup], folder: Path, every_step: bool = True) -> None:
+        for name in ("unbroken", "stopped"):
+            training(fresh(), folder / name, every_step=every_step).run()
+        assert logged(folder / "stopped") == logged(folder / "unbroken")
+
+    def test_between_steps_finishes_and_saves_the_step(self, fresh: Callable[[], Setup], tmp_path: Path) -> None:
+        """A step that is under way when the signal comes is not the last one: the next one asks all ranks."""
+        run = training(fresh(), tmp_path / "stopped")
+        run.loop.step = stopping(run.loop.step, 2, signal.SIGTERM)  # type: ignore[method-assign]
+        with pytest.raises(Retry, match="saved step 3 of 6"):
+            run.run()
+        assert newest(run) == "step-3"
+        self.continued(fresh, tmp_path, every_step=False)
+
+    def test_during_an_evaluation_ends_it(self, fresh: Callable[[], Setup], tmp_path: Path) -> None:
+        """Of the three signals SIGINT is the one that does not end this process where nothing heeds it."""
+        run = training(fresh(), tmp_path / "stopped", every_step=True)
+        run.dev_scores = stopping(run.dev_scores, 4, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            run.run()
+        assert newest(run) == "step-3" and kinds(tmp_path / "stopped")[-1] == "checkpoint"
+        self.continued(fresh, tmp_path)
+
+    def test_during_a_save_leaves_before_the_evaluation(self, fresh: Callable[[], Setup], tmp_path: Path) -> None:
+        run = training(fresh(), tmp_path / "stopped", every_step=True)
+        run.timer.time = stopping(run.timer.time, 3, signal.SIGUSR1)  # type: ignore[method-assign]
+        with pytest.raises(Retry, match="step 2 of 6 is saved and not evaluated yet"):
+            run.run()
+        assert newest(run) == "step-2"
+        self.continued(fresh, tmp_path)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+    def test_handlers_are_put_back(self, fresh: Callable[[], Setup], tmp_path: Path, number: int) -> None:
+        before = signal.getsignal(number)
+        training(fresh(), tmp_path).run()
+        assert signal.getsignal(number) is before
+
+
+def test_an_evaluation_costs_one_save(fresh: Callable[[], Setup], tmp_path: Path) -> None:
+    training(fresh(), tmp_path, every_step=True).run()
+    saved = [each["step"] for each in lines(tmp_path) if each["type"] == "checkpoint"]
+    assert saved == list(range(STEPS + 1))
+
+
+class TestSaveTimer:
+    def test_is_due_by_the_clock_and_never_takes_more_than_its_share(self) -> None:
+        now = [0.0]
+
+        def save() -> None:
+            now[0] += 20.0
+
+        timer = SaveTimer(10, clock=lambda: now[0])
+        now[0] = 599
+        assert not timer.due()
+        now[0] = 600
+        assert timer.due()
+        assert timer.time(save) == 20.0
+        now[0] += 979  # 20 s are 2 % of 1,000 s
+        assert not timer.due()
+        now[0] += 1
+        assert timer.due()
+
+    def test_without_minutes_none_is_due(self) -> None:
+        assert not SaveTimer(None, clock=iter([0.0, 1e9]).__next__).due()
