@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real real-short test chaos e2e e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
+.PHONY: help demo real real-short test test-quick test-cluster chaos e2e e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,13 @@ real-short: .venv/.ready
 	@$(PYTHON) -m benchmarks.real --short
 
 test: check tools ## Format, lint, types, generated files, then every test but the end-to-end ones
-	$(PYTEST) -n 4 tests/unit tests/trainer tests/chart
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-quick test-cluster
+
+test-quick: .venv/.ready
+	$(PYTEST) -n 3 tests/unit tests/trainer tests/chart
+
+# It waits for the API server much of the time; the quick tests take what it leaves.
+test-cluster: .venv/.ready
 	$(PYTEST) tests/cluster
 
 chaos: .venv/.ready ## Kill, cut, fill and delete by the hundred, count what is lost (an hour; CHAOS_KILLS=8: minutes)
