@@ -18,6 +18,13 @@ from trainer.processes import PARENT_VARIABLE, end_with_parent
 def main(arguments: list[str]) -> int:
     """Run torchrun; return 0, 1 for a failed rank, 143 when it was told to stop or other nodes are gone."""
     end_with_parent()
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # torchrun heeds signals from its first rank on
+        return exit_codes.RETRY
+
+
+def _run(arguments: list[str]) -> int:
     os.environ[PARENT_VARIABLE] = str(os.getpid())  # of the ranks
     # The supervisor says what happened; torchrun's own warnings would say it twice.
     logging.disable(logging.ERROR)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,3 +114,20 @@ class TestSaveTimer:
 
     def test_without_minutes_none_is_due(self) -> None:
         assert not SaveTimer(None, clock=iter([0.0, 1e9]).__next__).due()
+
+
+def test_torchrun_that_is_asked_before_it_listens_leaves_with_143() -> None:
+    code = """
+import signal, sys
+
+class Asked:
+    def find_spec(self, name, *_):
+        if name == "torch.distributed.run":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Asked())
+from trainer.ranks import main
+sys.exit(main(["statuses.json"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
