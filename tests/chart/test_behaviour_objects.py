@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from launcher.pytorchjob import render
+from mtft.models import MODELS
 from tests.chart.helm import Helm
 from tests.chart.rendered import Objects, of_kind, small_pods, trainer_pods, whole
 
@@ -111,3 +112,13 @@ def test_the_accounts_that_are_made_are_those_the_pods_run_under(helm: Helm, rel
     (pod,) = trainer_pods(release).values()
     assert pod["spec"]["serviceAccountName"] == "trainers"
     assert of_kind(whole(helm, VALUES), "ServiceAccount") == []
+
+
+def test_image_and_namespace_may_be_given_to_models_alone(helm: Helm) -> None:
+    one = {"cluster": {"image": "example.org/own:2.0", "namespace": "mt"}}
+    others = [each for each in MODELS if each != "opus_mt_en_fr"]
+    models = {"opus_mt_en_fr": one} | {each: {"enabled": False} for each in others}
+    objects = whole(helm, {"data": VALUES["data"], "models": models, "chart": {**EVERYTHING, "service_account": False}})
+    assert {each["metadata"].get("namespace") for each in objects.values()} == {"mt"}
+    images = [each["image"] for pod in small_pods(objects).values() for each in pod["spec"]["containers"]]
+    assert images == ["example.org/own:2.0"] * 4
