@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from chaos import faults
+from chaos import faults, warm
 from chaos.faults import Fault
 from trainer.processes import STOP_SIGNALS
 
@@ -24,6 +24,7 @@ PLACES = {
     "flip": (3, ("/promotions/", "/current", "/.current", "/.store.lease", "/..store.lease")),
 }
 _VICTIMS = ("supervisor", "rank", "all")
+_ASKED = ("trainer.preparation", "trainer.worker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +74,8 @@ class Strike:
             below = psutil.Process(supervisor).children(recursive=True)
         except psutil.NoSuchProcess:
             return supervisor
-        if self.asks:  # torchrun, which has children once ranks run, is not asked by anybody but the supervisor
-            parents = {each.ppid() for each in below if each.is_running()}
-            below = [each for each in below if each.pid not in parents]
+        if self.asks:  # nobody but the supervisor asks torchrun
+            below = [each for each in below if warm.runs_as(each) in _ASKED]
         return plan.choice([each.pid for each in below] or [supervisor])  # between two children there is no one else
 
 

@@ -24,12 +24,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from chaos import faults
 
 NAMES_VARIABLE = "MTFT_CHAOS_MODULES"
 """Names a file to which each forked process adds the modules it had loaded at its end."""
 
 _EXECUTED = subprocess.Popen
+_MODULES = ("trainer", "trainer.preparation", "trainer.ranks", "trainer.worker")
+_NAME_BYTES = 15  # of a process, as far as Linux keeps it
 _RESET = (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGHUP)
 
 
@@ -98,6 +102,15 @@ def _start(
         return kind(command, stdout=log, stderr=log, env={**os.environ, **environment}, start_new_session=True)
 
 
+def runs_as(process: psutil.Process) -> str | None:
+    """Return the module that a forked process of this machine runs; None: it is gone, or not one yet."""
+    try:
+        name = process.name()
+    except psutil.NoSuchProcess:
+        return None
+    return next((each for each in _MODULES if each[:_NAME_BYTES] == name), None)
+
+
 def _module(args: Sequence[str]) -> list[str] | None:
     """Return module and arguments of a command of this interpreter; None: it is another one."""
     words = [str(word) for word in args]
@@ -131,6 +144,7 @@ def _become(
         logging.disable(logging.NOTSET)
         warnings.simplefilter("ignore", RuntimeWarning)  # runpy's: the module is loaded already
         sys.argv = command
+        Path("/proc/self/comm").write_text(command[0][:_NAME_BYTES])
         faults.arm(command[0])
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
         code = 0

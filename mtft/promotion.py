@@ -93,18 +93,28 @@ class Store:
         """Make a run current; None: it is already.
 
         Raises:
-            InputError: it is gone or incomplete, or the gate's verdict speaks against it and nothing is forced.
+            InputError: it is gone or incomplete, or nothing is forced and the gate's verdict speaks against it or was
+                given against another run than the current one.
             Retry: the lease was lost.
         """
         gate = store.read_finished(store.run_at(self.folder, run_id)).get("gate") or {}
-        verdict = gate.get("verdict")
         if self.current == run_id:
             return None
-        if verdict not in PROMOTABLE and not force:
+        objection = self._objection(gate)
+        if objection and not force:
+            raise InputError(f"run {run_id} {objection}. {overruling(self.folder.name, run_id)}")
+        return self._move("promote", run_id, gate.get("verdict"), who, reason, forced=bool(objection))
+
+    def _objection(self, gate: dict[str, Any]) -> str | None:
+        """Say what a judgement has against making its run current now."""
+        verdict = gate.get("verdict")
+        if verdict not in PROMOTABLE:
             why = "; ".join(map(str, gate.get("reasons", []))) or "it has no reasons"
-            advice = overruling(self.folder.name, run_id)
-            raise InputError(f"run {run_id} is {verdict or 'not judged'}: {why}. {advice}")
-        return self._move("promote", run_id, verdict, who, reason, forced=verdict not in PROMOTABLE)
+            return f"is {verdict or 'not judged'}: {why}"
+        rival = gate.get("published")
+        if "published" not in gate or self.current in (None, rival):
+            return None
+        return f"was compared with {rival or 'the base alone'}, not with {self.current}, which is current now"
 
     def rollback(self, *, who: str, reason: str = "", away_from: str | None = None) -> Promotion:
         """Make the run current that was so before; again, the one before that. Runs that are gone are passed over.

@@ -30,6 +30,8 @@ RUNS = "runs"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DELIVERABLES = ("lora", "model")
 _USE = ".use.{}.lease"
+SIZES = "deliverable_bytes"
+"""Field of ``finished.json``: bytes of each file of the deliverable, so that a damaged run is known without hashing."""
 
 
 def outputs(root: Path, model: str) -> Path:
@@ -99,15 +101,29 @@ def read_finished(paths: RunPaths) -> dict[str, Any]:
     """
     try:
         finished = json.loads(files.read_steadily(paths.finished))
-        deliverable = finished["deliverable"]
+        deliverable, sizes = finished["deliverable"], dict(finished.get(SIZES, {}))
     except FileNotFoundError:
         raise InputError(f"{paths.folder} is not a finished run (no finished.json in it)") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{paths.finished}: cannot be understood ({error}); train the run anew with --rerun") from None
     weights = paths.folder / deliverable if deliverable in _DELIVERABLES else None
-    if weights is None or not any(weights.glob("*.safetensors")):
+    if weights is None or weights.is_symlink() or not any(weights.glob("*.safetensors")):
         raise InputError(f"{paths.folder}: its deliverable {deliverable!r} holds no safetensors; the run is damaged")
+    if lost := sorted(name for name, size in sizes.items() if not _has_size(weights / name, size)):
+        raise InputError(f"{weights / lost[0]}: has not the size it was written with; the run is damaged")
     return dict(finished)
+
+
+def sizes_of(deliverable: Path) -> dict[str, int]:
+    """Return the bytes of each file of a deliverable, as ``finished.json`` keeps them."""
+    return {path.name: path.stat().st_size for path in sorted(deliverable.iterdir()) if path.is_file()}
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def is_complete(folder: Path, run_id: str) -> bool:

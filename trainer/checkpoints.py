@@ -27,6 +27,7 @@ from trainer.loop import Loop
 from trainer.state import State
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
 _NAME = re.compile(r"step-(\d+)")
 _TOLD = 5  # differing settings named in a refusal
 _ROOM_FOR_THE_REST = 1 << 20  # bytes: headers, state and manifest
@@ -66,13 +67,18 @@ class Checkpoints:
         named = sorted(self._named(), reverse=True)
         return next((path for step, path in named if step <= until and is_complete(path)), None)
 
+    def damaged_after(self, chosen: Path | None) -> list[str]:
+        """Return the names of the checkpoints that were passed over for an older one, or for none."""
+        oldest = -1 if chosen is None else int(chosen.name.removeprefix("step-"))
+        return [path.name for step, path in sorted(self._named()) if step > oldest]
+
     def load(self, path: Path, loop: Loop, world: World) -> State:
         """Put a checkpoint's weights, optimizer, schedule and random state in place and return its state.
 
         Raises:
             InputError: it was written under other settings.
         """
-        values = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        values = json.loads((path / STATE).read_text(encoding="utf-8"))
         if differing := _differences(values.get("settings", {}), self.settings):
             raise InputError(
                 f"checkpoint {path.name} was written with other training settings ({'; '.join(differing)}); "
@@ -106,7 +112,7 @@ class Checkpoints:
             self._check_room(temporary, tensors)
             for name, its in tensors.items():
                 save_file(its, temporary / f"{name}.safetensors")
-            files.write_json(temporary / "state.json", values)
+            files.write_json(temporary / STATE, values)
             _seal(temporary)
             files.publish_folder(temporary, self.folder / f"step-{state.step}")
         finally:
@@ -143,10 +149,10 @@ class Checkpoints:
 def is_complete(path: Path) -> bool:
     """Whether every file of a checkpoint is there with the size and SHA-256 of its manifest."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        return all(
+        listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return STATE in listed and all(
             (path / name).stat().st_size == entry["size"] and files.sha256_file(path / name) == entry["sha256"]
-            for name, entry in manifest["files"].items()
+            for name, entry in listed.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -93,6 +93,8 @@ class Training:
         # Rank 0 looks for all: the others may see a new folder on a shared volume at other times.
         wanted = self.config.checkpoint.resume == "auto" and self.world.is_main
         latest = self.world.broadcast(self.checkpoints.latest() if wanted else None)
+        if wanted and (damaged := self.checkpoints.damaged_after(latest)):
+            self.reporter.say(f"passed over, as damaged: {', '.join(damaged)} in {self.checkpoints.folder}")
         if latest is None:
             state = self._begin()
         else:

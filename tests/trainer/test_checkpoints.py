@@ -157,6 +157,10 @@ def change_the_state(folder: Path) -> None:
     path.write_text(path.read_text().replace('"total_steps": 7', '"total_steps": 8'))
 
 
+def list_nothing(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"files": {}}')
+
+
 def turn_into_a_file(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.write_text("no folder")
@@ -170,6 +174,7 @@ DAMAGE = [
     cut_the_manifest,
     empty_the_manifest,
     change_the_state,
+    list_nothing,
     turn_into_a_file,
 ]
 
@@ -185,8 +190,9 @@ class TestLatest:
         damage(copied.folder / "step-5")
         assert not is_complete(copied.folder / "step-5")
         assert copied.latest() == copied.folder / "step-3"
+        assert copied.damaged_after(copied.folder / "step-3") == ["step-5"]
         damage(copied.folder / "step-3")
-        assert copied.latest() is None
+        assert copied.latest() is None and copied.damaged_after(None) == ["step-3", "step-5"]
 
     def test_passes_over_what_is_no_checkpoint(self, copied: Checkpoints) -> None:
         for name in (".step-9.tmp", "step-9x", "step-", "step-5-old"):

@@ -14,7 +14,7 @@ import pytest
 from demo.corpus import Pair
 from mtft.errors import Retry
 from tests.trainer.helpers import KEYS, Setup, build
-from tests.trainer.trainings import STEPS, kinds, lines, training
+from tests.trainer.trainings import STEPS, kinds, lines, stopped_after, training
 from trainer.saving import SaveTimer
 from trainer.training import Training
 
@@ -86,6 +86,16 @@ class TestStops:
         before = signal.getsignal(number)
         training(fresh(), tmp_path).run()
         assert signal.getsignal(number) is before
+
+
+def test_a_damaged_checkpoint_is_named_when_it_is_passed_over(
+    fresh: Callable[[], Setup], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = training(fresh(), tmp_path)
+    stopped_after(run, 5)
+    (run.checkpoints.folder / "step-4" / "optimizer.safetensors").write_bytes(b"")
+    training(fresh(), tmp_path).run()
+    assert "passed over, as damaged: step-4 in" in capsys.readouterr().out
 
 
 def test_an_evaluation_costs_one_save(fresh: Callable[[], Setup], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def make_run(root: Path, number: int, verdict: str | None = "promoted", **finish
     paths.lora.mkdir(parents=True)
     (paths.lora / "adapter_model.safetensors").write_bytes(b"weights")
     if verdict is not None:
-        gate = {"verdict": verdict, "reasons": ["en-fr: chrf +1.00"], "published": None}
+        gate = {"verdict": verdict, "reasons": ["en-fr: chrf +1.00"]}
         about = {"status": "finished", "deliverable": "lora", "run_id": paths.run_id, "gate": gate, **finished}
         paths.finished.write_text(json.dumps(about))
     return paths

@@ -90,6 +90,40 @@ def test_a_verdict_against_it_is_overruled_by_force_alone_and_that_is_kept(tmp_p
     assert (entry.forced, entry.verdict, current(tmp_path)) == (True, verdict, run_id(1))
 
 
+def test_a_verdict_counts_against_the_run_it_was_given_against(tmp_path: Path) -> None:
+    for number, rival in ((1, None), (2, run_id(1)), (3, run_id(1))):
+        gate = {"verdict": "better", "reasons": ["en-fr: chrf +1.00"], "published": rival}
+        make_run(tmp_path, number, gate=gate)
+    promote(tmp_path, 1)
+    promote(tmp_path, 2)
+    with pytest.raises(InputError, match=f"{run_id(3)} was compared with {run_id(1)}, not with {run_id(2)}.*--force"):
+        promote(tmp_path, 3)
+    with pytest.raises(InputError, match=f"{run_id(1)} was compared with the base alone"):
+        promote(tmp_path, 1)
+    assert rollback(tmp_path) == run_id(1)
+    promote(tmp_path, 3)
+    promote(tmp_path, 2, force=True)
+    assert [each.forced for each in history(tmp_path)] == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "a link"])
+def test_a_deliverable_that_is_not_what_was_written_is_damaged(tmp_path: Path, damage: str) -> None:
+    paths = make_run(tmp_path, 1, deliverable_bytes={"adapter_model.safetensors": 7, "adapter_config.json": 2})
+    (paths.lora / "adapter_config.json").write_text("{}")
+    assert store.sizes_of(paths.lora) == {"adapter_config.json": 2, "adapter_model.safetensors": 7}
+    folder = store.outputs(tmp_path, MODEL)
+    assert store.is_complete(folder, run_id(1))
+    if damage == "a link":
+        paths.lora.rename(tmp_path / "elsewhere")
+        paths.lora.symlink_to(tmp_path / "elsewhere")
+    elif damage == "gone":
+        (paths.lora / "adapter_config.json").unlink()
+    else:
+        (paths.lora / "adapter_model.safetensors").write_bytes(b"" if damage == "emptied" else b"weight")
+    with pytest.raises(InputError, match="the run is damaged"):
+        promote(tmp_path, 1)
+
+
 def test_a_pointer_moved_by_hand_is_found_and_can_be_rolled_back(tmp_path: Path) -> None:
     for number in (1, 2):
         make_run(tmp_path, number)
