@@ -152,8 +152,9 @@ docs/recipes/helm.md of the checkout goes through installing, upgrading, schedul
 - **New data under an old name** make no new job, because Helm does not see them: give `data.sha256`, or let
   `chart.schedule` hash them in the cluster.
 - **Numbers.** `--set` reads whole numbers only: `--set-json train.epochs=0.5`, or a values file.
-- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides. Of an umbrella
-  chart's own `values.yaml` Helm 4 drops it and Helm 3 does not: there give nulls with `-f` or `--set`.
+- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides, and a part left
+  empty (`eval:`) is as if it were not there. Of an umbrella chart's own `values.yaml` Helm 4 drops a null and Helm 3
+  does not: there give nulls with `-f` or `--set`.
 - **The prefetch and `helm test`** know the shared part alone: a model's own `storage.root`, `cluster.claim` or
   `cluster.secrets` are not filled and not looked at.
 - **Old names** of settings (`lora_r`, `grad_accum`, ...) are refused with the new name.

@@ -36,8 +36,9 @@ def values_schema() -> dict[str, Any]:
     properties["chart"] = {"$ref": "#/$defs/ChartConfig"}
     properties["global"] = {"type": "object", "description": "Helm gives it to every subchart; nothing here reads it."}
     close_maps(whole)
-    for name in _section_types(Config) - {"ModelRef"} | {"ChartConfig"}:
-        # A part left empty in YAML is null and says nothing.
+    for name in _section_types(Config) - {"ModelRef"} | {"ChartConfig", "Overrides"}:
+        # A part left empty in YAML is null and says nothing. Of a model, Helm drops it from files and `--set`, but
+        # not from what `upgrade --reuse-values` takes over.
         whole["$defs"][name]["type"] = ["object", "null"]
     for said in whole["$defs"]["SecretRef"]["properties"].values():
         said.pop("pattern", None)

@@ -7,7 +7,8 @@ The canonical text is JSON that Python and Helm templates can both make, byte fo
   and the line separators U+2028 and U+2029 (``\\u2028``, ``\\u2029``), as Go does it without HTML escapes;
 - every number as the nearest 64-bit float in its shortest form: no exponent from 1e-6 to below 1e21 and no ``.0``,
   else ``1e-7``, ``1e+21`` (RFC 8785, which Go's encoder follows);
-- left out: ``cluster`` and ``storage`` (placement) and ``chart``.
+- left out: ``cluster`` and ``storage`` (placement), ``chart``, and a part left empty, which says nothing:
+  ``eval: null`` of the document or of a model. Helm loses it in ``upgrade --reuse-values``.
 
 ``data.sha256`` is part of it, so new data makes a new name.
 """
@@ -48,12 +49,13 @@ def canonical(document: Mapping[str, Any], *, nonce: str | None = None) -> str:
 def document_text(document: Mapping[str, Any]) -> str:
     """Return the whole document as a job mounts it: canonical, everything but ``chart``.
 
-    A model that a batch names without a word is written ``{}``: Helm cannot hand on a null in its place.
+    A part left empty is left out, and a model that a batch names without a word is written ``{}``: Helm cannot hand on
+    a null in their place.
 
     Raises:
         ValueError: a number is not finite, or a value is not JSON.
     """
-    mounted = {name: value for name, value in document.items() if name != "chart"}
+    mounted = {name: value for name, value in document.items() if name != "chart" and value is not None}
     if isinstance(models := mounted.get("models"), Mapping):
         mounted["models"] = {key: {} if override is None else override for key, override in models.items()}
     return _text(mounted)
@@ -69,12 +71,14 @@ def alone(document: Mapping[str, Any], model: str) -> dict[str, Any]:
 
     So other models of a batch change nothing, and the same job alone has the same hash.
     """
-    asked: dict[str, Any] = {name: value for name, value in document.items() if name not in ("model", "models")}
+    asked: dict[str, Any] = {
+        name: value for name, value in document.items() if name not in ("model", "models") and value is not None
+    }
     given = document.get("model")
     if isinstance(given, Mapping):
         asked["model"] = dict(given)
     override = (document.get("models") or {}).get(model) or {}
-    overlay(asked, {name: value for name, value in override.items() if name != "enabled"})
+    overlay(asked, {name: value for name, value in override.items() if name != "enabled" and value is not None})
     overlay(asked, {"model": {"key": model}})
     return asked
 

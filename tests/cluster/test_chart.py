@@ -81,6 +81,19 @@ def test_the_life_of_a_release(release: Release) -> None:
     eventually(lambda: release.left() == {"persistentvolumeclaim/adapters"})
 
 
+def test_values_taken_over_are_the_same_configuration(release: Release) -> None:
+    """Of what `--reuse-values` takes over, Helm drops the parts left empty."""
+    empty: dict[str, Any] = {"data": {**VALUES["data"], "sha256": None}, "eval": None, "train": {"max_steps": None}}
+    models = {**VALUES["models"], "opus_mt_en_fr": None, "opus_mt_fr_en": {"lora": None, "train": {"max_steps": None}}}
+    values = {**VALUES, **empty, "models": models, "cluster": {**VALUES["cluster"], "deadline_minutes": None}}
+    release("install", CHART, values=values)
+    first = release.running()
+    assert len(release.jobs()) == 2
+    for verb in ("--reuse-values", "--reuse-values", "--reset-then-reuse-values"):
+        release("upgrade", CHART, verb)
+        assert release.stored() == first, verb
+
+
 def test_a_newer_chart_or_another_helm_restarts_nothing(release: Release, tmp_path: Path) -> None:
     release("install", CHART, values=VALUES)
     pods = {name: mark for name, mark in release.running().items() if name.endswith(" uid")}

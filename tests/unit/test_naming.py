@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtft.models import MODELS
-from mtft.naming import LONGEST_NAME, canonical, config_hash, job_name
+from mtft.naming import LONGEST_NAME, canonical, config_hash, document_text, job_name
 
 DOCUMENT: dict[str, Any] = {"model": "opus_mt_en_fr", "data": {"train": "rows.jsonl"}, "train": {"epochs": 2}}
 
@@ -115,6 +115,13 @@ class TestConfigHash:
         one: dict[str, Any] = {"models": {"opus_mt_en_fr": {}, "m2m100_418m": {}}}
         other = {"models": {"opus_mt_en_fr": {}, "m2m100_418m": {"train": {"epochs": 9}}}}
         assert config_hash(one, "opus_mt_en_fr") == config_hash(other, "opus_mt_en_fr")
+
+    def test_a_part_left_empty_says_nothing(self) -> None:
+        batch: dict[str, Any] = {"data": {"train": "a"}, "train": {"epochs": 2}, "models": {"opus_mt_en_fr": {}}}
+        empty = {**batch, "eval": None, "models": {"opus_mt_en_fr": {"train": None, "lora": None}, "m2m100_418m": None}}
+        assert config_hash(empty, "opus_mt_en_fr") == config_hash(batch, "opus_mt_en_fr")
+        kept = {"models": {"m2m100_418m": {}, "opus_mt_en_fr": {"lora": None, "train": None}}}
+        assert json.loads(document_text(empty)) == {**batch, **kept}
 
     def test_hashing_changes_nothing(self) -> None:
         batch = {"train": {"epochs": 1}, "models": {"opus_mt_en_fr": {"train": {"epochs": 2}}}}

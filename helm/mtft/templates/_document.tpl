@@ -1,9 +1,10 @@
 {{/*
 The user's document, which goes whole and unresolved into every job, as `mtft-launch batch --all` would send it: every
-model there is, but for those it disables. With `model` it asks for that one alone.
+model there is, but for those it disables. With `model` it asks for that one alone. A part left empty (null) is left
+out: `helm upgrade --reuse-values` loses it.
 */}}
 {{- define "mtft.document" -}}
-{{- $document := omit .Values "chart" "global" | mustToRawJson | fromJson -}}
+{{- $document := omit .Values "chart" "global" | mustToRawJson | fromJson | include "mtft.given" | fromJson -}}
 {{- if include "mtft.single" $document -}}
   {{- include "mtft.canonical" (omit $document "models") -}}
 {{- else -}}

@@ -3,11 +3,11 @@
 {{/* Ten hex digits that identify what a document asks of one model. Takes document, model, overrides. */}}
 {{- define "mtft.hash" -}}
 {{- $document := index . 0 -}}
-{{- $asked := omit $document "model" "models" | mustToRawJson | fromJson -}}
+{{- $asked := omit $document "model" "models" | include "mtft.given" | fromJson -}}
 {{- if kindIs "map" $document.model -}}
   {{- include "mtft.overlay" (list $asked (dict "model" $document.model)) -}}
 {{- end -}}
-{{- include "mtft.overlay" (list $asked (index . 2)) -}}
+{{- include "mtft.overlay" (list $asked (index . 2 | include "mtft.given" | fromJson)) -}}
 {{- include "mtft.overlay" (list $asked (dict "model" (dict "key" (index . 1)))) -}}
 {{- include "mtft.canonical" (omit $asked "cluster" "storage" "chart") | sha256sum | trunc 10 -}}
 {{- end }}

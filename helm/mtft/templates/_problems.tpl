@@ -36,7 +36,7 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- $facts := index . 0 -}}
 {{- $document := index . 1 -}}
 {{- $problems := list -}}
-{{- $parts := dict "" $document -}}
+{{- $parts := dict "" (index . 2) -}}
 {{- range $key, $override := $document.models -}}{{- $_ := set $parts (printf "models.%s." $key) $override -}}{{- end -}}
 {{- range $prefix, $part := $parts -}}
   {{- range $old, $new := $facts.old_names -}}
