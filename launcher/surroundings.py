@@ -6,13 +6,15 @@ from typing import Any
 
 from launcher import labels
 
+_LONGEST_LABEL = 63  # characters; a claim's name may have 253
+
 
 def claim(name: str, size: str, storage_class: str | None, namespace: str | None) -> dict[str, Any]:
     """Return the ReadWriteMany claim that all jobs share; ``size`` is a Kubernetes quantity, such as ``100Gi``."""
     spec: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}
     if storage_class is not None:
         spec["storageClassName"] = storage_class
-    metadata = _metadata(name, namespace, labels.common(name, "storage"))
+    metadata = _metadata(name, namespace, labels.common(name[:_LONGEST_LABEL].rstrip("-."), "storage"))
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 

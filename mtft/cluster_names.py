@@ -16,6 +16,8 @@ _PATH = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 _HOST = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _REGISTRY = rf"{_HOST}((\.{_HOST})+(:[0-9]+)?|:[0-9]+)"
 
+_POSITIVE = r"0*[1-9][0-9]*(\.[0-9]*)?|0*\.0*[1-9][0-9]*"
+
 
 def _cron_field(value: str, names: str = "") -> str:
     any_case = "|".join((value, *names.split(), *names.lower().split()))
@@ -43,7 +45,8 @@ PATTERNS: dict[str, str] = {
     "such as example.org/mtft:1.0",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
     r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
-    r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?)?$": "size, such as 100Gi",
+    rf"^({_POSITIVE})([KMGTPE]i|[kMGTPE]|[eE][-+]?[0-9]{{1,2}})?$": "size, such as 100Gi or "
+    "0.5Ti",
     rf"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|{' '.join(_CRON_FIELDS)})$": "five fields of cron "
     "(minute 0-59, hour 0-23, day 1-31, month 1-12, day of week 0-6 from Sunday), such as 0 2 * * 0, or @weekly",
     r"^[A-Za-z][-+_A-Za-z0-9]*(/[-+_A-Za-z0-9]+)*$": "name of the IANA time zone database, such as Europe/Paris",

@@ -75,6 +75,21 @@ def test_the_claim_is_the_launchers_and_kept(helm: Helm) -> None:
     assert made == wanted
 
 
+@pytest.mark.parametrize("size", ["100k", "0.5Ti", ".5Gi", "1e12", "12E", "1.5E3"])
+def test_the_size_of_a_claim_is_what_kubernetes_reads(helm: Helm, size: str) -> None:
+    """tests/cluster asks the server about each."""
+    (made,) = rendered(helm, {"claim": {"create": True, "size": size}, "jobs": False}).values()
+    assert made["spec"]["resources"]["requests"]["storage"] == size
+
+
+def test_a_long_name_of_a_claim_is_cut_in_its_label(helm: Helm) -> None:
+    name = f"{'a' * 62}.{'b' * 63}"
+    (made,) = rendered(helm, {"claim": {"create": True}, "jobs": False}, cluster={"claim": name}).values()
+    label = made["metadata"]["labels"]["app.kubernetes.io/instance"]
+    assert (made["metadata"]["name"], label) == (name, "a" * 62)
+    assert claim(name, "1Gi", None, None)["metadata"]["labels"]["app.kubernetes.io/instance"] == label
+
+
 def test_each_job_has_the_launchers_network_policy(helm: Helm) -> None:
     objects = rendered(helm, {"network_policy": True}, cluster={"queue": "team", "annotations": {"a": "b"}})
     jobs = [each for (kind, _), each in objects.items() if kind == "PyTorchJob"]
@@ -261,7 +276,7 @@ def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
         ({"schedule": {"cron": "@weekly", "time_zone": "Local"}}, {}, ["chart.schedule.time_zone: got Local"]),
         ({"schedule": {"cron": "0 2 * * 0", "timezone": "UTC"}}, {}, ["timezone"]),
         ({"schedule": "@weekly"}, {}, ["schedule"]),
-        ({"claim": {"create": True, "size": "much"}}, {}, ["size"]),
+        *(({"claim": {"create": True, "size": size}}, {}, ["/chart/claim/size"]) for size in ("much", "100K", "0Gi")),
         ({"claim": {"create": "yes"}}, {}, ["create"]),
     ],
 )

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from launcher.manifests import as_yaml
+from launcher.surroundings import claim
+from mtft.cluster_names import Size
 from tests.chart.conftest import find_helm
 from tests.chart.helm import CHART, VERSIONS, Helm, HelmFailed
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.launching import Launcher
 from tests.cluster.playing import eventually
 from tests.cluster.recipe import blocks, terminal
@@ -132,6 +135,37 @@ def test_a_claim_that_was_grown_by_hand_does_not_shrink(release: Release, contro
     with pytest.raises(HelmFailed, match=r"less than status\.capacity"):
         release("rollback", "1")
     assert upgrade("1Gi") == "2Gi"
+
+
+@pytest.mark.parametrize("size", ["0.1Ti", ".5Gi", "1e12", "100k"])
+def test_a_claim_of_an_odd_size_blocks_no_upgrade(release: Release, size: str) -> None:
+    """The server stores another text for it: a tenth of a TiB is no whole number of bytes."""
+    chart = {"claim": {**CLAIM, "size": size}, "jobs": False}
+    for _ in range(2):
+        release("upgrade", CHART, "--install", values={**VALUES, "chart": chart})
+
+
+SIZES = ("5", "100k", "0.5Ti", ".5Gi", "1.", "1e12", "1.5E3", "12E", "1e-1", "2e30", "1500M", "007Mi", "1.5Pi")
+NO_SIZES = ("0", "0.0Gi", "100K", "1ki", "1Gib", "-1Gi", "1e3Gi", "1e", "much", "Gi", ".", "1 Gi")
+
+
+def test_sizes_are_taken_as_the_server_takes_them(control_plane: Cluster) -> None:
+    place = ("--namespace", control_plane.namespace("sizes"))
+
+    def server_takes(size: str) -> bool:
+        asked = as_yaml([claim("size", size, None, None)])
+        try:
+            control_plane.kubectl("create", "--dry-run=server", *place, "-f", "-", text=asked)
+        except KubectlFailed:
+            return False
+        return True
+
+    assert [size for size in (*SIZES, *NO_SIZES) if server_takes(size) is not (size in SIZES)] == []
+    ours = TypeAdapter(Size)
+    assert [ours.validate_python(size) for size in SIZES] == list(SIZES)
+    for size in NO_SIZES:
+        with pytest.raises(ValidationError):
+            ours.validate_python(size)
 
 
 def test_jobs_that_the_launcher_sent_are_taken_over_as_they_run(

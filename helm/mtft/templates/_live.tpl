@@ -42,11 +42,11 @@ can shrink. Takes the site and the size.
 {{- ternary $there (index . 1) (gt (include "mtft.bytes" $there | float64) (include "mtft.bytes" (index . 1) | float64)) -}}
 {{- end }}
 
-{{/* A Kubernetes quantity as a number. */}}
+{{/* A Kubernetes quantity as a number. The server writes one that is no whole number of bytes in thousandths (m) or less. */}}
 {{- define "mtft.bytes" -}}
-{{- $unit := regexFind "[kKMGTPE]i?$" . -}}
-{{- $steps := dict "" 0 "k" 1 "K" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 -}}
-{{- $step := ternary 1024 1000 (hasSuffix "i" $unit) -}}
+{{- $unit := regexFind "([KMGTPE]i|[kMGTPEmun])$" . -}}
+{{- $steps := dict "" 0 "k" 1 "K" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 "m" 1 "u" 2 "n" 3 -}}
+{{- $step := ternary 1024 (ternary 0.001 1000 (has $unit (list "m" "u" "n"))) (hasSuffix "i" $unit) -}}
 {{- $bytes := trimSuffix $unit . | float64 -}}
 {{- range until (get $steps (trimSuffix "i" $unit) | int) -}}{{- $bytes = mulf $bytes $step -}}{{- end -}}
 {{- printf "%f" $bytes -}}
