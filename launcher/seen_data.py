@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import user_path
+from launcher.pod import OUR_MOUNTS
 from mtft.errors import InputError
 from mtft.text import printable
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from mtft.config import Config
     from mtft.settings import Resolved
 
+OWN_IMAGE = "MTFT_IMAGE"
+"""Variable that tells a launcher in a pod its own image: trainers of the same one see the same files outside volumes."""
 _NAMED = 5  # files told of a folder
 
 
@@ -30,8 +34,9 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
 
     known: dict[tuple[str, ...], str | None] = {}
     digests: dict[str, str] = {}
+    roots = {each.config.storage.root for each in resolved}
     for one in resolved:
-        _refuse_local(one.config)
+        _refuse_local(one.config, roots)
         _refuse_absent(one.config)
         paths = as_list(one.config.data.train)
         if one.config.data.sha256 is None and paths:
@@ -51,16 +56,19 @@ def _digest(paths: Sequence[str]) -> str | None:
     return content_sha256(paths) if all(_is_there(path) for path in paths) else None
 
 
-def _refuse_local(config: Config) -> None:
+def _refuse_local(config: Config, roots: Collection[str]) -> None:
     from mtft.sources import as_list
 
     root = PurePosixPath(config.storage.root)
+    same_image = config.cluster.image is not None and os.environ.get(OWN_IMAGE) == config.cluster.image
     for field, given in config.data_paths().items():
         for path in as_list(given):
             if "://" in path or PurePosixPath(path).is_relative_to(root):
                 continue
             here = user_path(path)
-            if PurePosixPath(path).is_absolute() and (config.data.sha256 or not here.exists()):
+            mounted = any(PurePosixPath(path).is_relative_to(each) for each in (*OUR_MOUNTS, *roots))
+            of_the_image = not here.exists() or (same_image and not mounted)
+            if PurePosixPath(path).is_absolute() and (config.data.sha256 or of_the_image):
                 continue  # the image, or a volume the cluster mounts, may hold it
             raise InputError(
                 f"{field}: {path} is a path of this machine, but the pods see only {root} of the shared volume; "

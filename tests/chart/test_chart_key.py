@@ -126,6 +126,31 @@ def test_a_schedule_makes_the_jobs_helm_would_make_of_the_same_data(
     ]
 
 
+def test_a_schedule_takes_data_of_its_own_image(
+    helm: Helm, volume: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the image is this machine; its trainers have the same one."""
+    monkeypatch.setenv("KUBECONFIG", str(volume / "none"))
+    (volume / "train.jsonl").write_text("one\n")
+    data = {"train": str(volume / "train.jsonl"), "dev": str(volume / "train.jsonl")}
+
+    def launch(**more: Any) -> int:
+        objects = rendered(helm, WEEKLY, data=data, **more)
+        (volume / "config.json").write_text(objects["ConfigMap", "rel-launcher"]["data"]["config.json"])
+        launcher = pod_specs(objects)[0]["containers"][0]
+        for variable in launcher["env"]:
+            monkeypatch.setenv(variable["name"], variable["value"])
+        return main([*(each.replace("/etc/mtft", str(volume)) for each in launcher["command"][1:]), "--dry-run"])
+
+    assert launch() == 0, capsys.readouterr().err
+    assert hashlib.sha256(b"one\n").hexdigest() in capsys.readouterr().out
+    another = {"opus_mt_en_fr": {"cluster": {"image": "example.org/mtft:2"}}}
+    mounted = {"opus_mt_en_fr": {"storage": {"root": str(volume)}, "cluster": {"claim": "other"}}}
+    for models in (another, mounted):
+        assert launch(models=models) == 2
+        assert f"{volume}/train.jsonl is a path of this machine" in capsys.readouterr().err
+
+
 def test_a_schedule_mounts_its_data_read_only_and_has_few_rights(helm: Helm) -> None:
     more: dict[str, Any] = {
         "models": {"opus_mt_en_fr": {"storage": {"root": "/mnt/other"}, "cluster": {"claim": "other"}}}
