@@ -155,6 +155,9 @@ docs/recipes/helm.md of the checkout goes through installing, upgrading, schedul
 - **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides, and a part left
   empty (`eval:`) is as if it were not there. Of an umbrella chart's own `values.yaml` Helm 4 drops a null and Helm 3
   does not: there give nulls with `-f` or `--set`.
+- **Umbrella charts.** A dependency's `condition` is a path outside this chart's own key, such as `training.enabled`: its
+  values are closed, and `mtft.enabled` is refused. One release holds the chart once: two aliases of it would make
+  objects of the same names, so make two releases.
 - **The prefetch and `helm test`** know the shared part alone: a model's own `storage.root`, `cluster.claim` or
   `cluster.secrets` are not filled and not looked at.
 - **Old names** of settings (`lora_r`, `grad_accum`, ...) are refused with the new name.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, Helm
+from tests.chart.helm import CHART, Helm, HelmFailed
 
 VALUES: dict[str, Any] = {
     "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
@@ -19,6 +19,29 @@ VALUES: dict[str, Any] = {
 }
 NULL = {"cluster": {"deadline_minutes": None}}
 _ABSENT = "absent"
+
+
+@pytest.mark.parametrize("condition", ["training.enabled", "mtft.enabled"])
+def test_a_condition_outside_its_key_switches_the_chart(helm: Helm, tmp_path: Path, condition: str) -> None:
+    """As the chart's README says: one within the chart's own values is refused, because they are closed."""
+    chart = tmp_path / "umbrella"
+    shutil.copytree(CHART, chart / "charts" / "mtft")
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    about = {"apiVersion": "v2", "name": "umbrella", "version": "0.1.0"}
+    dependency = {"name": "mtft", "version": version, "condition": condition}
+    (chart / "Chart.yaml").write_text(json.dumps({**about, "dependencies": [dependency]}))
+    (chart / "values.yaml").write_text(json.dumps({"mtft": VALUES}))
+
+    def kinds(value: str) -> set[str]:
+        text = helm("template", "rel", chart, "--skip-tests", "--set", f"{condition}={value}")
+        return {each["kind"] for each in yaml.safe_load_all(text) if each}
+
+    assert kinds("false") == set()
+    if condition == "training.enabled":
+        assert kinds("true") == {"ConfigMap", "PyTorchJob"}
+    else:
+        with pytest.raises(HelmFailed, match="'enabled' not allowed"):
+            kinds("true")
 
 
 @pytest.mark.parametrize("parent", [_ABSENT, 5, None])
