@@ -50,6 +50,7 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
     {{- end -}}
   {{- end -}}
   {{- $problems = concat $problems (include "mtft.referenceProblems" (list $facts.forms $prefix $part) | fromJsonArray) -}}
+  {{- $problems = concat $problems (include "mtft.rereadProblems" (list $prefix $part) | fromJsonArray) -}}
 {{- end -}}
 {{- range $key, $override := $document.models -}}
   {{- $other := get $override "model" -}}
@@ -71,6 +72,29 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
     {{- $problems = append $problems "models: has no enabled model; leave out `enabled: false` of one of them" -}}
   {{- else -}}
     {{- $problems = append $problems (printf "model.key: is required; allowed: %s" (join " | " $facts.models)) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/*
+Names that nobody wrote: of a plain `no:` or `on:` YAML 1.1 makes false or true before Helm looks at it. Takes the path so
+far and the part of the document.
+*/}}
+{{- define "mtft.rereadProblems" -}}
+{{- $prefix := index . 0 -}}
+{{- $cluster := get (index . 1) "cluster" | default dict -}}
+{{- $gate := get (index . 1) "gate" | default dict -}}
+{{- $maps := dict "gate.guard_sets" (get $gate "guard_sets") -}}
+{{- range list "env" "secrets" "labels" "annotations" "node_selector" -}}
+  {{- $_ := set $maps (printf "cluster.%s" .) (get $cluster .) -}}
+{{- end -}}
+{{- $problems := list -}}
+{{- range $field, $map := $maps -}}
+  {{- range $name := keys ($map | default dict) -}}
+    {{- if has $name (list "true" "false") -}}
+      {{- $problems = append $problems (printf "%s%s.%s: is no name, but what YAML makes of a plain n, no, off, on, y or yes; write the name in quotes" $prefix $field $name) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- mustToRawJson $problems -}}
