@@ -137,7 +137,9 @@ def _refuse(document: Mapping[str, Any], config: Config) -> None:
 
 def _unmountable(root: str) -> str | None:
     """Say why the claim cannot be mounted there; None where it can."""
-    if not root.startswith("/") or ":" in root or posixpath.normpath(root) != (root.rstrip("/") or "/"):
+    # POSIX lets two leading slashes mean something else, so normpath keeps them; no container runtime does.
+    plain = posixpath.normpath(root) == (root.rstrip("/") or "/") and not root.startswith("//")
+    if not root.startswith("/") or ":" in root or not plain:
         return "cannot be mounted in a pod"
     inside = root.rstrip("/") + "/"
     for mount in OUR_MOUNTS:

@@ -15,11 +15,17 @@ SECRET_VALUES = re.compile(
     r"|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|\bsk-[\w-]{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|://[^/\s:@]+:[^/\s@]+@"  # user:password@host in an address
-    r"|^[^/\s:@]+:[^/\s@]+@[^\s@]*/"  # and without a scheme, as before an image; its digest has no / behind the @
+    r"|^[^/\s:@]+:[^/\s@]+@[^\s@]*/",  # and without a scheme, as before an image; its digest has no / behind the @
+    re.ASCII,  # as Helm reads it
 )
-SECRET_NAMES = re.compile(r"(?i)(^|[_.-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$")
+SECRET_NAMES = re.compile(
+    r"(?i)(^|[_.-])(token|secret|pass|pwd|auth|(api|access|private)_?key|credentials?)$|(password|passwd|passphrase)$",
+    re.ASCII,
+)
 
-_REFERENCES = re.compile(r"^(models\.[^.]*\.)?cluster\.secrets([.\[]|$)")
+_REFERENCES = re.compile(r"^(models\.[^.]*\.)?cluster\.(secrets|image_pull_secrets)([.\[]|$)")
+_BELOW_SECRETS = re.compile(r"((?:models\.[^.]*\.)?cluster\.secrets\.)(.*)", re.DOTALL)
+_REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.(name|key|optional))?")
 
 
 def looks_secret(value: Any) -> bool:
@@ -28,7 +34,9 @@ def looks_secret(value: Any) -> bool:
 
 
 def masked_path(path: str) -> str:
-    """Return a dotted path with every key that looks like a secret replaced."""
+    """Return a dotted path with every key replaced that looks like a secret, or may be one below cluster.secrets."""
+    if (below := _BELOW_SECRETS.fullmatch(path)) and not _REFERENCE.fullmatch(below[2]):
+        return below[1] + "(a key)"
     if not looks_secret(path):
         return path
     return ".".join("(a key)" if looks_secret(name) else name for name in path.split("."))

@@ -40,6 +40,7 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "no size": ({"train": {"batch_size": None}}, ("train: give either train.batch_size",)),
     "root": ({"storage": {"root": "data"}}, ("storage.root: cannot be mounted", "got data", "/mnt/mtft")),
+    "root of two slashes": ({"storage": {"root": "//mnt/mtft"}}, ("storage.root: cannot be mounted",)),
     "root taken": ({"storage": {"root": "/tmp/x"}}, ("storage.root: overlaps /tmp", "got /tmp/x")),
     "two topologies": ({"cluster": {"topology": {"required": "a", "preferred": "b"}}}, ("cluster.topology",)),
     "variable twice": (
@@ -130,7 +131,7 @@ def assert_refused(helm: Helm, values: dict[str, Any], *said: str, release: str 
 
 
 def test_the_document_that_is_changed_is_good(helm: Helm) -> None:
-    assert helm.template("weekly", values=GOOD)
+    assert helm.template("weekly", values=GOOD) == helm.template("weekly", "--set", "global=null", values=GOOD)
 
 
 @pytest.mark.parametrize("case", BOTH)

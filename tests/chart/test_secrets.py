@@ -74,6 +74,60 @@ def test_a_value_in_place_of_its_reference_is_not_shown(helm: Helm, part: str, v
 
 
 @pytest.mark.parametrize(
+    ("cluster", "path", "said"),
+    [
+        ({"image_pull_secrets": ["good", "Hunter2!"]}, "image_pull_secrets[1]", "has the wrong form; got (hidden"),
+        ({"secrets": {"Hunter2!": {"name": "n", "key": "k"}}}, "secrets.(a key)", "has the wrong form"),
+        ({"secrets": {"Hunter2!": "x"}}, "secrets.(a key)", "has the wrong form"),
+        ({"secrets": {"A": {"name": "n", "key": "k", "Hunter2!": "x"}}}, "secrets.A.(a key)", "there is no such field"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown_as_a_key_either(
+    helm: Helm, cluster: dict[str, Any], path: str, said: str
+) -> None:
+    for values, prefix in (
+        ({"cluster": cluster}, "cluster."),
+        ({"models": {"m2m100_418m": {"cluster": cluster}}}, "models.m2m100_418m.cluster."),
+    ):
+        with pytest.raises(HelmFailed) as refused:
+            helm.template("weekly", values=document(values))
+        with pytest.raises(ConfigError) as launcher:
+            render(document(values), "m2m100_418m")
+        assert f"  {prefix}{path}: {said}" in str(refused.value), refused.value
+        assert f" cluster.{path.replace('A.', '')}: " in str(launcher.value)
+        assert "Hunter" not in str(refused.value) + str(launcher.value), launcher.value
+
+
+@pytest.mark.parametrize("name", ["PGPASSWORD", "DB_PASS", "AUTH", "mysqlPasswd", "SSH_PRIVATE_KEY", "DB_PWD"])
+def test_variables_that_hold_secrets_are_refused_by_name(helm: Helm, name: str) -> None:
+    values = document({"cluster": {"env": {name: "Hunter2"}}})
+    with pytest.raises(HelmFailed) as refused:
+        helm.template("weekly", values=values)
+    with pytest.raises(ConfigError) as launcher:
+        render(values, "m2m100_418m")
+    for text in (str(refused.value), str(launcher.value)):
+        assert f" cluster.env.{name}: a secret is given by reference only" in text and "Hunter2" not in text
+
+
+def test_variables_that_only_sound_like_it_are_taken(helm: Helm) -> None:
+    names = ("COMPASS", "SSH_AUTH_SOCK", "TOKENIZERS_PARALLELISM", "AUTHOR", "PASSES")
+    values = document({"cluster": {"env": dict.fromkeys(names, "1")}})
+    assert helm.template("weekly", values=values)
+    assert render(values, "m2m100_418m")
+
+
+def test_both_programs_read_the_forms_of_secrets_alike(helm: Helm) -> None:
+    """Letters beyond ASCII are no part of a word in Helm's regular expressions."""
+    values = document({"cluster": {"annotations": {"note": "github_pat_" + "é" * 20, "other": "ésk-" + "b" * 20}}})
+    with pytest.raises(HelmFailed) as refused:
+        helm.template("weekly", values=values)
+    with pytest.raises(ConfigError) as launcher:
+        render(values, "m2m100_418m")
+    for text in (str(refused.value), str(launcher.value)):
+        assert "cluster.annotations.other: a secret is given" in text and "annotations.note" not in text, text
+
+
+@pytest.mark.parametrize(
     "image",
     ["example.org:5000/mtft:1.0@sha256:" + "a" * 64, "mtft:1.0@sha256:" + "a" * 64, "disk-image-of-the-team-mtft"],
 )
