@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mtft.settings import Resolved
 
 OWN_IMAGE = "MTFT_IMAGE"
-"""Variable that tells a launcher in a pod its own image: trainers of the same one see the same files outside volumes."""
+"""Variable that tells a launcher in a pod its image: trainers of the same one see the same files outside volumes."""
 _NAMED = 5  # files told of a folder
 
 

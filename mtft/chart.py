@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from mtft.chart_config import ChartConfig
+from mtft.chart_config import ChartConfig, ScheduleConfig
 from mtft.chart_schema import values_schema
 from mtft.cluster_config import ClusterConfig, SecretRef
-from mtft.cluster_names import OUR_KEYS, SET_VARIABLES
+from mtft.cluster_names import OUR_KEYS, PATTERNS, SET_VARIABLES
 from mtft.config import StorageConfig
 from mtft.fields import Field, fields, fields_of, sections, sections_of
 from mtft.legacy import OLD_NAMES
@@ -62,25 +62,28 @@ def _facts() -> dict[str, Any]:
         "storage": StorageConfig().model_dump(mode="json"),
         "chart": ChartConfig().model_dump(mode="json"),
         "old_names": OLD_NAMES,
-        "forms": {
-            "secret_value": SECRET_VALUES.pattern,
-            "secret_name": SECRET_NAMES.pattern,
-            "set_variable": _whole(SET_VARIABLES),
-            "our_key": _whole(OUR_KEYS),
-            "secret_ref": _reference_forms(),
-        },
+        "forms": forms(),
     }
 
 
-def _reference_forms() -> dict[str, dict[str, str]]:
-    """Return what the texts of a reference to a secret must look like, which the schema does not say."""
+def forms() -> dict[str, Any]:
+    """Return the patterns of what templates refuse, and in words what is allowed where the schema does not say it."""
     properties = SecretRef.model_json_schema()["properties"]
-    allowed = {name: field.allowed for name, field in fields_of(SecretRef).items()}
+    (variable,) = ClusterConfig.model_json_schema()["properties"]["secrets"]["patternProperties"]
+    cron = ScheduleConfig.model_json_schema()["properties"]["cron"]["anyOf"][0]["pattern"]
     return {
-        name: {"pattern": said["pattern"], "allowed": allowed[name]}
-        for name, said in properties.items()
-        if "pattern" in said
+        "secret_value": SECRET_VALUES.pattern,
+        "secret_name": SECRET_NAMES.pattern,
+        "set_variable": _whole(SET_VARIABLES),
+        "our_key": _whole(OUR_KEYS),
+        "secret_ref": {name: _form(said.get("pattern", "")) for name, said in properties.items()},
+        "variable": _form(variable),
+        "cron": _form(cron),
     }
+
+
+def _form(pattern: str) -> dict[str, str]:
+    return {"pattern": pattern, "allowed": PATTERNS.get(pattern, "")}
 
 
 def _whole(pattern: re.Pattern[str]) -> str:
@@ -152,11 +155,11 @@ docs/recipes/helm.md of the checkout goes through installing, upgrading, schedul
 - **New data under an old name** make no new job, because Helm does not see them: give `data.sha256`, or let
   `chart.schedule` hash them in the cluster.
 - **Numbers.** `--set` reads whole numbers only: `--set-json train.epochs=0.5`, or a values file.
-- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides, and a part left
-  empty (`eval:`) is as if it were not there. Of an umbrella chart's own `values.yaml` Helm 4 drops a null and Helm 3
-  does not: there give nulls with `-f` or `--set`.
-- **Umbrella charts.** A dependency's `condition` is a path outside this chart's own key, such as `training.enabled`: its
-  values are closed, and `mtft.enabled` is refused. One release holds the chart once: two aliases of it would make
+- **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides, and a part
+  left empty (`eval:`) is as if it were not there. Of an umbrella chart's own `values.yaml` Helm 4 drops a null and
+  Helm 3 does not: there give nulls with `-f` or `--set`.
+- **Umbrella charts.** A dependency's `condition` is a path outside this chart's own key, such as `training.enabled`:
+  its values are closed, and `mtft.enabled` is refused. One release holds the chart once: two aliases of it would make
   objects of the same names, so make two releases.
 - **The prefetch and `helm test`** know the shared part alone: a model's own `storage.root`, `cluster.claim` or
   `cluster.secrets` are not filled and not looked at.

@@ -24,7 +24,8 @@ class ClaimConfig(Part):
     storage_class: DnsName | None = Field(default=None, description="StorageClass; null: the cluster's default.")
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
         default="ReadWriteMany",
-        description="How the claim is mounted, made here or not; ReadWriteOnce: by pods of one node, so only one.",
+        description="How the claim is mounted, made here or not; ReadWriteOnce: by pods of one node, so only one, and "
+        "a launch of the schedule may have to wait until the job has ended, and fail at its deadline.",
     )
 
 

@@ -15,11 +15,11 @@ from mtft.reference import close_maps, document_schema
 def values_schema() -> dict[str, Any]:
     """Return the schema Helm checks values against before it renders anything.
 
-    It differs from a document's in six things: ``model`` may stand beside ``models``, because values.yaml always names
-    the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; it is written in
+    It differs from a document's in seven things: ``model`` may stand beside ``models``, because values.yaml always
+    names the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; it is written in
     draft 7 with few branches, because Helm tells of each branch that did not fit; it lets pass what looks like a
-    secret, because Helm prints what does not fit: the templates refuse it without showing it; and for the same reason
-    it says no form of a reference to a secret.
+    secret, because Helm prints what does not fit: the templates refuse it without showing it; for the same reason
+    it says no form of a reference to a secret; and none of a cron, whose pattern explains nothing to who reads it.
     """
     whole = document_schema()
     del whole["not"]
@@ -34,17 +34,30 @@ def values_schema() -> dict[str, Any]:
     model = properties["model"]
     whole["$defs"]["Overrides"]["properties"] |= {"model": {**model, "anyOf": [*model["anyOf"], {"type": "null"}]}}
     properties["chart"] = {"$ref": "#/$defs/ChartConfig"}
-    properties["global"] = {"type": "object", "description": "Helm gives it to every subchart; nothing here reads it."}
+    properties["global"] = {
+        "type": ["object", "null"],
+        "description": "Helm gives it to every subchart; nothing here reads it.",
+    }
     close_maps(whole)
     for name in _section_types(Config) - {"ModelRef"} | {"ChartConfig", "Overrides"}:
         # A part left empty in YAML is null and says nothing. Of a model, Helm drops it from files and `--set`, but
         # not from what `upgrade --reuse-values` takes over.
         whole["$defs"][name]["type"] = ["object", "null"]
-    for said in whole["$defs"]["SecretRef"]["properties"].values():
-        said.pop("pattern", None)
+    _leave_to_templates(whole["$defs"])
     about = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the mtft chart"}
     whole["$defs"]["Secret"] = {"description": "What looks like a secret.", "pattern": SECRET_VALUES.pattern}
     return {**_secrets_pass(_few_branches(whole)), **about}
+
+
+def _leave_to_templates(types: dict[str, Any]) -> None:
+    """Take out what the templates refuse in better words, or without showing it (:func:`mtft.chart.forms`)."""
+    for said in types["SecretRef"]["properties"].values():
+        said.pop("pattern", None)
+    references = types["ClusterConfig"]["properties"]
+    del references["image_pull_secrets"]["items"]["pattern"]
+    for keys in (types["SecretRef"], references["secrets"]):
+        keys["additionalProperties"] = True
+    del types["ScheduleConfig"]["properties"]["cron"]["anyOf"][0]["pattern"]
 
 
 def _section_types(part: type[Part]) -> set[str]:

@@ -20,17 +20,18 @@ _POSITIVE = r"0*[1-9][0-9]*(\.[0-9]*)?|0*\.0*[1-9][0-9]*"
 
 
 def _cron_field(value: str, names: str = "") -> str:
-    any_case = "|".join((value, *names.split(), *names.lower().split()))
-    one = rf"([*?]|({any_case})(-({any_case}))?)(/[1-9][0-9]?)?"
+    any_case = "|".join((value, f"(?i:{names})")) if names else value
+    one = rf"([*?]|({any_case})(-({any_case}))?)(/0*[1-9][0-9]*)?"
     return f"{one}(,{one})*"
 
 
+_GAP = r"[ \t]"
 _CRON_FIELDS = (
     _cron_field("0?[0-9]|[1-5][0-9]"),
     _cron_field("0?[0-9]|1[0-9]|2[0-3]"),
     _cron_field("0?[1-9]|[12][0-9]|3[01]"),
-    _cron_field("0?[1-9]|1[0-2]", "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"),
-    _cron_field("0?[0-6]", "SUN MON TUE WED THU FRI SAT"),  # Kubernetes knows no 7
+    _cron_field("0?[1-9]|1[0-2]", "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"),
+    _cron_field("0?[0-6]", "SUN|MON|TUE|WED|THU|FRI|SAT"),  # Kubernetes knows no 7
 )
 
 # What the patterns below mean; their texts are no help to a reader.
@@ -45,10 +46,11 @@ PATTERNS: dict[str, str] = {
     "such as example.org/mtft:1.0",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
     r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
-    rf"^({_POSITIVE})([KMGTPE]i|[kMGTPE]|[eE][-+]?[0-9]{{1,2}})?$": "size, such as 100Gi or "
-    "0.5Ti",
-    rf"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|{' '.join(_CRON_FIELDS)})$": "five fields of cron "
-    "(minute 0-59, hour 0-23, day 1-31, month 1-12, day of week 0-6 from Sunday), such as 0 2 * * 0, or @weekly",
+    rf"^({_POSITIVE})([KMGTPE]i|[kMGTPE]|[eE][-+]?[0-9]{{1,2}})?$": "size, such as 100Gi or 0.5Ti",
+    rf"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|{_GAP}*{f'{_GAP}+'.join(_CRON_FIELDS)}{_GAP}*)$": (
+        "five fields of cron (minute 0-59, hour 0-23, day 1-31, month 1-12, day of week 0-6 from Sunday), "
+        "such as 0 2 * * 0, or @weekly"
+    ),
     r"^[A-Za-z][-+_A-Za-z0-9]*(/[-+_A-Za-z0-9]+)*$": "name of the IANA time zone database, such as Europe/Paris",
 }
 _LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY, _SIZE, _CRON, _ZONE = PATTERNS

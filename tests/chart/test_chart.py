@@ -20,7 +20,7 @@ from launcher.pod import OUR_MOUNTS
 from mtft.config import Config
 from mtft.models import MODELS
 from mtft.settings import load_document
-from tests.chart.helm import CHART, Helm, jobs
+from tests.chart.helm import CHART, Helm, HelmFailed, jobs
 from tests.conftest import CHECKOUT
 
 EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -47,6 +47,15 @@ def test_set_alone_launches_every_model(helm: Helm) -> None:
     assert {each["metadata"]["labels"]["mtft/model"] for each in sent} == set(MODELS)
     one_less = helm.template("retrain", "--set", sets, "--set", "models.m2m100_418m.enabled=false")
     assert len(jobs(one_less)) == 2 * (len(MODELS) - 1)
+
+
+def test_what_a_cluster_knows_may_be_told(helm: Helm) -> None:
+    """As Argo CD does; the recipe says so."""
+    known = ("--api-versions", "v1", "--api-versions", "apiregistration.k8s.io/v1")
+    with pytest.raises(HelmFailed, match="does not know PyTorchJob"):
+        helm.template("retrain", "-f", MINIMAL, *known)
+    operator = ("--api-versions", "kubeflow.org/v1/PyTorchJob")
+    assert helm.template("retrain", "-f", MINIMAL, *known, *operator) == helm.template("retrain", "-f", MINIMAL)
 
 
 def test_nothing_is_said_about_suspension_or_lifetime(helm: Helm) -> None:
@@ -94,8 +103,10 @@ def test_the_schema_is_closed_described_and_valid() -> None:
     Draft7Validator.check_schema(schema)
     parts = list(_objects(schema))
     assert len(parts) > 25
+    definitions = schema["$defs"]
+    by_templates = [definitions["SecretRef"], definitions["ClusterConfig"]["properties"]["secrets"]]
     for part in parts:
-        assert part["additionalProperties"] is False, part
+        assert part["additionalProperties"] is (part in by_templates), part
         for name, setting in part.get("properties", {}).items():
             described = setting if "$ref" not in setting else setting | schema["$defs"][setting["$ref"][8:]]
             assert described.get("description"), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from launcher.manifests import as_yaml
 from launcher.surroundings import claim
-from mtft.cluster_names import Size
+from mtft.cluster_names import Cron, Size
 from tests.chart.conftest import find_helm
 from tests.chart.helm import CHART, VERSIONS, Helm, HelmFailed
 from tests.cluster.cluster import Cluster, KubectlFailed
@@ -149,23 +149,44 @@ SIZES = ("5", "100k", "0.5Ti", ".5Gi", "1.", "1e12", "1.5E3", "12E", "1e-1", "2e
 NO_SIZES = ("0", "0.0Gi", "100K", "1ki", "1Gib", "-1Gi", "1e3Gi", "1e", "much", "Gi", ".", "1 Gi")
 
 
-def test_sizes_are_taken_as_the_server_takes_them(control_plane: Cluster) -> None:
-    place = ("--namespace", control_plane.namespace("sizes"))
+CRONS = ("0 2 * * Mon-Fri", "0  2 * Jan\tSun ", "*/100 2 * * 0", "*/05 2 * * 0", "5/15,7 ? * * 0-SAT", "@daily")
+NO_CRONS = ("0 2 * * 7", "*/0 2 * * 0", "0 2 * *", "0 2 * * Monday", "@Daily", "0 2 * * 0 0", "", " ")
 
-    def server_takes(size: str) -> bool:
-        asked = as_yaml([claim("size", size, None, None)])
+
+def cron_job(cron: str) -> dict[str, Any]:
+    container = {"name": "c", "image": "localhost/none:1"}
+    pod = {"containers": [container], "restartPolicy": "Never"}
+    spec = {"schedule": cron, "jobTemplate": {"spec": {"template": {"spec": pod}}}}
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("form", "taken", "refused", "asked"),
+    [(Size, SIZES, NO_SIZES, lambda size: claim("size", size, None, None)), (Cron, CRONS, NO_CRONS, cron_job)],
+    ids=["sizes", "crons"],
+)
+def test_forms_are_those_of_the_server(
+    control_plane: Cluster,
+    form: Any,
+    taken: Sequence[str],
+    refused: Sequence[str],
+    asked: Callable[[str], dict[str, Any]],
+) -> None:
+    place = ("--namespace", control_plane.namespace("forms"))
+
+    def server_takes(text: str) -> bool:
         try:
-            control_plane.kubectl("create", "--dry-run=server", *place, "-f", "-", text=asked)
+            control_plane.kubectl("create", "--dry-run=server", *place, "-f", "-", text=as_yaml([asked(text)]))
         except KubectlFailed:
             return False
         return True
 
-    assert [size for size in (*SIZES, *NO_SIZES) if server_takes(size) is not (size in SIZES)] == []
-    ours = TypeAdapter(Size)
-    assert [ours.validate_python(size) for size in SIZES] == list(SIZES)
-    for size in NO_SIZES:
+    assert [text for text in (*taken, *refused) if server_takes(text) is not (text in taken)] == []
+    ours = TypeAdapter(form)
+    assert [ours.validate_python(text) for text in taken] == list(taken)
+    for text in refused:
         with pytest.raises(ValidationError):
-            ours.validate_python(size)
+            ours.validate_python(text)
 
 
 def test_jobs_that_the_launcher_sent_are_taken_over_as_they_run(

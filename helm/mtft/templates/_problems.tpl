@@ -101,20 +101,39 @@ far and the part of the document.
 {{- end }}
 
 {{/*
-References to secrets of a form that Kubernetes refuses. Helm would print what a pattern of the schema refuses, and it may
-be the secret itself. Takes the forms, the path so far and the part of the document.
+References to secrets that are none, keys included. Helm would print what the schema refuses, and it may be the secret
+itself. Takes the forms, the path so far and the part of the document.
 */}}
 {{- define "mtft.referenceProblems" -}}
 {{- $forms := index . 0 -}}
-{{- $prefix := index . 1 -}}
+{{- $prefix := printf "%scluster." (index . 1) -}}
+{{- $cluster := get (index . 2) "cluster" | default dict -}}
 {{- $problems := list -}}
-{{- range $variable, $reference := get (get (index . 2) "cluster" | default dict) "secrets" | default dict -}}
-  {{- range $name, $form := ternary $forms.secret_ref dict (kindIs "map" $reference) -}}
-    {{- $text := get $reference $name -}}
-    {{- if not (or (regexMatch $form.pattern $text) (regexMatch $forms.secret_value $text)) -}}
-      {{- $problems = append $problems (printf "%scluster.secrets.%s.%s: has the wrong form; got (hidden: it may be a secret); allowed: %s" $prefix $variable $name $form.allowed) -}}
+{{- range $variable, $reference := get $cluster "secrets" | default dict -}}
+  {{- $known := regexMatch $forms.variable.pattern $variable -}}
+  {{- $problems = concat $problems (include "mtft.formProblems" (list $forms $forms.variable (printf "%ssecrets.(a key)" $prefix) $variable) | fromJsonArray) -}}
+  {{- range $name, $text := ternary $reference dict (and $known (kindIs "map" $reference)) -}}
+    {{- $path := printf "%ssecrets.%s.%s" $prefix $variable $name -}}
+    {{- if not (hasKey $forms.secret_ref $name) -}}
+      {{- $problems = append $problems (printf "%ssecrets.%s.(a key): there is no such field; got (hidden: it may be a secret); allowed: %s" $prefix $variable (keys $forms.secret_ref | sortAlpha | join ", ")) -}}
+    {{- else if kindIs "string" $text -}}
+      {{- $problems = concat $problems (include "mtft.formProblems" (list $forms (get $forms.secret_ref $name) $path $text) | fromJsonArray) -}}
     {{- end -}}
   {{- end -}}
+{{- end -}}
+{{- range $index, $text := get $cluster "image_pull_secrets" | default list -}}
+  {{- $path := printf "%simage_pull_secrets[%d]" $prefix $index -}}
+  {{- $problems = concat $problems (include "mtft.formProblems" (list $forms $forms.secret_ref.name $path $text) | fromJsonArray) -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* The wrong form of what may be a secret, but where it looks like one: that is told anyway. Takes forms, form, path, text. */}}
+{{- define "mtft.formProblems" -}}
+{{- $form := index . 1 -}}
+{{- $problems := list -}}
+{{- if not (or (regexMatch $form.pattern (index . 3)) (regexMatch (index . 0).secret_value (index . 3))) -}}
+  {{- $problems = append $problems (printf "%s: has the wrong form; got (hidden: it may be a secret); allowed: %s" (index . 2) $form.allowed) -}}
 {{- end -}}
 {{- mustToRawJson $problems -}}
 {{- end }}

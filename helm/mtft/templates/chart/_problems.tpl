@@ -14,8 +14,9 @@
     {{- $problems = append $problems (printf "%s and chart.schedule.service_account: both are %s; the trainers would have the launcher's rights; give one of them another name" $path $launcher) -}}
   {{- end -}}
 {{- end -}}
-{{- with $schedule.cron -}}
-  {{- $problems = concat $problems (include "mtft.cronProblems" . | fromJsonArray) -}}
+{{- if not (kindIs "invalid" $schedule.cron) -}}
+  {{- $forms := (include "mtft.facts" (index . 0) | fromJson).forms -}}
+  {{- $problems = concat $problems (include "mtft.cronProblems" (list $forms $schedule.cron) | fromJsonArray) -}}
 {{- end -}}
 {{- if and $schedule.wait (not $schedule.cron) -}}
   {{- $problems = append $problems "chart.schedule.wait: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" -}}
@@ -38,14 +39,23 @@
 {{- mustToRawJson $problems -}}
 {{- end }}
 
-{{/* Ranges of a cron that go backwards, which Kubernetes refuses and no pattern can tell. Takes the cron. */}}
+{{/*
+A cron that Kubernetes refuses: of another form (what looks like a secret is told anyway), or with a range that goes
+backwards, which no pattern can tell. Takes the forms and the cron.
+*/}}
 {{- define "mtft.cronProblems" -}}
+{{- $forms := index . 0 -}}
+{{- $cron := index . 1 -}}
+{{- $formed := regexMatch $forms.cron.pattern $cron -}}
 {{- $numbers := dict "SUN" 0 "MON" 1 "TUE" 2 "WED" 3 "THU" 4 "FRI" 5 "SAT" 6 -}}
 {{- range $index, $month := list "JAN" "FEB" "MAR" "APR" "MAY" "JUN" "JUL" "AUG" "SEP" "OCT" "NOV" "DEC" -}}
   {{- $_ := set $numbers $month (add1 $index) -}}
 {{- end -}}
 {{- $problems := list -}}
-{{- range $range := regexFindAll "[0-9A-Za-z]+-[0-9A-Za-z]+" . -1 -}}
+{{- if not (or $formed (regexMatch $forms.secret_value $cron)) -}}
+  {{- $problems = append $problems (printf "chart.schedule.cron: has the wrong form; got %q; allowed: %s" $cron $forms.cron.allowed) -}}
+{{- end -}}
+{{- range $range := ternary (regexFindAll "[0-9A-Za-z]+-[0-9A-Za-z]+" $cron -1) list $formed -}}
   {{- $ends := list -}}
   {{- range $end := splitList "-" $range -}}
     {{- $ends = append $ends (ternary (get $numbers (upper $end)) (atoi $end) (hasKey $numbers (upper $end))) -}}
