@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mtft.chart_config import ChartConfig
-from mtft.config import Config
-from mtft.fields import is_part
-from mtft.parts import Part
 from mtft.redaction import SECRET_VALUES
 from mtft.reference import close_maps, document_schema
 
@@ -39,9 +36,8 @@ def values_schema() -> dict[str, Any]:
         "description": "Helm gives it to every subchart; nothing here reads it.",
     }
     close_maps(whole)
-    for name in _section_types(Config) - {"ModelRef"} | {"ChartConfig", "Overrides"}:
-        # A part left empty in YAML is null and says nothing. Of a model, Helm drops it from files and `--set`, but
-        # not from what `upgrade --reuse-values` takes over.
+    for name in ("ChartConfig", "Overrides"):
+        # Helm drops the null of a model from files and `--set`, but not from what `upgrade --reuse-values` takes over.
         whole["$defs"][name]["type"] = ["object", "null"]
     _leave_to_templates(whole["$defs"])
     about = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the mtft chart"}
@@ -58,14 +54,6 @@ def _leave_to_templates(types: dict[str, Any]) -> None:
     for keys in (types["SecretRef"], references["secrets"]):
         keys["additionalProperties"] = True
     del types["ScheduleConfig"]["properties"]["cron"]["anyOf"][0]["pattern"]
-
-
-def _section_types(part: type[Part]) -> set[str]:
-    found = set()
-    for info in part.model_fields.values():
-        if is_part(info.annotation):
-            found |= {info.annotation.__name__} | _section_types(info.annotation)  # type: ignore[union-attr,arg-type]
-    return found
 
 
 def _secrets_pass(part: Any) -> Any:

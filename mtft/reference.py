@@ -8,17 +8,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtft.config import Config
-from mtft.fields import Field, fields, leaves, schema, sections
+from mtft.fields import Field, fields, is_part, leaves, schema, sections
 from mtft.legacy import OLD_NAMES
 from mtft.models import MODELS, ModelCard
+from mtft.parts import Part
 from mtft.presets import PRESETS
 
 
 def document_schema() -> dict[str, Any]:
     """Return the JSON Schema of the documents users write.
 
-    A document is ``Config`` with three differences: nothing is required, because other layers may give it; a batch has
-    ``models``, each with overrides of everything; and old names are known.
+    A document is ``Config`` with four differences: nothing is required, because other layers may give it; a part may be
+    left empty; a batch has ``models``, each with overrides of everything; and old names are known.
     """
     whole: dict[str, Any] = copy.deepcopy(dict(schema()))
     close_maps(whole)
@@ -26,6 +27,8 @@ def document_schema() -> dict[str, Any]:
     settings = whole["properties"]
     for part in ("ModelRef", "DataConfig"):
         del definitions[part]["required"]
+    for part in _section_types(Config) - {"ModelRef"}:
+        definitions[part]["type"] = ["object", "null"]
     key = {"type": "string", "enum": list(MODELS)}
     settings["model"] = {"description": settings["model"]["description"], "anyOf": [key, {"$ref": "#/$defs/ModelRef"}]}
     for old, new in OLD_NAMES.items():
@@ -56,6 +59,14 @@ def document_schema() -> dict[str, Any]:
         },
         "$defs": definitions,
     }
+
+
+def _section_types(part: type[Part]) -> set[str]:
+    found = set()
+    for info in part.model_fields.values():
+        if is_part(info.annotation):
+            found |= {info.annotation.__name__} | _section_types(info.annotation)  # type: ignore[union-attr,arg-type]
+    return found
 
 
 def close_maps(part: Any) -> None:
