@@ -57,7 +57,7 @@ def reason_of(
         pods: its pods; None when they were not asked for.
         decisive: how the pod that decided it ended.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: pod UID -> why its node cannot mount a volume, where that was asked.
+        failures: UID of a pod -> why its node cannot mount a volume, of the job -> why its pods are refused.
     """
     if state == "Failed":
         said = (condition(job, "Failed") or {}).get("message")
@@ -68,6 +68,8 @@ def reason_of(
         return f"`mtft-launch resume {job['metadata']['name']}` continues it"
     if state in ("Succeeded", "Deleting"):
         return None
+    if refused := failures.get(job["metadata"].get("uid", "")):
+        return refused
     if waiting := [(rank_of(pod), reason) for pod in pods or () if (reason := waiting_reason(pod, failures))]:
         return min(waiting)[1]
     if state == "Restarting":

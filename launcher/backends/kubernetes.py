@@ -212,7 +212,7 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
         return exit_codes.DONE
     from launcher.verbs.logs import follow
     from launcher.verbs.wait import report
-    from launcher.watching import wait_for
+    from launcher.waiting import wait_for
 
     until = None if args.timeout is None else time.monotonic() + args.timeout
     try:

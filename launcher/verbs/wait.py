@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Wait and exit with 0 done, 1 failed, 4 trained but not better, 124 timed out; of several jobs the worst."""
     from launcher.cluster import connect
     from launcher.output import print_rows
-    from launcher.watching import wait_for
+    from launcher.waiting import wait_for
 
     meaning: dict[str, str] = {}
 

@@ -294,7 +294,7 @@ def test_an_interrupted_wait_prints_the_table_so_far(
         for row in rows:
             row.result = "submitted"
 
-    monkeypatch.setattr("launcher.watching.wait_for", wait_for)
+    monkeypatch.setattr("launcher.waiting.wait_for", wait_for)
     monkeypatch.setattr("launcher.verbs.batch._send_all", send_all)
     monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team", find=lambda *_: None))
     document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}

@@ -17,7 +17,8 @@ from launcher.job_tables import duration, note, restarts_text, status_row
 from launcher.selection import choose, choose_one, refuse_shared_name
 from launcher.states import JobState, job_state
 from launcher.verbs.wait import seconds
-from launcher.watching import jobs_now, wait_for
+from launcher.waiting import wait_for
+from launcher.watching import jobs_now
 from mtft import exit_codes
 from mtft.errors import InputError
 from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
