@@ -41,7 +41,7 @@ class JobState:
         pods, pods_wanted: pods that run, and that the job has when it runs.
         gpus: GPUs of all its pods.
         queue: Kueue queue it was given to.
-        reason: why it waits, restarts or failed, in words.
+        reason: why it waits, restarts or failed, or why nobody knows what came of it, in words.
         exit_code: exit status of the pod that decided the job.
         verdict: the gate's: ``promoted``, ``better``, ``not better`` or ``regressed`` (``mtft.exit_codes``).
         verdict_reasons: why, what counts against the model first.

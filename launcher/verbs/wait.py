@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     meaning: dict[str, str] = {}
 
     def seen(state: JobState) -> None:
-        meaning[state.name] = _OTHERWISE.get(state.state, "")
+        unknown = "done, verdict unknown" if state.state == "Succeeded" and state.reason else ""
+        meaning[state.name] = _OTHERWISE.get(state.state, unknown)
         report(state)
 
     codes = wait_for(connect(args.context, namespace_of(args)), args.names, args.timeout, report=seen)
