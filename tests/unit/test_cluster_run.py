@@ -175,6 +175,11 @@ def test_batch_gives_each_model_the_digest_of_its_own_data(volume: Path, capsys:
     assert config == other
     assert config["models"]["m2m100_418m"]["data"]["sha256"] == digests["a"]
     assert config["models"]["opus_mt_en_fr"]["data"]["sha256"] == digests["b"]
+    # The same bytes at two places: what is said for all models is of the shared place alone.
+    (volume / "b").write_text("a")
+    config = configs(shown(capsys, "batch", document))[0]
+    assert resolve(config, model="opus_mt_en_fr").config.data.sha256 == digests["a"]
+    assert resolve(config, model="m2m100_418m").config.data.sha256 == digests["a"]
     del document["models"]["opus_mt_en_fr"]["data"]  # type: ignore[index]
     assert configs(shown(capsys, "batch", document))[0]["data"]["sha256"] == digests["a"]
 
