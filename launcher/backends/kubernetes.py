@@ -200,8 +200,9 @@ def _next_step(job: Job, submission: Submission) -> str | None:
         return f"it is finished; --rerun starts another run of the same configuration {data}"
     if state == "Failed":
         return f"it has failed: `mtft-launch describe {name}` tells why, `mtft-launch retry {name}` continues it"
-    if state == "Suspended":
-        return f"it is held back: `mtft-launch resume {name}` continues it"
+    if state in ("Suspended", "Cancelled"):
+        word = "held back" if state == "Suspended" else "cancelled"
+        return f"it is {word}: `mtft-launch resume {name}` continues it"
     return None
 
 
