@@ -54,6 +54,7 @@ def chosen(cluster: Cluster, names: list[str], selector: str | None = None) -> l
 
 def act(cluster: Cluster, jobs: list[Manifest], action: Action, output_format: str) -> int:
     """Act on each job, print a row for each and return the worst exit code."""
+    from launcher.job_tables import first_words
     from launcher.output import print_rows
 
     rows, codes = [], []
@@ -64,5 +65,11 @@ def act(cluster: Cluster, jobs: list[Manifest], action: Action, output_format: s
             result, code = str(error), error.exit_code
         rows.append({"name": job["metadata"]["name"], "result": result})
         codes.append(code)
-    print_rows(rows, output_format)
+    if output_format == "table":
+        # The table holds first lines; what is longer follows it, once where several jobs are refused alike.
+        print_rows([{**row, "result": first_words(row["result"])} for row in rows], output_format)
+        for long in dict.fromkeys(row["result"] for row in rows if "\n" in row["result"]):
+            print(f"\n{', '.join(row['name'] for row in rows if row['result'] == long)}:\n{long}")
+    else:
+        print_rows(rows, output_format)
     return exit_codes.worst(codes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -51,9 +52,10 @@ class Changes:
         *,
         after: Listing | None,
         until: float | None,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._transport, self._request, self._query = transport, request, query
-        self._relist, self._until = relist, until
+        self._relist, self._until, self._stopped = relist, until, stopped or threading.Event()
         self._known = {item["metadata"]["uid"]: item for item in after.items} if after else {}
         self._version = after.version if after else None
         self._begun = after is not None
@@ -78,9 +80,11 @@ class Changes:
                 cuts += 1
                 if cuts > _MOST_CUTS or not self._begun:
                     raise
-            time.sleep(min(_PAUSE, max(0.0, self._left())))
+            self._stopped.wait(min(_PAUSE, max(0.0, self._left())))
 
     def _left(self) -> float:
+        if self._stopped.is_set():
+            return 0.0
         return _WATCH_SECONDS if self._until is None else self._until - time.monotonic()
 
     def _again(self) -> list[Change]:

@@ -56,7 +56,7 @@ def note(state: JobState) -> str:
         parts = [f"{direction} {scores_text(values)}" for direction, values in state.scores.items()]
         verdict = [state.verdict] if state.verdict else []
         against = state.verdict_reasons[:1] if state.verdict == exit_codes.REGRESSED else ()
-        return "; ".join([*verdict, *parts, *against]) or _NOTHING
+        return "; ".join([*verdict, *parts, *against]) or state.reason or _NOTHING
     return first_words(state.reason or _NOTHING)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from launcher import labels
+from launcher import labels, waiting
 from launcher.cluster_errors import ClusterError
+from launcher.feed import Feed
 from launcher.job_objects import rank_of
 from launcher.log_lines import Line, Printer, merged
 from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
 from launcher.pod_reasons import waiting_reason
-from launcher.resources import JOBS, PODS, Resource
-from launcher.states import job_state
+from launcher.resources import JOBS, PODS
+from launcher.states import JobState, job_state
+from launcher.waiting import gist, reasons_of
 
 if TYPE_CHECKING:
     from launcher.changes import Manifest
@@ -55,7 +56,7 @@ def follow(
     try:
         follower.run(until)
     finally:
-        follower.stopped.set()
+        follower.feed.stopped.set()
 
 
 class _Follower:
@@ -63,35 +64,36 @@ class _Follower:
 
     def __init__(self, cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> None:
         self.cluster, self.job, self.printer, self.wanted = cluster, job, printer, wanted
-        self.events: queue.SimpleQueue[Line | Exception | tuple[str, Object]] = queue.SimpleQueue()
-        self.stopped = threading.Event()
+        self.feed = Feed(cluster)
         self.readers: dict[str, threading.Thread] = {}
         self.remarks: dict[str, str] = {}
         self.started: set[str] = set()
+        self.told = ("", "")
         self.over = False
 
     def run(self, until: float | None) -> None:
         roles = self.job["spec"]["pytorchReplicaSpecs"]
         self.printer.prefixed = self.wanted.rank is None and sum(role.get("replicas", 1) for role in roles.values()) > 1
         self._take_job("ADDED", self.job)
-        self._watch(PODS, labels.selector(job=self.job["metadata"]["name"]))
-        self._watch(JOBS, labels.SELECTOR)
-        while not (self.over and not any(thread.is_alive() for thread in self.readers.values())):
+        meta = self.job["metadata"]
+        self.feed.watch(PODS, labels.selector(job=meta["name"]), namespace=meta["namespace"])
+        self.feed.watch(JOBS, labels.SELECTOR, namespace=meta["namespace"])
+        self.feed.repeat(self._reasons, first=waiting.FIRST_ASKED, every=waiting.ASKED_EVERY)
+        while not (self.over and not self._is_reading()):
             if until is not None and time.monotonic() >= until:
                 return
-            self._take(block=True)
-        while self._take(block=False):
+            self._take(_POLL)
+        while self._take(0.0):
             pass
 
-    def _take(self, *, block: bool) -> bool:
-        try:
-            event = self.events.get(timeout=_POLL) if block else self.events.get_nowait()
-        except queue.Empty:
+    def _take(self, seconds: float) -> bool:
+        event = self.feed.take(seconds)
+        if event is None:
             return False
         if isinstance(event, Line):
             self.printer.show(event)
-        elif isinstance(event, Exception):
-            raise event
+        elif isinstance(event, JobState):
+            self._explain(event)
         elif event[1]["kind"] == "PyTorchJob":
             self._take_job(*event)
         else:
@@ -101,6 +103,7 @@ class _Follower:
     def _take_job(self, change: str, job: Object) -> None:
         if job["metadata"]["uid"] != self.job["metadata"]["uid"] or self.over:
             return
+        self.job = job
         if change == "DELETED":
             self.printer.remark(f"job {job['metadata']['name']} was deleted")
             self.over = True
@@ -120,33 +123,29 @@ class _Follower:
             return
         self._remark(meta["name"], "started again" if meta["name"] in self.started else "started")
         self.started.add(meta["name"])
-        thread = threading.Thread(target=self._read, args=(pod,), daemon=True)
-        self.readers[meta["uid"]] = thread
-        thread.start()
+        self.readers[meta["uid"]] = self.feed.start(lambda: self._read(pod))
+
+    def _is_reading(self) -> bool:
+        return any(thread.is_alive() for thread in list(self.readers.values()))
+
+    def _reasons(self) -> list[JobState]:
+        return [] if self.over or self._is_reading() else reasons_of(self.cluster, [self.job])
+
+    def _explain(self, state: JobState) -> None:
+        """Tell why the job does not run, unless that was told already, or of one of its pods."""
+        if gist(state) != self.told and state.reason not in self.remarks.values():
+            self.told = gist(state)
+            self.printer.remark(f"job {state.name}: {state.state}: {state.reason}")
 
     def _remark(self, pod: str, text: str | None) -> None:
         if text and self.remarks.get(pod) != text:
             self.remarks[pod] = text
             self.printer.remark(f"{pod}: {text}")
 
-    def _watch(self, resource: Resource, selector: str) -> None:
-        namespace = self.job["metadata"]["namespace"]
-
-        def watch() -> None:
-            try:
-                for change in self.cluster.watch(resource, selector=selector, namespace=namespace):
-                    if self.stopped.is_set():
-                        return
-                    self.events.put(change)
-            except Exception as error:
-                self.events.put(error)
-
-        threading.Thread(target=watch, daemon=True).start()
-
     def _read(self, pod: Object) -> None:
         """Read one pod's log to its end, however often the connection is cut."""
         meta, last, vain = pod["metadata"], "", 0
-        while not self.stopped.is_set() and vain < MOST_IN_VAIN:
+        while not self.feed.stopped.is_set() and vain < MOST_IN_VAIN:
             before, ended = last, False
             with contextlib.suppress(ClusterError):
                 now = self.cluster.find(PODS, meta["name"], namespace=meta["namespace"])
@@ -154,12 +153,12 @@ class _Follower:
                     return
                 ended = has_ended(now)
                 for line in lines_of(self.cluster, pod, self.wanted, last, follow=not ended):
-                    self.events.put(line)
+                    self.feed.put(line)
                     last = line.at
                 if ended and self._is_last(pod, last):
                     return
             vain = 0 if last > before else vain + ended
-            self.stopped.wait(min(FIRST_WAIT * 2.0**vain, _LONGEST_WAIT))
+            self.feed.stopped.wait(min(FIRST_WAIT * 2.0**vain, _LONGEST_WAIT))
         if vain:
             self.printer.remark(f"{meta['name']}: the end of its log cannot be read")
 

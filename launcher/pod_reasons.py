@@ -71,6 +71,16 @@ def mount_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
+def creation_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Return job UID -> when the API server refused to make its pods last, and why, in words."""
+    found = {}
+    for event in sorted(events, key=last_seen):
+        if event.get("reason") == "FailedCreatePod" and (uid := event["involvedObject"].get("uid")):
+            said = (event.get("message") or "").strip().removeprefix("Error creating: ")
+            found[uid] = last_seen(event), f"the cluster refuses its pods: {said}"
+    return found
+
+
 def is_mounting(pod: Mapping[str, Any]) -> bool:
     """Whether a pod's node makes its containers and has not told yet that their volumes are mounted."""
     status = pod.get("status") or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from launcher.changes import Change, Changes, Listing, Manifest, Manifests, lines
@@ -100,6 +101,7 @@ class Reader:
         everywhere: bool = False,
         after: Listing | None = None,
         until: float | None = None,
+        stopped: threading.Event | None = None,
     ) -> Iterator[Change]:
         """Give each change, over cut connections and ended watches, without a gap.
 
@@ -108,6 +110,7 @@ class Reader:
                 of ``list``.
             after: the listing to go on from; None: every object that is there is given first, as ADDED.
             until: moment of ``time.monotonic`` at which it ends; None: never.
+            stopped: set by another thread, ends it at the next change or cut.
         """
         place = None if everywhere else self._place(resource, namespace)
         request = self._request("watch", resource, place)
@@ -115,7 +118,8 @@ class Reader:
         def relist() -> Listing:
             return self.list(resource, selector=selector, fields=fields, namespace=namespace, everywhere=everywhere)
 
-        return iter(Changes(self.transport, request, _selectors(selector, fields), relist, after=after, until=until))
+        query = _selectors(selector, fields)
+        return iter(Changes(self.transport, request, query, relist, after=after, until=until, stopped=stopped))
 
     def log(
         self,

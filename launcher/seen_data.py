@@ -29,6 +29,8 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
     Raises:
         InputError: the data are on this machine, but not where a pod finds them; or the volume is, but not the data.
     """
+    from mtft.data_hash import SHARED, place_of_hash
+    from mtft.layers import layer_of
     from mtft.settings import merge, models_of
     from mtft.sources import as_list
 
@@ -46,7 +48,10 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
                 digests[one.card.key] = digest
     together = "models" not in document or set(models_of(document)) <= set(digests)
     if together and len(set(digests.values())) == 1:
-        return merge(document, flags={"data.sha256": next(iter(digests.values()))})
+        shared = merge(document, flags={"data.sha256": next(iter(digests.values()))})
+        layer = layer_of(shared, lambda _: "", [])
+        if all(place_of_hash([layer], model) == SHARED for model in digests):
+            return shared
     return merge(document, flags={f"models.{model}.data.sha256": digest for model, digest in digests.items()})
 
 

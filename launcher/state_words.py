@@ -57,7 +57,7 @@ def reason_of(
         pods: its pods; None when they were not asked for.
         decisive: how the pod that decided it ended.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: pod UID -> why its node cannot mount a volume, where that was asked.
+        failures: UID of a pod -> why its node cannot mount a volume, of the job -> why its pods are refused.
     """
     if state == "Failed":
         said = (condition(job, "Failed") or {}).get("message")
@@ -66,8 +66,12 @@ def reason_of(
         return queue_says or f"queue {job['metadata']['labels'][labels.QUEUE]} has not admitted it yet"
     if state in ("Suspended", "Cancelled"):
         return f"`mtft-launch resume {job['metadata']['name']}` continues it"
-    if state in ("Succeeded", "Deleting"):
+    if state == "Succeeded":
+        return None if pods is None or (decisive and decisive.message) else _no_verdict(job, pods)
+    if state == "Deleting":
         return None
+    if refused := failures.get(job["metadata"].get("uid", "")):
+        return refused
     if waiting := [(rank_of(pod), reason) for pod in pods or () if (reason := waiting_reason(pod, failures))]:
         return min(waiting)[1]
     if state == "Restarting":
@@ -76,6 +80,12 @@ def reason_of(
         name = job["metadata"]["name"]
         return f"no pods yet: the operator has not seen it or may make none; `mtft-launch doctor {name}` tells"
     return None
+
+
+def _no_verdict(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+    meta = job["metadata"]
+    why = "its pods left no word of it" if pods else "its pods are gone"
+    return f"verdict unknown: {why}; `mtft-launch fetch {meta['name']} --what report -n {meta['namespace']}` tells"
 
 
 def _placed(pod: Mapping[str, Any]) -> bool:

@@ -41,7 +41,7 @@ class JobState:
         pods, pods_wanted: pods that run, and that the job has when it runs.
         gpus: GPUs of all its pods.
         queue: Kueue queue it was given to.
-        reason: why it waits, restarts or failed, in words.
+        reason: why it waits, restarts or failed, or why nobody knows what came of it, in words.
         exit_code: exit status of the pod that decided the job.
         verdict: the gate's: ``promoted``, ``better``, ``not better`` or ``regressed`` (``mtft.exit_codes``).
         verdict_reasons: why, what counts against the model first.
@@ -120,7 +120,7 @@ def job_state(
         now: the present, with time zone.
         progress: what the log of its first pod says, where it was read.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: pod UID -> why its node cannot mount a volume, where that was asked.
+        failures: UID of a pod -> why its node cannot mount a volume, of the job -> why its pods are refused.
     """
     state, progress = _state(job, pods), progress or Progress()
     asked, pods = pods, pods or ()

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
-_SILENT_SECONDS = 5.0  # of trying, after which a person is told
+_SILENT_SECONDS = 5.0  # of an outage, after which a person is told
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
@@ -40,6 +41,7 @@ class Transport:
         self.client = renew()
         self.calls = 0
         self._reached = False
+        self._outage = _Outage()
 
     @property
     def server(self) -> str:
@@ -91,13 +93,13 @@ class Transport:
         Raises:
             ClusterError: whatever the server, or the way to it, has against it.
         """
-        begin = time.monotonic()
         for attempt in range(1, attempts + 1):
             try:
                 response = self._send(path, method, query, body, content_type, answer_seconds, request)
                 if not stream:
                     self._read(response)
                 self._reached = True
+                self._outage.over(self.server)
                 return response
             except Unauthorized:
                 # Once: the login may have ended during a long watch, and the kubeconfig can renew it.
@@ -107,9 +109,9 @@ class Transport:
             except _Later as later:
                 if attempt == attempts or not later.retry:
                     raise later.error from later.__cause__
-                if time.monotonic() - begin > _SILENT_SECONDS:
-                    print(f"-- {str(later.error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
-                self._pause(min(_LONGEST_PAUSE, later.after or _backoff(attempt)))
+                pause = min(_LONGEST_PAUSE, later.after or _backoff(attempt))
+                self._outage.goes_on(later.error, pause)
+                self._pause(pause)
         raise AssertionError("every attempt returns or raises")
 
     def _send(
@@ -157,6 +159,32 @@ class Transport:
             _ = response.data
         except HTTPError as error:
             raise _Later(NoConnection(_unreachable(self.server, f"the answer was cut off: {error}"))) from error
+
+
+class _Outage:
+    """Tells once that a server does not answer, and once that it does again, however many threads ask."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None  # moment of time.monotonic
+        self._told = False
+
+    def goes_on(self, error: ClusterError, pause: float) -> None:
+        """Note that a request failed and is sent again after a pause, in seconds."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = now if self._since is None else self._since
+            if not self._told and now + pause - self._since > _SILENT_SECONDS:
+                self._told = True
+                print(f"-- {str(error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
+
+    def over(self, server: str) -> None:
+        """Note that the server has answered."""
+        with self._lock:
+            if self._told and self._since is not None:
+                seconds = time.monotonic() - self._since
+                print(f"-- {server} answers again, after {seconds:.0f} s", file=sys.stderr, flush=True)
+            self._since, self._told = None, False
 
 
 class _Later(Exception):

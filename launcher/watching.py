@@ -1,11 +1,9 @@
-"""Looking at jobs: all at once for a table, or one change after the other until they have ended."""
+"""Looking at jobs: what they do now, and why those that do not run do not."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +11,15 @@ from launcher import labels
 from launcher.cluster_errors import ClusterError, Forbidden
 from launcher.job_objects import by_job, rank_of
 from launcher.labels import CONTAINER
-from launcher.pod_reasons import is_mounting, mount_failures
+from launcher.pod_reasons import creation_failures, is_mounting, mount_failures
 from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
 from launcher.resources import EVENTS, JOBS, PODS
 from launcher.selection import choose
 from launcher.states import JobState, job_state
-from mtft import exit_codes
 
 if TYPE_CHECKING:
-    from launcher.cluster import Change, Cluster, Listing
+    from launcher.cluster import Cluster
 
 Object = Mapping[str, Any]
 
@@ -30,12 +27,13 @@ Object = Mapping[str, Any]
 _HEAD_BYTES = 16_384
 _TAIL_LINES = 40
 _LOGS_AT_ONCE = 4  # the client keeps at least five connections
+_MADE_SECONDS = 5.0  # an operator that can make a job's pods has made them by then
 
 
 def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = False) -> list[JobState]:
     """Return the states of jobs from one LIST of jobs and one of pods.
 
-    One more asks queues where jobs wait in them, and one asks events where nodes have not mounted volumes yet.
+    One more asks queues where jobs wait in them, and one asks events where pods are missing or wait for their volumes.
 
     Logs are read of running jobs only.
 
@@ -44,34 +42,62 @@ def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = 
         ClusterError: the cluster refuses or cannot be reached.
     """
     chosen = choose(names, cluster.list(JOBS, selector=labels.SELECTOR, everywhere=everywhere).items)
-    if not chosen:
-        return []
-    pods = pods_of(cluster, chosen, everywhere=everywhere)
-    now, said = datetime.now(UTC), queue_words(cluster, chosen, everywhere=everywhere)
-    failures = _mount_failures(cluster, [pod for each in pods.values() for pod in each], everywhere=everywhere)
+    return states_of(cluster, chosen, everywhere=everywhere) if chosen else []
+
+
+def states_of(cluster: Cluster, jobs: Sequence[Object], *, everywhere: bool = False) -> list[JobState]:
+    """Return the states of jobs, of one namespace unless ``everywhere``, as ``jobs_now`` does without its LIST of jobs.
+
+    Raises:
+        ClusterError: the cluster refuses or cannot be reached.
+    """
+    pods = pods_of(cluster, jobs, everywhere=everywhere)
+    now, said = datetime.now(UTC), queue_words(cluster, jobs, everywhere=everywhere)
+    failures = _failures(cluster, jobs, pods, now, everywhere=everywhere)
 
     def look(job: Object) -> JobState:
         return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]), failures)
 
     with ThreadPoolExecutor(max_workers=_LOGS_AT_ONCE) as pool:
-        return list(pool.map(look, chosen))
+        return list(pool.map(look, jobs))
 
 
 def state_now(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime) -> JobState:
     """Return the state of a job, with what the log of a running one, and queue or node of a waiting one say."""
     said = queue_words(cluster, [job]).get(job["metadata"]["uid"])
-    return _with_log(cluster, job, pods, now, said, _mount_failures(cluster, pods))
+    return _with_log(cluster, job, pods, now, said, _failures(cluster, [job], {_key(job): pods}, now))
 
 
-def _mount_failures(cluster: Cluster, pods: Sequence[Object], *, everywhere: bool = False) -> dict[str, str]:
-    """Return pod UID -> why its node cannot mount a volume; one LIST, and none where every pod has its volumes."""
-    if not any(map(is_mounting, pods)):
+def _failures(
+    cluster: Cluster,
+    jobs: Sequence[Object],
+    pods: Mapping[tuple[str, str], Sequence[Object]],
+    now: datetime,
+    *,
+    everywhere: bool = False,
+) -> dict[str, str]:
+    """Return UID -> why a volume is not mounted, or a job's pods are refused; one LIST, none where all is well."""
+    short = [job for job in jobs if _lacks_pods(job, pods.get(_key(job), ()), now)]
+    if not short and not any(is_mounting(pod) for each in pods.values() for pod in each):
         return {}
     try:
-        warnings = cluster.list(EVENTS, fields="involvedObject.kind=Pod,type=Warning", everywhere=everywhere).items
+        warnings = cluster.list(EVENTS, fields="type=Warning", everywhere=everywhere).items
     except Forbidden:
         return {}
-    return mount_failures(warnings)
+    found, refused = mount_failures(warnings), creation_failures(warnings)
+    for job in short:
+        at, words = refused.get(job["metadata"]["uid"], ("", ""))
+        # What was refused before the newest pod was made has been mended since.
+        if words and at >= max((pod["metadata"]["creationTimestamp"] for pod in pods.get(_key(job), ())), default=""):
+            found[job["metadata"]["uid"]] = words
+    return found
+
+
+def _lacks_pods(job: Object, pods: Sequence[Object], now: datetime) -> bool:
+    """Whether a job that may run has fewer pods than it wants, and not because it has just been made."""
+    state = job_state(job, pods, now=now)
+    may_run = state.state in ("Pending", "Restarting", "Running")
+    return may_run and len(pods) < state.pods_wanted and (state.age_s or 0.0) > _MADE_SECONDS
 
 
 def _with_log(
@@ -86,7 +112,7 @@ def _with_log(
     if state.state != "Running":
         return state
     leader = min(pods, key=lambda pod: ((pod.get("status") or {}).get("phase") != "Running", rank_of(pod)))
-    return job_state(job, pods, now=now, progress=progress_of(cluster, leader))
+    return job_state(job, pods, now=now, progress=progress_of(cluster, leader), failures=failures)
 
 
 def pods_of(
@@ -110,59 +136,7 @@ def progress_of(cluster: Cluster, pod: Object) -> Progress:
         return Progress()
 
 
-def wait_for(
-    cluster: Cluster,
-    names: Sequence[str],
-    timeout: float | None = None,
-    *,
-    report: Callable[[JobState], None] = lambda _: None,
-) -> dict[str, int]:
-    """Watch jobs until all have ended and return name -> exit code of the launcher.
-
-    A job ends when the operator says so; one that is deleted meanwhile counts as failed, one that has not ended
-    after ``timeout`` seconds as timed out.
-
-    Args:
-        cluster: where they are.
-        names: jobs, batches or models; without any, all jobs of the namespace.
-        timeout: seconds; None: for ever.
-        report: told every change of a job's state.
-
-    Raises:
-        InputError: a name is unknown or means several jobs.
-        ClusterError: the cluster refuses, or cannot be reached any more.
-    """
-    until = None if timeout is None else time.monotonic() + timeout
-    jobs = cluster.list(JOBS, selector=labels.SELECTOR)
-    waiting = {job["metadata"]["name"]: job["metadata"]["uid"] for job in choose(names, jobs.items)}
-    codes = dict.fromkeys(waiting, exit_codes.WAIT_TIMED_OUT)
-    said: dict[str, str] = {}
-    for kind, job in _changes(cluster, jobs, until) if waiting else ():
-        name = job["metadata"]["name"]
-        if waiting.get(name) != job["metadata"]["uid"]:
-            continue
-        state = _ended_state(cluster, job) or job_state(job, None, now=datetime.now(UTC))
-        if kind == "DELETED" and state.launcher_code is None:
-            state = replace(state, state="Deleted", phase="gone", reason="deleted by somebody before it ended")
-        if said.get(name) != state.state:
-            said[name] = state.state
-            report(state)
-        if (code := state.launcher_code) is not None:
-            codes[name] = code
-            del waiting[name]
-        if not waiting:
-            break
-    return codes
-
-
-def _changes(cluster: Cluster, jobs: Listing, until: float | None) -> Iterator[Change]:
-    """Yield every job as it is, then every change, until a moment of the monotonic clock."""
-    for job in jobs.items:
-        yield "ADDED", job
-    yield from cluster.watch(JOBS, selector=labels.SELECTOR, after=jobs, until=until)
-
-
-def _ended_state(cluster: Cluster, job: Object) -> JobState | None:
+def ended_state(cluster: Cluster, job: Object) -> JobState | None:
     """Return the state of a job that has ended, with what its pods left behind; None for any other."""
     state = job_state(job, None, now=datetime.now(UTC))
     if not state.ended:

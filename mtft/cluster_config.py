@@ -26,9 +26,10 @@ from mtft.stopping import KILL_AFTER_SECONDS, STOP_SECONDS
 
 IMAGE_DIGEST = "MTFT_IMAGE_DIGEST"
 """Variable that tells a pod the digest of its image, where ``cluster.image`` names one."""
+POD_NAME = "MTFT_POD"
 POD_FACTS = {
     "MTFT_NAMESPACE": "metadata.namespace",
-    "MTFT_POD": "metadata.name",
+    POD_NAME: "metadata.name",
     "MTFT_POD_UID": "metadata.uid",
     "MTFT_BATCH": "metadata.labels['mtft/batch']",
     "MTFT_RUN": "metadata.labels['mtft/run']",

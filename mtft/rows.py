@@ -16,11 +16,12 @@ A row is one JSON object on one line: ``source``, ``target``, ``source_lang`` ("
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
 from mtft.errors import InputError
@@ -278,7 +279,7 @@ class Tally:
                 [
                     f"{self.bad:,} of {self.rows:,} rows are bad ({share}). The first of them:",
                     *(f"  {bad.file}:{bad.line}: {bad.reason}: {bad.excerpt}" for bad in list(shown)[:SHOWN]),
-                    f"See all of them with: mtft-launch data check {next(iter(shown)).file}",
+                    _see_all(next(iter(shown)).file),
                     repair,
                 ]
             )
@@ -291,3 +292,15 @@ class Tally:
             f"{' or '.join(source_langs)} (what {model} translates), {self.dropped_empty:,} have an empty side and "
             f"{self.bad:,} are bad; files: {', '.join(files[:3])}"
         )
+
+
+def _see_all(file: str) -> str:
+    """Say how a person sees every bad row of a file, who cannot reach what only a pod has mounted."""
+    from mtft.cluster_config import POD_NAME
+
+    if os.environ.get(POD_NAME) and "://" not in file:
+        return (
+            f"{file} is a path of the job's volume. See all of them where the file came from, with: "
+            f"mtft-launch data check {PurePosixPath(file).name}"
+        )
+    return f"See all of them with: mtft-launch data check {file}"

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mtft.config import Config
+from mtft.data_hash import DATA, HASH, SHARED, place_of_hash, without_outdated
 from mtft.documents import CoreDumper, Document, load_document, read_document
 from mtft.errors import ConfigError, Problem
 from mtft.fields import leaves, setting_paths
@@ -112,6 +113,7 @@ def resolve(
     key, choice = _choose_model(layers, _enabled(document, layers[0].overrides), model, problems)
     stack = _stack(layers, key)
     values, origins = _combine(stack, key)
+    forgotten = _forget_hash(layers, key, values, origins)
     if key is not None:
         put(values, "model.key", key)
     where = _where(stack)
@@ -121,7 +123,7 @@ def resolve(
     if problems or config is None:
         raise ConfigError(problems)
     notes = [note for layer in layers for about in (None, key) for note in layer.notes.get(about, ())]
-    return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes)
+    return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes + forgotten)
 
 
 def merge(
@@ -129,7 +131,8 @@ def merge(
 ) -> dict[str, Any]:
     """Return the user's document with ``--set`` and flags written into it, otherwise as given: what a job is sent.
 
-    A value set for all models replaces those of single models too, and old names of the same field.
+    A value set for all models replaces those of single models too, and old names of the same field. The hash of data
+    that others replace is left out.
 
     Raises:
         ConfigError: a value of the document or a ``--set`` cannot be read.
@@ -138,7 +141,7 @@ def merge(
     parsed = translate(parse_sets(sets, problems), lambda _: "--set")
     if problems or parsed.problems:
         raise ConfigError(problems + parsed.problems)
-    merged = dict(document)
+    merged = without_outdated(document, parsed.values, _nested(flags or {}))
     for names, value in (flattened(parsed.values) | flattened(_nested(flags or {}))).items():
         merged = without_old_names(merged, ".".join(names))
         models = merged.get("models")
@@ -227,6 +230,20 @@ def _combine(stack: Sequence[Source], key: str | None) -> tuple[dict[str, Any], 
         put(values, "train.max_steps", None)
         origins["train.max_steps"] = origins["train.epochs"]
     return values, origins
+
+
+def _forget_hash(
+    layers: Sequence[Layer], key: str | None, values: dict[str, Any], origins: dict[str, str]
+) -> list[str]:
+    """Take out in place the hash of other data than those that are trained on, and return a note of it."""
+    place, file = place_of_hash(layers, key), layers[0]
+    fitting = look_up(file.shared, HASH) if place == SHARED else look_up(values, HASH) if place is not None else None
+    if look_up(values, HASH) == fitting:
+        return []
+    note = f"{origins[HASH]}: {HASH} is left out: it is of other data than {DATA} of {origins[DATA]}"
+    put(values, HASH, fitting)
+    origins[HASH] = origins[DATA] if place is None else file.origin(HASH)
+    return [note]
 
 
 def _where(stack: Sequence[Source]) -> Callable[[str], str | None]:

@@ -200,8 +200,9 @@ def _next_step(job: Job, submission: Submission) -> str | None:
         return f"it is finished; --rerun starts another run of the same configuration {data}"
     if state == "Failed":
         return f"it has failed: `mtft-launch describe {name}` tells why, `mtft-launch retry {name}` continues it"
-    if state == "Suspended":
-        return f"it is held back: `mtft-launch resume {name}` continues it"
+    if state in ("Suspended", "Cancelled"):
+        word = "held back" if state == "Suspended" else "cancelled"
+        return f"it is {word}: `mtft-launch resume {name}` continues it"
     return None
 
 
@@ -212,7 +213,7 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
         return exit_codes.DONE
     from launcher.verbs.logs import follow
     from launcher.verbs.wait import report
-    from launcher.watching import wait_for
+    from launcher.waiting import wait_for
 
     until = None if args.timeout is None else time.monotonic() + args.timeout
     try:

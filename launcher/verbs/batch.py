@@ -206,7 +206,8 @@ def _send(cluster: Cluster, row: _Row) -> None:
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
     from launcher.job_tables import note
     from launcher.verbs.wait import report
-    from launcher.watching import jobs_now, wait_for
+    from launcher.waiting import wait_for
+    from launcher.watching import jobs_now
 
     sent = {row.job.name: row for row in rows if row.result in _THERE}
 

@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> int:
     """Wait and exit with 0 done, 1 failed, 4 trained but not better, 124 timed out; of several jobs the worst."""
     from launcher.cluster import connect
     from launcher.output import print_rows
-    from launcher.watching import wait_for
+    from launcher.waiting import wait_for
 
     meaning: dict[str, str] = {}
 
     def seen(state: JobState) -> None:
-        meaning[state.name] = _OTHERWISE.get(state.state, "")
+        unknown = "done, verdict unknown" if state.state == "Succeeded" and state.reason else ""
+        meaning[state.name] = _OTHERWISE.get(state.state, unknown)
         report(state)
 
     codes = wait_for(connect(args.context, namespace_of(args)), args.names, args.timeout, report=seen)

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from launcher import waiting
 from launcher.cli import main
 from launcher.cluster import connect
 from launcher.states import JobState
-from launcher.watching import jobs_now, wait_for
+from launcher.waiting import wait_for
+from launcher.watching import jobs_now
 from mtft import exit_codes
 from mtft.models import MODELS
 from tests.cluster.cluster import Cluster
@@ -164,6 +166,26 @@ def test_why_a_job_is_not_scheduled(control_plane: Cluster, namespace: str) -> N
     state = state_of(job)
     assert (state.state, state.phase, state.gpus) == ("Pending", "unscheduled", 8)
     assert "of 2 nodes" in (state.reason or "") and "not tolerated" in (state.reason or "")
+
+
+def test_who_waits_is_told_why_pods_are_refused(control_plane: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FIRST_ASKED", 1.0)
+    monkeypatch.setattr(waiting, "ASKED_EVERY", 1.0)
+    namespace = control_plane.namespace("no-pods")
+    control_plane.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none", "namespace": namespace},
+            "spec": {"hard": {"pods": "0"}},
+        }
+    )
+    job = submit(control_plane, namespace)
+    waited = Waiting(namespace, job.name)
+    eventually(lambda: any("exceeded quota: none" in (state.reason or "") for state in waited.states))
+    assert "the cluster refuses its pods" in (state_of(job).reason or "")
+    control_plane.kubectl("delete", "pytorchjob", job.name, "-n", namespace)
+    assert waited.ends() == {job.name: exit_codes.FAILED}
 
 
 def test_status_asks_twice_however_many_jobs(control_plane: Cluster) -> None:

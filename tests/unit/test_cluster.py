@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from launcher import changes, cluster_errors
+from launcher import changes, cluster_errors, transport
 from launcher.cluster import Cluster, connect
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.transport import ATTEMPTS, Transport
@@ -241,6 +243,34 @@ def test_watch_tells_after_a_gap_what_vanished_and_what_came(cluster: Cluster, s
 def test_watch_ends_when_its_time_is_over(cluster: Cluster, server: Server) -> None:
     server.answers = [listing([], "5"), *[events() for _ in range(10_000)]]
     assert list(cluster.watch(JOBS, until=time.monotonic() + 0.2)) == []
+
+
+def test_an_outage_and_its_end_are_told_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    client = connect().client
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+
+    cluster = Cluster(Transport(lambda: client, pause=pause), "team", "work")
+    away = [Answer(503, {})] * (3 * ATTEMPTS)  # longer than the retries of one request, which the watch outlasts
+    server.answers = [
+        listing([], "5"),
+        *[Answer(503, {})] * 2,
+        events(("ADDED", thing("a", "6"))),
+        *away,
+        events(("ADDED", thing("b", "7"))),
+    ]
+    for _, each in cluster.watch(JOBS, until=time.monotonic() + 30):
+        said = capsys.readouterr().err.splitlines()
+        if each["metadata"]["name"] == "b":
+            break
+        assert said == []  # a moment is no outage
+    assert len(said) == 2 and said[0].endswith("; trying again"), said
+    assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]), said
 
 
 def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None:

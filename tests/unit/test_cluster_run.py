@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from launcher import acting, labels
 from launcher.backends import kubernetes
 from launcher.cli import main
-from launcher.cluster_errors import NoConnection
+from launcher.cluster_errors import Forbidden, NoConnection
 from launcher.differences import _compare
 from launcher.states import JobState
 from launcher.submit import Submission
@@ -175,6 +177,11 @@ def test_batch_gives_each_model_the_digest_of_its_own_data(volume: Path, capsys:
     assert config == other
     assert config["models"]["m2m100_418m"]["data"]["sha256"] == digests["a"]
     assert config["models"]["opus_mt_en_fr"]["data"]["sha256"] == digests["b"]
+    # The same bytes at two places: what is said for all models is of the shared place alone.
+    (volume / "b").write_text("a")
+    config = configs(shown(capsys, "batch", document))[0]
+    assert resolve(config, model="opus_mt_en_fr").config.data.sha256 == digests["a"]
+    assert resolve(config, model="m2m100_418m").config.data.sha256 == digests["a"]
     del document["models"]["opus_mt_en_fr"]["data"]  # type: ignore[index]
     assert configs(shown(capsys, "batch", document))[0]["data"]["sha256"] == digests["a"]
 
@@ -242,7 +249,7 @@ def test_help_of_every_verb_loads_nothing_heavy() -> None:
     program = """
 import contextlib, io, sys
 from launcher.cli import main
-from launcher.cluster_errors import NoConnection
+from launcher.cluster_errors import Forbidden, NoConnection
 for verb in ("run", "batch", "diff", "suspend", "resume", "retry", "cancel", "delete", "validate"):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
         main([verb, "--help"])
@@ -278,6 +285,36 @@ def test_what_a_launcher_that_sees_no_data_says_of_a_finished_job() -> None:
     assert "the same configuration on the data that are there now" in str(said())
 
 
+@pytest.mark.parametrize(("annotations", "word"), [({}, "held back"), ({labels.CANCELLED: "now"}, "cancelled")])
+def test_sending_a_job_that_was_stopped_tells_how_to_go_on(annotations: dict[str, str], word: str) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    job = kubernetes.prepare(document, resolve(document), "team")
+    there = copy.deepcopy(job.objects[-1])
+    there["metadata"].setdefault("annotations", {}).update(annotations)
+    there["spec"]["runPolicy"]["suspend"] = True
+    said = kubernetes._next_step(job, Submission(job=there, outcome="already there"))
+    assert f"it is {word}: `mtft-launch resume {job.name}" in str(said)
+
+
+def test_a_refusal_with_a_rule_stands_below_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = "me may not patch pytorchjobs in namespace team\na rule of a Role that allows it:\n  - apiGroups: [...]"
+
+    def refused(_: object, job: dict[str, Any]) -> str:
+        raise Forbidden(rule)
+
+    jobs: list[dict[str, Any]] = [{"metadata": {"name": name}} for name in ("a", "b")]
+    cluster: Any = None
+    assert acting.act(cluster, jobs, refused, "table") == 3
+    head, first, second, rest = capsys.readouterr().out.split("\n", 3)
+    assert head.split() == ["NAME", "RESULT"]
+    assert first.split(None, 1)[1] == second.split(None, 1)[1] == rule.partition("\n")[0]
+    assert rest == f"\na, b:\n{rule}\n"
+    assert acting.act(cluster, jobs, refused, "json") == 3
+    assert [row["result"] for row in json.loads(capsys.readouterr().out)] == [rule, rule]
+
+
 def test_an_interrupted_wait_prints_the_table_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,7 +331,7 @@ def test_an_interrupted_wait_prints_the_table_so_far(
         for row in rows:
             row.result = "submitted"
 
-    monkeypatch.setattr("launcher.watching.wait_for", wait_for)
+    monkeypatch.setattr("launcher.waiting.wait_for", wait_for)
     monkeypatch.setattr("launcher.verbs.batch._send_all", send_all)
     monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team", find=lambda *_: None))
     document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}

@@ -19,6 +19,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtft.cluster_config import POD_NAME
 from mtft.errors import InputError, Retry
 from mtft.rows import Rejected, Row, Tally, parse_row, read_rows
 from mtft.sources import MAX_LINE_BYTES, REMOTE_SCHEMES, content_sha256
@@ -321,6 +322,27 @@ class TestTally:
         assert "f.jsonl:5: bad_json: why: {..." in text
         assert "f.jsonl:6:" not in text
         assert "mtft-launch data check f.jsonl" in text
+
+    @pytest.mark.parametrize(
+        ("file", "words"),
+        [
+            (
+                "/mnt/mtft/data/t.jsonl",
+                "/mnt/mtft/data/t.jsonl is a path of the job's volume. See all of them where the file came from, with: "
+                "mtft-launch data check t.jsonl\n",
+            ),
+            ("s3://bucket/t.jsonl", "See all of them with: mtft-launch data check s3://bucket/t.jsonl\n"),
+        ],
+    )
+    def test_a_pod_names_no_path_that_only_pods_see(
+        self, file: str, words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(POD_NAME, "m-1-master-0")
+        tally = Tally()
+        tally.add(Rejected(file, 1, "bad_json: why", "{..."))
+        with pytest.raises(InputError) as caught:
+            tally.check(on_bad_row="fail", max_bad_fraction=0.0)
+        assert f"\n{words}" in str(caught.value)
 
     @pytest.mark.parametrize(("policy", "bad"), [("fail", 7), ("skip", 1000)])
     def test_what_is_tolerated(self, policy: Any, bad: int) -> None:

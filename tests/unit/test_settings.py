@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -265,6 +266,51 @@ class TestMerge:
         merged = merge(document, ["models.m2m100_418m.lora.r=8"])
         assert resolve(merged, model="m2m100_418m").config.lora.r == 8
         assert resolve(merged, model="opus_mt_en_fr").config.lora.r == 32
+
+
+class TestHashOfOtherData:
+    KEY = "opus_mt_en_fr"
+    OLD, NEW = "0" * 64, "1" * 64
+    FILE: ClassVar = {"data": {"train": "a", "sha256": OLD}}
+
+    @pytest.mark.parametrize(
+        ("document", "sets", "flags", "kept"),
+        [
+            (FILE, [], {}, OLD),
+            (FILE, [], {"data.train": "a"}, OLD),
+            (FILE, [], {"data.train": "b"}, None),
+            (FILE, ["data.train=b"], {}, None),
+            (FILE, ["data.train=b", f"data.sha256='{NEW}'"], {}, NEW),
+            (FILE, [f"data.sha256='{NEW}'"], {"data.train": "b"}, NEW),
+            (FILE, [f"models.{KEY}.data.train=b"], {}, None),
+            ({"data": {"sha256": OLD}}, [], {"data.train": "b"}, None),
+            ({"data_path": "a", "data": {"sha256": OLD}}, ["data_path=b"], {}, None),
+            (FILE | {"models": {KEY: {}}}, [], {"data.train": "b"}, None),
+            (FILE | {"models": {KEY: {"data": {"train": "b"}}}}, [], {}, None),
+            (FILE | {"models": {KEY: {"data": {"train": "b", "sha256": NEW}}}}, [], {}, NEW),
+            (FILE | {"models": {KEY: {"data": {"train": "b", "sha256": NEW}}}}, [], {"data.train": "a"}, OLD),
+            (FILE | {"models": {KEY: {"data": {"train": "b", "sha256": NEW}}}}, [], {"data.train": "c"}, None),
+            (FILE | {"models": {KEY: {"data": {"train": "b", "sha256": NEW}}}}, [], {"data.train": "b"}, NEW),
+            ({"data": {"sha256": OLD}, "models": {KEY: {"data": {"train": "b"}}}}, [], {}, OLD),
+        ],
+    )
+    def test_it_is_left_out(
+        self, document: dict[str, Any], sets: list[str], flags: dict[str, Any], kept: str | None
+    ) -> None:
+        document = copy.deepcopy(document)
+        if sets and sets[0].startswith("models."):
+            document["models"] = {self.KEY: {}}
+        resolved = resolve(document, model=self.KEY, sets=sets, flags=flags)
+        assert resolved.config.data.sha256 == kept
+        told = [note for note in resolved.notes if "data.sha256 is left out" in note]
+        assert told or kept is not None
+        sent = resolve(merge(document, sets, flags), model=self.KEY).config
+        assert sent.data == resolved.config.data
+
+    def test_the_note_names_both_places(self) -> None:
+        assert not resolve(self.FILE, model=self.KEY).notes
+        [note] = resolve(self.FILE, model=self.KEY, flags={"data.train": "b"}, source="mtft.yaml").notes
+        assert note == "mtft.yaml: data.sha256 is left out: it is of other data than data.train of --data"
 
 
 class TestEffectiveConfig:

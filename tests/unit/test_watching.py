@@ -17,11 +17,13 @@ from launcher.job_tables import duration, note, restarts_text, status_row
 from launcher.selection import choose, choose_one, refuse_shared_name
 from launcher.states import JobState, job_state
 from launcher.verbs.wait import seconds
-from launcher.watching import jobs_now, wait_for
+from launcher.waiting import wait_for
+from launcher.watching import jobs_now
 from mtft import exit_codes
 from mtft.errors import InputError
 from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
 
+UNKNOWN = f"verdict unknown: its pods are gone; `mtft-launch fetch opus-2 --what report -n {NAMESPACE}` tells"
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -196,7 +198,7 @@ def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
             "opus-1": exit_codes.FAILED,
             "opus-2": exit_codes.DONE,
         }
-    assert last == {"opus-1": "Deleted: deleted by somebody before it ended", "opus-2": "Succeeded: -"}
+    assert last == {"opus-1": "Deleted: deleted by somebody before it ended", "opus-2": f"Succeeded: {UNKNOWN}"}
 
 
 def test_wait_says_that_a_job_was_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,6 +210,23 @@ def test_wait_says_that_a_job_was_deleted(monkeypatch: pytest.MonkeyPatch, capsy
         assert main(["wait", "opus-1", "-n", NAMESPACE, "--timeout", "30"]) == exit_codes.FAILED
     out, err = capsys.readouterr()
     assert "deleted by somebody" in out and "-- opus-1: Deleted" in err
+
+
+def test_a_verdict_that_went_with_the_pods_is_not_taken_for_good(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = TinyApi()
+    one = job("opus-2", "opus_mt_en_fr", None, "Created", "Succeeded")
+    api.put(one)
+    with serve(api) as cluster:
+        monkeypatch.setattr("launcher.cluster.connect", lambda *_: cluster)
+        assert main(["wait", "opus-2", "-n", NAMESPACE]) == exit_codes.DONE
+        out, err = capsys.readouterr()
+        assert "done, verdict unknown" in out and f"-- opus-2: Succeeded: {UNKNOWN}" in err
+        assert main(["status", "-n", NAMESPACE]) == exit_codes.DONE
+        assert UNKNOWN in capsys.readouterr().out
+    assert f"why:\n  {UNKNOWN}" in page(describe(one, job_state(one, [], now=NOW), [], [], NOW))
+    assert job_state(one, None, now=NOW).reason is None  # nobody asked for its pods
 
 
 def test_a_lost_pod_is_told_once() -> None:

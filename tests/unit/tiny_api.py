@@ -57,6 +57,7 @@ class TinyApi:
         self.logs: dict[str, Log] = {}
         self.generation = 0  # of watches; a newer one cuts the older ones
         self.requests: list[str] = []
+        self.refused: set[str] = set()  # kinds that may not be listed
 
     def put(self, thing: dict[str, Any]) -> None:
         """Make or change an object; its kind is in it."""
@@ -143,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _list(self, kind: str) -> None:
+        if kind in self.tiny.refused:
+            self._json(403, {"kind": "Status", "code": 403, "message": f"may not list {kind}"})
+            return
         with self.tiny.changed:
             items = [thing for (its, _), thing in self.tiny.objects.items() if its == kind]
             self._json(200, {"metadata": {"resourceVersion": str(self.tiny.version)}, "items": items})

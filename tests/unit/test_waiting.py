@@ -1,0 +1,177 @@
+"""What somebody who waits is told of jobs that do not run, and of a server that does not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from launcher import labels, logs, waiting
+from launcher.cli import main
+from launcher.cluster import Cluster
+from launcher.log_lines import Printer
+from launcher.states import JobState
+from launcher.waiting import wait_for
+from launcher.watching import jobs_now
+from mtft import exit_codes
+from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
+
+QUOTA = 'pods "m-1-master-0" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0'
+REFUSED = f"the cluster refuses its pods: {QUOTA}"
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FIRST_ASKED", 0.05)
+    monkeypatch.setattr(waiting, "ASKED_EVERY", 0.05)
+
+
+@pytest.fixture
+def api() -> TinyApi:
+    return TinyApi()
+
+
+@pytest.fixture
+def cluster(api: TinyApi) -> Iterator[Cluster]:
+    with serve(api) as cluster:
+        yield cluster
+
+
+def at(minutes: float) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def job(*conditions: str, age: float = 10.0, workers: int = 0) -> dict[str, Any]:
+    template = {"spec": {"containers": [{"name": "pytorch", "image": "example.org/mtft:1.0"}]}}
+    roles = {"Master": {"replicas": 1, "template": template}}
+    if workers:
+        roles["Worker"] = {"replicas": workers, "template": template}
+    meta = {"name": "m-1", "namespace": NAMESPACE, "uid": "job-1", "labels": {labels.PART_OF: "mtft"}}
+    return {
+        "kind": "PyTorchJob",
+        "metadata": {**meta, "creationTimestamp": at(-age)},
+        "spec": {"pytorchReplicaSpecs": roles},
+        "status": {"conditions": [{"type": kind, "status": "True"} for kind in conditions]},
+    }
+
+
+def pod(said: str | None = None, *, made: str) -> dict[str, Any]:
+    given = {labels.OPERATOR_JOB: "m-1", labels.OPERATOR_REPLICA: "master", labels.OPERATOR_INDEX: "0"}
+    meta = {"name": "m-1-master-0", "namespace": NAMESPACE, "uid": "pod-1", "labels": given, "creationTimestamp": made}
+    reason = {"reason": "ImagePullBackOff", "message": said} if said else {"reason": "ContainerCreating"}
+    containers = [{"name": "pytorch", "state": {"waiting": reason}}]
+    return {
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": {"nodeName": "gpu-1"},
+        "status": {"phase": "Pending", "containerStatuses": containers},
+    }
+
+
+def refusal(when: str, uid: str = "job-1") -> dict[str, Any]:
+    return {
+        "kind": "Event",
+        "type": "Warning",
+        "reason": "FailedCreatePod",
+        "message": f"Error creating: {QUOTA}",
+        "metadata": {"name": "m-1.1", "namespace": NAMESPACE, "uid": "event-1"},
+        "involvedObject": {"kind": "PyTorchJob", "name": "m-1", "uid": uid},
+        "lastTimestamp": when,
+    }
+
+
+def test_status_says_why_pods_are_refused(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Created"))
+    api.put(refusal(at(-9)))
+    [state] = jobs_now(cluster)
+    assert (state.state, state.phase, state.reason) == ("Pending", "no pods yet", REFUSED)
+    api.put(refusal(at(-9), uid="an-earlier-job"))
+    [state] = jobs_now(cluster)
+    assert "mtft-launch doctor m-1" in (state.reason or "")
+
+
+@pytest.mark.parametrize(("refused", "told"), [(-2, True), (-8, False)], ids=["a worker", "mended"])
+def test_a_refusal_counts_until_a_pod_was_made(api: TinyApi, cluster: Cluster, refused: float, told: bool) -> None:
+    api.put(job("Created", workers=1))
+    api.put(pod(made=at(-5)))
+    api.put(refusal(at(refused)))
+    [state] = jobs_now(cluster)
+    assert (state.reason == REFUSED) == told, state.reason
+
+
+def test_a_job_just_made_costs_no_question_about_events(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job(age=0))
+    jobs_now(cluster)
+    assert cluster.calls == 2
+
+
+def test_who_waits_is_told_why_and_each_reason_once(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Created"))
+    api.put(refusal(at(-9)))
+    told: list[str] = []
+    looks = 0
+
+    def note(state: JobState) -> None:
+        nonlocal looks
+        told.append(f"{state.state}: {state.reason}")
+        if state.reason == REFUSED:
+            api.put(pod("try 1", made=at(-8)))
+            threading.Thread(target=changing, daemon=True).start()
+
+    def changing() -> None:
+        for number in range(2, 5):  # the kubelet's words change by themselves
+            before = sum("pods?" in request for request in api.requests)
+            while sum("pods?" in request for request in api.requests) < before + 2:
+                time.sleep(0.01)
+            api.put(pod(f"try {number}", made=at(-8)))
+        api.put(job("Created", "Succeeded"))
+
+    assert wait_for(cluster, ["m-1"], 60, report=note) == {"m-1": exit_codes.DONE}
+    assert told[:2] == ["Pending: None", f"Pending: {REFUSED}"]
+    assert told[2].startswith("Pending: the image cannot be pulled (try ")
+    assert [line.partition(":")[0] for line in told[3:]] == ["Succeeded"]
+
+
+def test_a_running_job_is_not_asked_about(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Created", "Running"))
+    wait_for(cluster, ["m-1"], 0.5)
+    assert not [request for request in api.requests if "/pods" in request or "/events" in request]
+
+
+def test_wait_goes_on_where_reasons_cannot_be_asked(
+    api: TinyApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(job("Created"))
+    api.refused = {"Pod"}
+    with serve(api) as cluster:
+        monkeypatch.setattr("launcher.cluster.connect", lambda *_: cluster)
+        assert main(["wait", "m-1", "-n", NAMESPACE, "--timeout", "0.5s"]) == exit_codes.WAIT_TIMED_OUT
+    assert any("/pods" in request for request in api.requests)
+    assert capsys.readouterr().err == "-- m-1: Pending\n"
+
+
+def test_who_follows_is_told_why_nothing_comes(
+    api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(job("Created"))
+    api.put(refusal(at(-9)))
+    said: list[str] = []
+
+    class Ends(Printer):
+        def remark(self, text: str) -> None:
+            said.append(text)
+            if REFUSED in text:
+                api.put(pod("no such image", made=at(-8)))
+            elif "no such image" in text:
+                threading.Timer(0.5, api.put, (job("Created", "Failed"),)).start()
+
+    logs.follow(cluster, api.objects["PyTorchJob", "m-1"], Ends(prefixed=False))
+    assert said == [
+        f"job m-1: Pending: {REFUSED}",
+        "m-1-master-0: the image cannot be pulled (no such image)",
+        "job m-1: Failed",
+    ]
