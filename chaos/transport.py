@@ -57,6 +57,7 @@ class _Batch:
     ) -> None:
         self.cluster, self.ways, self.folder, self.tally, self.plan = cluster, ways, folder, tally, plan
         self.namespace = cluster.namespace("chaos")
+        self.verbs: list[Verb] = []
         self.better = plan.random() < 0.5  # the second job's model; else it is trained in vain
 
     def over_bad_ways(self) -> None:
@@ -80,8 +81,10 @@ class _Batch:
         (self.folder / "batch.json").write_text(json.dumps(document))
         given = ("batch", "--config", str(self.folder / "batch.json"), "--name", "night", "--wait")
         batch = Verb(*given, kubeconfig=self.ways[0], namespace=self.namespace)
+        self.verbs = [batch]
         jobs = self._eventually(lambda: (found := self._jobs()) and len(found) == len(_MODELS) and found)
         wait = Verb("wait", "night", kubeconfig=self.ways[1], namespace=self.namespace)
+        self.verbs.append(wait)
         for verb in (batch, wait):
             self.tally.expect(verb.has_spoken(), f"{verb.words} said nothing: {verb.complaint}")
         disturb()
@@ -118,7 +121,10 @@ class _Batch:
             except KubectlFailed:
                 pass
             time.sleep(0.2)
-        raise AssertionError(f"waited {_PATIENCE_S:.0f} s in vain for the cluster's own parts")
+        told = "\n".join(f"{verb.words}: {verb.said}\n{verb.complaint}" for verb in self.verbs)
+        raise AssertionError(
+            f"waited {_PATIENCE_S:.0f} s in vain for what the verbs and the cluster's parts do:\n{told}"
+        )
 
 
 def _done(action: Callable[..., object], *given: Any) -> bool:

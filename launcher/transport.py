@@ -145,7 +145,9 @@ class Transport:
             if not error.status:  # how the client hands on a TLS failure
                 raise NoConnection(_unreachable(self.server, str(error.reason))) from error
             found = self.refusal(error.status, error.body, request)
+            self._reached = self._reached or not isinstance(found, Unauthorized)
             if not isinstance(found, Busy):
+                self._outage.over(self.server)
                 raise found from error
             raise _Later(found, after=_seconds((error.headers or {}).get("Retry-After"))) from error
         except HTTPError as error:

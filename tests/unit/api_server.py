@@ -21,7 +21,7 @@ class Answer:
     """One answer.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status; 0: there is none, the connection is closed.
         body: JSON value, or bytes as they are.
         headers: further headers.
         chunks: instead of a body, pieces of a stream.
@@ -97,6 +97,9 @@ def serving(folder: Path, fallback: Callable[[Asked], Answer] | None = None) -> 
             )
             state.asked.append(asked)
             found = state.answers.pop(0) if state.answers else (fallback(asked) if fallback else Answer(418, {}))
+            if found.status == 0:
+                self.close_connection = True
+                return
             self.send_response(found.status)
             for key, value in found.headers.items():
                 self.send_header(key, value)

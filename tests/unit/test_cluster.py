@@ -193,6 +193,18 @@ def test_lost_connection_in_the_middle_is_sent_again(cluster: Cluster, server: S
     assert cluster.calls == 3
 
 
+def test_a_refusal_too_is_an_answer_after_which_lost_connections_are_sent_again(
+    cluster: Cluster, server: Server
+) -> None:
+    server.answers = [
+        status(404, "NotFound", 'pytorchjobs "a" not found', name="a", kind="pytorchjobs"),
+        Answer(status=0),
+        Answer(body=thing("a", "1")),
+    ]
+    assert cluster.find(JOBS, "a") is None
+    assert cluster.get(JOBS, "a")["metadata"]["name"] == "a"
+
+
 def test_list_reads_all_pages_and_begins_again_when_the_snapshot_is_gone(cluster: Cluster, server: Server) -> None:
     server.answers = [
         listing([thing("a", "1")], "5", "more"),
