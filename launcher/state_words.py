@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from launcher import labels
+from launcher import labels, printed
 from launcher.job_objects import condition, rank_of
 from launcher.pod_reasons import Ending, is_broken, waiting_reason
 from launcher.progress import Progress
@@ -65,7 +65,7 @@ def reason_of(
     if state == "Queued":
         return queue_says or f"queue {job['metadata']['labels'][labels.QUEUE]} has not admitted it yet"
     if state in ("Suspended", "Cancelled"):
-        return f"`mtft-launch resume {job['metadata']['name']}` continues it"
+        return f"`{printed.launch('resume', job)}` continues it"
     if state in ("Succeeded", "Deleting"):
         return None
     if waiting := [(rank_of(pod), reason) for pod in pods or () if (reason := waiting_reason(pod, failures))]:
@@ -73,8 +73,7 @@ def reason_of(
     if state == "Restarting":
         return decisive.reason if decisive else "a pod was lost"
     if state == "Pending" and pods is not None and not pods:
-        name = job["metadata"]["name"]
-        return f"no pods yet: the operator has not seen it or may make none; `mtft-launch doctor {name}` tells"
+        return f"no pods yet: the operator has not seen it or may make none; `{printed.launch('doctor', job)}` tells"
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument
+from launcher.printed import in_namespace
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def push(args: argparse.Namespace) -> int:
         return exit_codes.DONE
     if note := passed_over_note(passed_over([args.path])):
         print(f"note: {note}", file=sys.stderr)
-    options = f"--data {shlex.quote(target)} --set data.sha256={sha256}"
+    options = f"--data {shlex.quote(target)} --set data.sha256={sha256}{in_namespace(cluster.namespace)}"
     print(f"go on with `mtft-launch --model KEY {options}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
     print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}")
     return exit_codes.DONE

@@ -278,6 +278,21 @@ def test_what_a_launcher_that_sees_no_data_says_of_a_finished_job() -> None:
     assert "the same configuration on the data that are there now" in str(said())
 
 
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("Failed", "`mtft-launch describe {} -n team` tells why, `mtft-launch retry {} -n team` continues it"),
+        ("Suspended", "`mtft-launch resume {} -n team` continues it"),
+    ],
+)
+def test_the_next_step_names_the_namespace(condition: str, words: str) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    job = kubernetes.prepare(document, resolve(document), "team")
+    status = {"conditions": [{"type": condition, "status": "True"}]}
+    there = Submission(job={**job.objects[-1], "status": status}, outcome="already there")
+    assert words.replace("{}", job.name) in str(kubernetes._next_step(job, there))
+
+
 def test_an_interrupted_wait_prints_the_table_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,7 +53,7 @@ def test_it_prints_what_to_go_on_with(pod: TinyExec, capsys: pytest.CaptureFixtu
     assert push("train.jsonl") == exit_codes.DONE
     out, err = capsys.readouterr()
     target, digest = f"{pod.root}/data/train.jsonl", content_sha256(["train.jsonl"])
-    assert f"--data {target} --set data.sha256={digest}`" in err
+    assert f"--data {target} --set data.sha256={digest} -n team`" in err
     assert out == f"data: {{train: {target}, sha256: {digest}}}\n"
 
 
