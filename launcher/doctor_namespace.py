@@ -91,22 +91,24 @@ def check_pod_security(namespace: Object, pods: int, operator_template: bool | N
 _NOT_BINDING = ("FailedBinding", "ProvisioningFailed")
 
 
-def check_claim(name: str, claim: Object | None, pods: int, events: Sequence[Object] = ()) -> Finding:
+def check_claim(
+    name: str, claim: Object | None, pods: int, namespace: str, *, events: Sequence[Object] = ()
+) -> Finding:
     """Say whether the volume is there and can be mounted by every pod; ``events`` are the claim's."""
     layer = "volume claim"
     if claim is None:
         return fail(
             layer,
             f"there is no claim {name}",
-            "make it: mtft-launch render --create-claim 100Gi --storage-class CLASS | kubectl apply -f -; "
-            "or name another with cluster.claim",
+            f"make it: mtft-launch render --claim-only 100Gi --storage-class CLASS --set cluster.claim={name}"
+            f"{in_namespace(namespace)} | kubectl apply -f -; or name another with cluster.claim",
         )
     status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or []
     phase = status.get("phase")
     if phase == "Lost":
         return fail(layer, f"claim {name} has lost its volume", "restore the volume, or make another claim")
     if phase != "Bound":
-        look = f"kubectl describe pvc {name} -n {(claim.get('metadata') or {}).get('namespace')}"
+        look = f"kubectl describe pvc {name}{in_namespace(namespace)}"
         if failed := [each.get("message") or "" for each in events if each.get("reason") in _NOT_BINDING]:
             message = f"claim {name} gets no volume: {failed[-1].strip()}"
             return fail(layer, message, f"make it again with a storage class that offers ReadWriteMany; {look}")

@@ -12,7 +12,7 @@ EXAMPLE = "mtft-launch list -A -o json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace you may see")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces; needs a ClusterRole")
     parser.add_argument("--batch", metavar="NAME", help="only the jobs of one batch")
     parser.add_argument("--model", metavar="KEY", help="only the jobs of one model")
     add_cluster_arguments(parser)

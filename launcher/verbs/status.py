@@ -17,7 +17,7 @@ EXAMPLE = "mtft-launch status m2m100_418m"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="job, batch or model (default: every job)")
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace you may see")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces; needs a ClusterRole")
     add_cluster_arguments(parser)
     add_output_argument(parser)
 

@@ -126,6 +126,8 @@ def test_role_of_the_manifests_is_enough(
         assert "note" not in launcher.err and "may not" not in launcher.out
     batch = {key: value for key, value in DOCUMENT.items() if key != "model"}
     assert launcher("batch", "--models", "opus_mt_en_fr", document=batch) == 0
+    assert launcher("list", "-A") == 3
+    assert "rule of a ClusterRole" in launcher.err and "without -A" in launcher.err
 
 
 def end_pod_of(control_plane: Cluster, namespace: str, name: str) -> None:

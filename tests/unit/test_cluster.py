@@ -258,6 +258,16 @@ def test_forbidden_gives_the_rule_that_is_missing(cluster: Cluster, server: Serv
     assert 'apiGroups: [""]\n    resources: ["configmaps"]\n    verbs: ["create"]' in str(caught.value)
 
 
+def test_forbidden_everywhere_is_no_matter_of_the_namespace_s_role(cluster: Cluster, server: Server) -> None:
+    said = 'User "me" cannot list resource "pytorchjobs" in API group "kubeflow.org" at the cluster scope'
+    server.answers = [status(403, "Forbidden", said)]
+    with pytest.raises(cluster_errors.Forbidden) as caught:
+        cluster.list(JOBS, everywhere=True)
+    words = str(caught.value)
+    assert "a rule of a ClusterRole" in words and "without -A" in words and "ClusterRoleBinding" in words
+    assert "all rules" not in words
+
+
 def test_quota_is_no_matter_of_rights(cluster: Cluster, server: Server) -> None:
     server.answers = [status(403, "Forbidden", 'configmaps "a" is forbidden: exceeded quota: q, requested: count=1')]
     with pytest.raises(cluster_errors.Forbidden, match=r"refused by the cluster's rules: .*exceeded quota"):

@@ -93,8 +93,10 @@ def claim(phase: str, *modes: str) -> dict[str, Any]:
     ],
 )
 def test_claim(found: dict[str, Any] | None, pods: int, verdict: str, words: str) -> None:
-    finding = doctor.check_claim("mtft", found, pods)
+    finding = doctor.check_claim("mtft", found, pods, "team")
     assert finding.verdict == verdict and words in finding.message
+    if words == "there is no claim mtft":
+        assert finding.fix is not None and "--set cluster.claim=mtft -n team | kubectl apply -f -" in finding.fix
 
 
 def secret_env(name: str, key: str, *, optional: bool = False) -> dict[str, Any]:

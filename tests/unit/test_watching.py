@@ -80,7 +80,7 @@ def test_names_mean_jobs_batches_and_models(names: list[str], found: list[str]) 
         ("opus_mt_en_fr", "opus_mt_en_fr has 2 jobs; name one: opus-1, opus-2"),
         ("nite", "did you mean night"),
         ("m2m100_418", "did you mean m2m100_418m"),
-        ("zzz", "mtft-launch list -A"),
+        ("zzz", r"with -n, or in all \(if you may\) with `mtft-launch list -A`"),
     ],
 )
 def test_names_that_mean_nothing_or_too_much(name: str, words: str) -> None:
