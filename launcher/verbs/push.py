@@ -43,14 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def push(args: argparse.Namespace) -> int:
     """Copy below ``<storage.root>/data``, check every SHA-256, and say what to go on with."""
     from launcher.cluster import connect
+    from launcher.data_look import notes_on
     from launcher.output import print_document
-    from launcher.pushing import data_sha256, local_files
+    from launcher.pushing import data_of, data_sha256, local_files
     from launcher.transfer import Remote
     from launcher.transfer_pod import running, transfer_pod
     from mtft.sources import passed_over, passed_over_note
 
     files = local_files(args.path, args.to)
     sha256 = data_sha256(files)
+    for word in notes_on(args.path, [each.path for each in data_of(files)]):
+        print(f"note: {word}", file=sys.stderr)
     config = cluster_config(args.config, args.sets)
     cluster = connect(args.context, args.namespace or config.cluster.namespace)
     folder = f"{config.storage.root.rstrip('/')}/data"
