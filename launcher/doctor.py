@@ -53,6 +53,8 @@ def examine(
     """
     template, count = _template(job), sum(replicas(role) for role in roles(job))
     connection = access.check_connection(cluster)
+    if "operator" not in only and (missing := access.check_namespace(cluster)):
+        return [connection, missing]
     operator, deployment = access.check_operator(cluster)
     # Without an image no pod can be made.
     inside = volume.Inside(cluster, template, probe=probe and PLACEHOLDER_IMAGE not in _images(template))

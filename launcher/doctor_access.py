@@ -43,6 +43,15 @@ def check_connection(cluster: Cluster) -> Finding:
     return ok("cluster", f"{cluster.server} answers, Kubernetes {version}, context {cluster.context}")
 
 
+def check_namespace(cluster: Cluster) -> Finding | None:
+    """Say that the namespace is not there: then nothing in it can be looked at; None where it is, or nobody tells."""
+    if not cluster.lacks_namespace():
+        return None
+    name = cluster.namespace
+    fix = f"choose one with -n, or make it: kubectl create namespace {name} (with all it needs: manifests/base)"
+    return fail("namespace", f"there is no namespace {name}", fix)
+
+
 def check_rights(cluster: Cluster) -> list[Finding]:
     """Say which rights in the namespace are missing; the API server is asked about each."""
     return [_rights(cluster, "permissions", _RIGHTS, fail), _rights(cluster, "more permissions", _WISHED, warn)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from launcher.acting import note_missing_namespace
 from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
@@ -28,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_document
     from launcher.watching import jobs_now
 
-    states = jobs_now(connect(args.context, namespace_of(args)), args.names, everywhere=args.all_namespaces)
+    cluster = connect(args.context, namespace_of(args))
+    states = jobs_now(cluster, args.names, everywhere=args.all_namespaces)
+    if not states and not args.all_namespaces:
+        note_missing_namespace(cluster)
     if args.output_format == "table":
         _print_table(states, with_namespace=args.all_namespaces)
     else:

@@ -63,6 +63,29 @@ def test_nothing_is_wrong(namespace: str, doctor: Doctor) -> None:
     )
 
 
+def test_a_namespace_that_is_not_there(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
+    found = doctor("nowhere")
+    assert set(found) == {"cluster", "namespace"} and found["namespace"]["verdict"] == "fail"
+    assert "kubectl create namespace nowhere" in found["namespace"]["fix"]
+    assert set(doctor("nowhere", "--operator")) == {"cluster", "operator"}
+    for verb in ("status", "list"):
+        assert main([verb, "-n", "nowhere"]) == exit_codes.DONE
+        out, err = capsys.readouterr()
+        assert out == "(nothing)\n" and "note: there is no namespace nowhere; " in err
+
+
+def test_an_empty_namespace_is_no_missing_one(
+    control_plane: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace = control_plane.namespace("empty")
+    rules = [{"apiGroups": ["kubeflow.org"], "resources": ["pytorchjobs"], "verbs": ["list"]}]
+    for kubeconfig in (control_plane.kubeconfig, control_plane.user(namespace, rules)):
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        assert main(["list", "-n", namespace]) == exit_codes.DONE
+        assert capsys.readouterr() == ("(nothing)\n", "")
+    assert main(["list", "-n", "nowhere"]) == exit_codes.CLUSTER_REFUSED
+
+
 def test_any_account_may_ask_whether_jobs_are_known(
     control_plane: Cluster, namespace: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
