@@ -241,13 +241,15 @@ def test_other_namespaces_need_no_file(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_help_of_every_verb_loads_nothing_heavy() -> None:
     program = """
 import contextlib, io, sys
-from launcher.cli import main
+from launcher.cli import VERBS, main
 from launcher.cluster_errors import NoConnection
-for verb in ("run", "batch", "diff", "suspend", "resume", "retry", "cancel", "delete", "validate"):
+below = {"data": ("check", "split", "push"), "models": ("", "pin")}
+for verb in ((verb, action) for verb in VERBS for action in below.get(verb, ("",))):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
-        main([verb, "--help"])
-    assert "example:" in said.getvalue(), verb
-    assert "--namespace" in said.getvalue() and "--context" in said.getvalue(), verb
+        main([*filter(None, verb), "--help"])
+    assert "example" in said.getvalue(), verb
+    for option in ("-n NAME, --namespace NAME", "--context NAME", "-o {table,json,yaml}"):
+        assert option in said.getvalue(), (verb, option)
 print(*sorted({"kubernetes", "kubeflow", "urllib3", "pydantic", "yaml", "torch"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT)
