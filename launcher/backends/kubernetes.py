@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     if not args.force:
         refuse_too_large([resolved])
-    document = with_data_facts(document, [resolved])
+    document = with_data_facts(document, [resolved], args.namespace)
     given = args.namespace or resolved.config.cluster.namespace
     nonce = secrets.token_hex(4) if args.rerun else None
     if args.dry_run:

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     if not args.force:
         refuse_too_large(resolved)
-    document = with_data_facts(document, resolved)
+    document = with_data_facts(document, resolved, args.namespace)
     given = args.namespace or _namespace(resolved)
     if args.dry_run:
         place = given or context_namespace(args.context)
