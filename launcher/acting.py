@@ -1,8 +1,9 @@
-"""What the verbs that act on jobs share: which jobs are meant, one row for each, one exit code."""
+"""What the verbs about jobs share: which jobs are meant, one row for each, one exit code."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,14 @@ def chosen(cluster: Cluster, names: list[str], selector: str | None = None) -> l
 
     jobs = cluster.list(JOBS, selector=",".join(filter(None, (labels.SELECTOR, selector)))).items
     return [dict(job) for job in choose(names, jobs)]
+
+
+def note_missing_namespace(cluster: Cluster) -> None:
+    """Say, where nothing was found, that it is for want of the namespace; one request."""
+    from launcher.cluster_errors import no_namespace
+
+    if cluster.lacks_namespace():
+        print(f"note: {no_namespace(cluster.namespace)}", file=sys.stderr)
 
 
 def act(cluster: Cluster, jobs: list[Manifest], action: Action, output_format: str) -> int:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from launcher import labels
+from launcher import labels, printed
 from launcher.cluster_errors import Forbidden
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resource
 from launcher.states import job_state
@@ -125,7 +125,7 @@ def _hold_back(cluster: Cluster, job: Manifest, word: str, annotations: Mapping[
         return f"is {word} already"
     changes = {"metadata": {"annotations": dict(annotations)}, "spec": {"runPolicy": {"suspend": True}}}
     _patch(cluster, job, changes)
-    return f"{word}; `mtft-launch resume {job['metadata']['name']}` continues it"
+    return f"{word}; `{printed.launch('resume', job)}` continues it"
 
 
 def _delete_belonging(cluster: Cluster, resource: Resource, job: Manifest) -> None:
@@ -157,7 +157,7 @@ def _annotations(job: Manifest) -> Mapping[str, str]:
 def _ended(job: Manifest) -> str | None:
     state = job_state(job, None, now=datetime.now(UTC))
     if state.state == "Failed":
-        return f"has failed; `mtft-launch retry {state.name}` continues it"
+        return f"has failed; `{printed.launch('retry', job)}` continues it"
     return f"has ended already: {state.state}" if state.ended else None
 
 

@@ -74,7 +74,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-n",
         "--namespace",
-        type=_namespace,
+        type=namespace_name,
         metavar="NAME",
         help="Kubernetes namespace (default: cluster.namespace of the configuration or of "
         f"./{DEFAULT_FILE}, else that of the kubeconfig context)",
@@ -82,7 +82,16 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--context", metavar="NAME", help="kubeconfig context (default: the current one)")
 
 
-def _namespace(text: str) -> str:
+def accept_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the same to a verb that asks no cluster, so that one set of options fits every verb of a script."""
+    group = parser.add_argument_group("cluster")
+    told = "taken as by every verb, without effect: no cluster is asked"
+    group.add_argument("-n", "--namespace", type=namespace_name, metavar="NAME", help=told)
+    group.add_argument("--context", metavar="NAME", help=told)
+
+
+def namespace_name(text: str) -> str:
+    """Read the name of a namespace."""
     from mtft.naming import DNS_LABEL
 
     if not re.fullmatch(DNS_LABEL, text):

@@ -33,6 +33,12 @@ _RBAC = re.compile(
     r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
 _ANONYMOUS = "system:anonymous"
+_IN_NAMESPACE = "all rules mtft-launch needs are in manifests/base; `mtft-launch doctor` shows which are missing"
+_EVERYWHERE = (
+    "manifests/base has no rule for the whole cluster: without -A one namespace is looked at (-n NAME), or an "
+    "administrator binds this one with a ClusterRoleBinding (`status -A` lists pods as well; what doctor looks at is "
+    "in manifests/components/nodes)"
+)
 
 
 class ClusterError(MtftError):
@@ -135,6 +141,11 @@ def from_status(code: int, status: Mapping[str, Any] | None, text: str, request:
             return ClusterError(f"{request}: the API server answered {code}: {said}")
 
 
+def no_namespace(name: str) -> str:
+    """Say that a namespace is not there, and what to do."""
+    return f"there is no namespace {name}; choose one with -n, or make it: kubectl create namespace {name}"
+
+
 def _unauthorized(request: Request) -> str:
     return (
         f"{request}: {request.server} does not accept the credentials of the kubeconfig (401): "
@@ -152,15 +163,16 @@ def _forbidden(said: str, request: Request) -> str:
             f"{request}: the kubeconfig sends no credentials, so {request.server} takes you for {_ANONYMOUS}; "
             "log in to the cluster, or choose another context with --context"
         )
-    where = f"namespace {found['namespace']}" if found["namespace"] else "the whole cluster"
-    kind = "Role" if found["namespace"] else "ClusterRole"
+    everywhere = not found["namespace"]
+    where = "the whole cluster" if everywhere else f"namespace {found['namespace']}"
+    kind = "ClusterRole" if everywhere else "Role"
     return (
         f"{found['user']} may not {found['verb']} {found['resource']} in {where}\n"
         f"a rule of a {kind} that allows it:\n"
         f"  - apiGroups: [{_quoted(found['group'])}]\n"
         f"    resources: [{_quoted(found['resource'])}]\n"
         f"    verbs: [{_quoted(found['verb'])}]\n"
-        f"all rules mtft-launch needs are in manifests/base; `mtft-launch doctor` shows which are missing"
+        f"{_EVERYWHERE if everywhere else _IN_NAMESPACE}"
     )
 
 
@@ -175,10 +187,7 @@ def _not_found(status: Mapping[str, Any] | None, said: str, request: Request) ->
         fix = f"; install the training operator: {OPERATOR_INSTALL}" if resource.group == "kubeflow.org" else ""
         return NoSuchKind(f"{request.server} does not know {resource.kind} ({resource.api_version}): {said}{fix}")
     if details.get("kind") == "namespaces" and request.resource.plural != "namespaces":
-        name = details["name"]
-        return NotFound(
-            f"there is no namespace {name}; choose one with -n, or make it: kubectl create namespace {name}"
-        )
+        return NotFound(no_namespace(str(details["name"])))
     where = f" in namespace {request.namespace}" if request.namespace else ""
     return NotFound(f"there is no {request.resource.kind} {details['name']}{where}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.cluster_errors import NoConnection
+from launcher.kubeconfig import faults
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, Configuration
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
+_ERRNO = re.compile(r"\[Errno \d+\] ")
+# What the loader shows of the file around a fault; it may hold secrets.
+_VALUES = re.compile(r"\{.*\}", re.DOTALL)
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -74,16 +79,18 @@ def _from_kubeconfig(context: str | None) -> Connection:
     try:
         with _complaints() as complaints:
             config.load_kube_config(_kubeconfig(), context=name, client_configuration=configuration)
+        client = _client(configuration)
     except Exception as error:  # the loader lets KeyError, ValueError, binascii.Error and more through
-        raise NoConnection(f"{_kubeconfig()}: context {name} cannot be used: {error}") from error
+        raise NoConnection(f"{_kubeconfig()}: context {name} cannot be used: {_words(error)}") from error
     if not configuration.host.startswith(("https://", "http://")):
         raise NoConnection(
             f"{_kubeconfig()}: context {name}: server {configuration.host!r} is no address of an API server; "
             "one begins with https://, such as https://10.0.0.1:6443"
         )
     if complaints and not configuration.api_key and not configuration.cert_file:
-        raise NoConnection(f"{_kubeconfig()}: the login program of context {name} failed: {'; '.join(complaints)}")
-    return Connection(_client(configuration), entry.get("namespace") or "default", name)
+        said = _ERRNO.sub("", "; ".join(complaints))
+        raise NoConnection(f"{_kubeconfig()}: the login program of context {name} failed: {said}")
+    return Connection(client, entry.get("namespace") or "default", name)
 
 
 def _from_service_account() -> Connection:
@@ -128,8 +135,21 @@ def _choose(context: str | None) -> tuple[str, dict[str, Any], str | None]:
         near = difflib.get_close_matches(name, contexts, n=1)
         hint = f"did you mean {near[0]}?" if near else f"contexts: {', '.join(sorted(contexts)) or 'none'}"
         raise NoConnection(f"{_kubeconfig()} has no context {name}; {hint}")
-    cluster = _named(value, "clusters", "cluster").get(contexts[name].get("cluster") or "") or {}
+    for part, entry in (("clusters", "cluster"), ("users", "user")):
+        known, meant = _named(value, part, entry), contexts[name].get(entry)
+        if meant not in known and (meant or entry == "cluster"):
+            says = f"names {entry} {meant}, which is not there" if meant else f"names no {entry}"
+            raise NoConnection(f"{_kubeconfig()}: context {name} {says}; {part}: {', '.join(sorted(known)) or 'none'}")
+    cluster = _named(value, "clusters", "cluster")[contexts[name]["cluster"]]
+    if not cluster.get("server"):
+        raise NoConnection(f"{_kubeconfig()}: cluster {contexts[name]['cluster']} has no server")
     return name, contexts[name], cluster.get("proxy-url")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return _VALUES.sub("...", str(error))
 
 
 def _read() -> dict[str, Any]:
@@ -137,12 +157,13 @@ def _read() -> dict[str, Any]:
     from kubernetes.config.kube_config import KubeConfigMerger
 
     try:
-        value = _plain(KubeConfigMerger(_kubeconfig()).config) or {}
-        if isinstance(value, dict) and _named(value, "contexts", "context") is not None:
-            return value
+        wrong = list(faults(_kubeconfig()))
+        value: dict[str, Any] = {} if wrong else _plain(KubeConfigMerger(_kubeconfig()).config) or {}
     except Exception as error:  # whatever a file that is no kubeconfig leads to
         raise NoConnection(f"{_kubeconfig()} is not a kubeconfig: {str(error).splitlines()[0]}") from error
-    raise NoConnection(f"{_kubeconfig()} is not a kubeconfig: it holds no mapping")
+    if wrong:
+        raise NoConnection("\n  ".join(["the kubeconfig cannot be used:", *wrong]))
+    return value
 
 
 def _named(value: dict[str, Any], part: str, entry: str) -> dict[str, dict[str, Any]]:

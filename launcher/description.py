@@ -84,7 +84,7 @@ def _facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         "queue": state.queue,
         "run": state.run_id,
         "age": duration(state.age_s),
-        "took": duration(state.took_s),
+        "last start took": duration(state.took_s),
     }
     return [(name, value) for name, value in facts.items() if value and value != "-"]
 

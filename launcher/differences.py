@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher import labels
+from launcher import labels, printed
 from launcher.cluster_errors import ClusterError, Invalid
 from launcher.pod import CONFIG_FILE
 from launcher.resources import CONFIG_MAPS, JOBS
@@ -119,10 +119,9 @@ def placement_hint(cluster: Cluster, objects: Sequence[Manifest], job: Manifest)
         return None
     first = found[0]
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    name = job["metadata"]["name"]
     return (
         f"it runs with {first.path} = {_short(first.live)}, not {_short(first.wanted)}{more}: "
-        f"`mtft-launch diff {name}` shows all, `mtft-launch delete {name}` and then run sends it anew"
+        f"`{printed.launch('diff', job)}` shows all, `{printed.launch('delete', job)}` and then run sends it anew"
     )
 
 

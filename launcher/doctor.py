@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import doctor_access as access
 from launcher import doctor_namespace as namespace
 from launcher import doctor_volume as volume
-from launcher import labels
+from launcher import labels, printed
 from launcher.cluster_errors import Forbidden, NoSuchKind
 from launcher.description import events_of
 from launcher.doctor_nodes import check_nodes
@@ -53,6 +53,8 @@ def examine(
     """
     template, count = _template(job), sum(replicas(role) for role in roles(job))
     connection = access.check_connection(cluster)
+    if "operator" not in only and (missing := access.check_namespace(cluster)):
+        return [connection, missing]
     operator, deployment = access.check_operator(cluster)
     # Without an image no pod can be made.
     inside = volume.Inside(cluster, template, probe=probe and PLACEHOLDER_IMAGE not in _images(template))
@@ -66,7 +68,7 @@ def examine(
         ("queue", lambda: [_queue(cluster, job)]),
         ("volume claim", lambda: volume.check_volume(cluster, template, count)),
         ("space", lambda: [volume.check_space(inside.said)]),
-        ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name))),
+        ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name), cluster.namespace)),
         ("image", lambda: [_image(cluster, template)]),
         ("nodes", lambda: check_nodes(_all(cluster, NODES), _pods_everywhere(cluster), template, count)),
         ("DNS", lambda: [volume.check_dns(cluster, count, inside)]),
@@ -107,11 +109,11 @@ def _pod_security(cluster: Cluster, count: int, deployment: Object | None) -> Fi
 def _queue(cluster: Cluster, job: Object) -> Finding:
     name = (job["metadata"].get("labels") or {}).get(labels.QUEUE)
     if name is None:
-        return namespace.check_queue(None, None, installed=False)
+        return namespace.check_queue(None, None, cluster.namespace)
     try:
-        return namespace.check_queue(name, cluster.find(LOCAL_QUEUES, name), installed=True)
+        return namespace.check_queue(name, cluster.find(LOCAL_QUEUES, name), cluster.namespace)
     except NoSuchKind:
-        return namespace.check_queue(name, None, installed=False)
+        return namespace.check_queue(name, None, cluster.namespace, installed=False)
 
 
 def _secret(cluster: Cluster, name: str) -> Object | None:
@@ -153,5 +155,5 @@ def _creation(cluster: Cluster, job: Object) -> Finding:
     if not refused:
         return ok(layer, "none was refused within the last hour")
     message = refused[-1]["message"].strip()
-    fix = namespace.OPERATOR_FIX if "PodSecurity" in message else f"mtft-launch describe {name}"
+    fix = namespace.OPERATOR_FIX if "PodSecurity" in message else printed.launch("describe", job)
     return fail(layer, message, fix)

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 
-_WRITE = ("get", "list", "watch", "create", "patch", "delete")
-# What the verbs use: (resource, subresource, verbs, what fails without).
+# (resource, subresource, verbs, what fails without): what every launcher uses, and what only people do.
 _RIGHTS: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...] = (
-    (resources.JOBS, None, _WRITE, "run, status, wait, suspend, delete"),
+    (resources.JOBS, None, ("get", "list", "watch", "create", "patch"), "run, status, wait, suspend"),
     (resources.CONFIG_MAPS, None, ("get", "create", "patch", "delete"), "run"),
     (resources.PODS, None, ("get", "list", "watch"), "status, logs, describe"),
     (resources.PODS, "log", ("get",), "logs, the progress in status"),
 )
 _WISHED: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...] = (
+    (resources.JOBS, None, ("delete",), "retry, delete"),
     (resources.PODS, None, ("create", "delete"), "data push, fetch"),
     # Kubernetes asked for get until 1.34, and asks for create since.
     (resources.PODS, "exec", ("get", "create"), "data push, fetch"),
@@ -41,6 +41,15 @@ def check_connection(cluster: Cluster) -> Finding:
     """
     version = cluster.version()
     return ok("cluster", f"{cluster.server} answers, Kubernetes {version}, context {cluster.context}")
+
+
+def check_namespace(cluster: Cluster) -> Finding | None:
+    """Say that the namespace is not there: then nothing in it can be looked at; None where it is, or nobody tells."""
+    if not cluster.lacks_namespace():
+        return None
+    name = cluster.namespace
+    fix = f"choose one with -n, or make it: kubectl create namespace {name} (with all it needs: manifests/base)"
+    return fail("namespace", f"there is no namespace {name}", fix)
 
 
 def check_rights(cluster: Cluster) -> list[Finding]:
@@ -105,6 +114,6 @@ def _rights(
     if not missing:
         return ok(layer, f"all that is needed in namespace {cluster.namespace}")
     found: Finding = verdict(
-        layer, f"not allowed: {'; '.join(missing)}", "bind the Role of manifests/base to this user"
+        layer, f"not allowed: {'; '.join(missing)}", "bind the Role mtft-user of manifests/base to this user"
     )
     return found

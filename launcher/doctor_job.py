@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from launcher import printed
 from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
@@ -30,47 +31,47 @@ def diagnose(state: JobState, job: Object) -> Finding:
     layer = "job"
     said = f"{state.name} is {state.state} ({state.phase})" + (f": {state.reason}" if state.reason else "")
     if state.state == "Failed":
-        return fail(layer, said, _remedy(state))
+        return fail(layer, said, _remedy(state, job))
     if state.phase == "blocked":
         return fail(layer, said, _release(state, job))
     if state.state in ("Pending", "Restarting", "Queued"):
-        return warn(layer, said, "see the layers above; mtft-launch describe shows the cluster's events")
+        return warn(layer, said, f"see the layers above; {printed.launch('describe', job)} shows the cluster's events")
     if state.state in ("Suspended", "Cancelled"):
-        return warn(layer, said, f"mtft-launch resume {state.name}")
+        return warn(layer, said, printed.launch("resume", job))
     if state.quiet_s is not None and state.quiet_s > 1800:
-        return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", f"mtft-launch logs {state.name}")
+        return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", printed.launch("logs", job))
     return ok(layer, said)
 
 
-def _remedy(state: JobState) -> str:
+def _remedy(state: JobState, job: Object) -> str:
     if state.exit_code == exit_codes.BAD_INPUT:
-        return f"correct the configuration or the data; then {_anew(state.name)}"
+        return f"correct the configuration or the data; then {_anew(job)}"
     if state.exit_code == exit_codes.DIVERGED:
-        return f"lower train.learning_rate or raise train.warmup_ratio; then {_anew(state.name)}"
-    return f"mtft-launch logs {state.name}; mtft-launch retry {state.name} starts it again from its last checkpoint"
+        return f"lower train.learning_rate or raise train.warmup_ratio; then {_anew(job)}"
+    return f"{printed.launch('logs', job)}; {printed.launch('retry', job)} starts it again from its last checkpoint"
 
 
-def _anew(name: str) -> str:
+def _anew(job: Object) -> str:
     # Placement and data mended in place leave the name of the job as it is.
-    return f"mtft-launch delete {name}, and run it again"
+    return f"{printed.launch('delete', job)}, and run it again"
 
 
 def _release(state: JobState, job: Object) -> str:
     """Say what lets a pod start that cannot by itself."""
-    reason, place = state.reason or "", f"-n {state.namespace}"
+    reason, place = state.reason or "", printed.in_namespace(state.namespace)
     then = "its pod starts by itself then"
     if found := _NO_SECRET.search(reason):
         template = (roles(job) or [{}])[0].get("template") or {}
-        return f"{create_secret(found[1], secrets_of(template).get(found[1], ()))} {place}; {then}"
+        return f"{create_secret(found[1], secrets_of(template).get(found[1], ()), state.namespace)}; {then}"
     if found := _NO_KEY.search(reason):
-        return f"put key {found[1]} into it (kubectl edit secret {found[2]} {place}), or change cluster.secrets; {then}"
+        return f"put key {found[1]} into it (kubectl edit secret {found[2]}{place}), or change cluster.secrets; {then}"
     if _NO_CONFIG.search(reason):
-        return f"the job's ConfigMap was deleted: {_anew(state.name)}"
+        return f"the job's ConfigMap was deleted: {_anew(job)}"
     if "runAsNonRoot" in reason:
-        anew = _anew(state.name)
+        anew = _anew(job)
         return (
             f"set cluster.run_as_user to a number above 0, or give the image a numeric USER other than 0; then {anew}"
         )
     if "image" in reason:
         return "check cluster.image, cluster.image_pull_secrets and that the nodes reach the registry"
-    return f"see the layers above; mtft-launch describe {state.name} {place} shows the cluster's events"
+    return f"see the layers above; {printed.launch('describe', job)} shows the cluster's events"

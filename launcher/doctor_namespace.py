@@ -8,6 +8,7 @@ from typing import Any
 
 from launcher.doctor_nodes import requests_of
 from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.printed import in_namespace
 from launcher.quantities import parse_quantity, show_quantity
 
 Object = Mapping[str, Any]
@@ -90,22 +91,24 @@ def check_pod_security(namespace: Object, pods: int, operator_template: bool | N
 _NOT_BINDING = ("FailedBinding", "ProvisioningFailed")
 
 
-def check_claim(name: str, claim: Object | None, pods: int, events: Sequence[Object] = ()) -> Finding:
+def check_claim(
+    name: str, claim: Object | None, pods: int, namespace: str, *, events: Sequence[Object] = ()
+) -> Finding:
     """Say whether the volume is there and can be mounted by every pod; ``events`` are the claim's."""
     layer = "volume claim"
     if claim is None:
         return fail(
             layer,
             f"there is no claim {name}",
-            "make it: mtft-launch render --create-claim 100Gi --storage-class CLASS | kubectl apply -f -; "
-            "or name another with cluster.claim",
+            f"make it: mtft-launch render --claim-only 100Gi --storage-class CLASS --set cluster.claim={name}"
+            f"{in_namespace(namespace)} | kubectl apply -f -; or name another with cluster.claim",
         )
     status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or []
     phase = status.get("phase")
     if phase == "Lost":
         return fail(layer, f"claim {name} has lost its volume", "restore the volume, or make another claim")
     if phase != "Bound":
-        look = f"kubectl describe pvc {name} -n {(claim.get('metadata') or {}).get('namespace')}"
+        look = f"kubectl describe pvc {name}{in_namespace(namespace)}"
         if failed := [each.get("message") or "" for each in events if each.get("reason") in _NOT_BINDING]:
             message = f"claim {name} gets no volume: {failed[-1].strip()}"
             return fail(layer, message, f"make it again with a storage class that offers ReadWriteMany; {look}")
@@ -119,17 +122,18 @@ def check_claim(name: str, claim: Object | None, pods: int, events: Sequence[Obj
     return ok(layer, f"claim {name} is bound and ReadWriteMany, capacity {size}")
 
 
-def check_secrets(template: Object, read: Callable[[str], Object | None]) -> list[Finding]:
+def check_secrets(template: Object, read: Callable[[str], Object | None], namespace: str) -> list[Finding]:
     """Say for each Secret the pods need whether it and its keys are there; values are never looked at.
 
     Args:
         template: pod template of the job.
         read: gives a Secret by name, None where there is none; raises PermissionError where it may not be read.
+        namespace: where they are to be.
     """
     needed = secrets_of(template)
     if not needed:
         return [ok("secrets", "none is needed")]
-    return [_secret(name, keys, read) for name, keys in needed.items()]
+    return [_secret(name, keys, read, namespace) for name, keys in needed.items()]
 
 
 def secrets_of(template: Object) -> dict[str, dict[str, bool]]:
@@ -145,12 +149,13 @@ def secrets_of(template: Object) -> dict[str, dict[str, bool]]:
     return needed
 
 
-def create_secret(name: str, keys: Iterable[str]) -> str:
+def create_secret(name: str, keys: Iterable[str], namespace: str) -> str:
     """Return the command that makes a Secret with these keys."""
-    return f"kubectl create secret generic {name}{''.join(f' --from-literal={key}=...' for key in keys)}"
+    given = "".join(f" --from-literal={key}=..." for key in keys)
+    return f"kubectl create secret generic {name}{given}{in_namespace(namespace)}"
 
 
-def check_queue(queue: str | None, local_queue: Object | None, *, installed: bool) -> Finding:
+def check_queue(queue: str | None, local_queue: Object | None, namespace: str, *, installed: bool = True) -> Finding:
     """Say whether the queue the job names is there and takes jobs."""
     layer = "queue"
     if queue is None:
@@ -160,9 +165,8 @@ def check_queue(queue: str | None, local_queue: Object | None, *, installed: boo
             layer, f"cluster.queue is {queue}, but Kueue is not installed", "set cluster.queue: null, or install Kueue"
         )
     if local_queue is None:
-        return fail(
-            layer, f"there is no LocalQueue {queue} in the namespace", "kubectl get localqueues; set cluster.queue"
-        )
+        look = f"kubectl get localqueues{in_namespace(namespace)}; set cluster.queue"
+        return fail(layer, f"there is no LocalQueue {queue} in the namespace", look)
     for condition in (local_queue.get("status") or {}).get("conditions") or []:
         if condition["type"] == "Active" and condition["status"] != "True":
             return fail(
@@ -185,7 +189,7 @@ def check_operator_template(deployment: Object | None) -> bool | None:
     return any("init-container-template-file" in it for it in given) or any("/etc/config" in it for it in mounts)
 
 
-def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | None]) -> Finding:
+def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | None], namespace: str) -> Finding:
     layer = f"secret {name}"
     try:
         secret = read(name)
@@ -194,11 +198,10 @@ def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | 
     missing = [key for key in keys if secret is None or key not in (secret.get("data") or {})]
     required = [key for key in missing if not keys[key]]
     if secret is None and (required or not keys):
-        return fail(layer, "is missing", create_secret(name, keys))
+        return fail(layer, "is missing", create_secret(name, keys, namespace))
     if required:
-        return fail(
-            layer, f"has no key {', '.join(required)}", f"kubectl edit secret {name}, or change cluster.secrets"
-        )
+        fix = f"kubectl edit secret {name}{in_namespace(namespace)}, or change cluster.secrets"
+        return fail(layer, f"has no key {', '.join(required)}", fix)
     if missing:
         what = "is missing" if secret is None else f"has no key {', '.join(missing)}"
         return warn(layer, f"{what}; the job can do without")

@@ -42,7 +42,11 @@ def is_ready(node: Object) -> bool:
     """Whether a node takes pods at all."""
     conditions = (node.get("status") or {}).get("conditions") or []
     up = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    return up and not (node.get("spec") or {}).get("unschedulable")
+    return up and not _is_cordoned(node)
+
+
+def _is_cordoned(node: Object) -> bool:
+    return bool((node.get("spec") or {}).get("unschedulable"))
 
 
 def matches(node: Object, spec: Object) -> bool:
@@ -100,16 +104,19 @@ def _labels_finding(
     nodes: Sequence[Object], ready: Sequence[Object], labelled: Sequence[Object], spec: Object
 ) -> Finding:
     layer, selector = "node pool", spec.get("nodeSelector") or {}
+    cordoned = [node["metadata"]["name"] for node in nodes if _is_cordoned(node)]
+    held = f"; cordoned: {', '.join(cordoned)}" if cordoned else ""
     if not ready:
-        return fail(layer, f"none of {len(nodes)} nodes is ready", "kubectl get nodes; ask the cluster's administrator")
+        look = f"kubectl uncordon {cordoned[0]}" if cordoned else "kubectl get nodes"
+        return fail(layer, f"none of {len(nodes)} nodes takes pods{held}", f"{look}; ask the cluster's administrator")
     if not labelled:
         asked = ", ".join(f"{key}={value}" for key, value in selector.items()) or "those of cluster.affinity"
         return fail(
             layer,
-            f"none of {len(ready)} ready nodes has the labels asked for: {asked}",
+            f"none of {len(ready)} nodes that take pods has the labels asked for: {asked}{held}",
             "change cluster.node_selector or cluster.affinity; kubectl get nodes --show-labels",
         )
-    return ok(layer, f"{len(labelled)} of {len(nodes)} nodes are ready and have the labels asked for")
+    return ok(layer, f"{len(labelled)} of {len(nodes)} nodes are ready and have the labels asked for{held}")
 
 
 def _size_finding(labelled: Sequence[Object], able: Sequence[Object], asked: Mapping[str, Decimal]) -> Finding:

@@ -69,7 +69,7 @@ def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding
         claim = cluster.find(CLAIMS, name)
         bound = claim is None or (claim.get("status") or {}).get("phase") == "Bound"
         events = () if bound else cluster.events(name, kind=CLAIMS.kind)
-        found.append(check_claim(name, claim, count, events))
+        found.append(check_claim(name, claim, count, cluster.namespace, events=events))
     return found
 
 

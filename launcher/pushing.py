@@ -97,10 +97,15 @@ def _sent(path: Path, name: str) -> ToSend:
     return ToSend(path=path, name=name, content=content_of(path))
 
 
+def data_of(files: Sequence[ToSend]) -> list[ToSend]:
+    """Return what a trainer would read of a file or folder that is pushed."""
+    top, _, is_folder = files[0].name.partition("/")
+    return [each for each in files if not is_folder or _is_data(each.name, top)]
+
+
 def data_sha256(files: Sequence[ToSend]) -> str | None:
     """Return ``data.sha256`` of what is pushed, as the trainer reads it; None for a folder that holds no data."""
-    top, _, is_folder = files[0].name.partition("/")
-    data = [each for each in files if not is_folder or _is_data(each.name, top)]
+    data = data_of(files)
     return combined_sha256([each.content.sha256 for each in data]) if data else None
 
 

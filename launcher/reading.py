@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from launcher.changes import Change, Changes, Listing, Manifest, Manifests, lines
 from launcher.cluster_errors import Forbidden, Gone, NoSuchKind, NotFound, Request
-from launcher.resources import EVENTS, PODS, Resource
+from launcher.resources import EVENTS, NAMESPACES, PODS, Resource
 from launcher.transport import ANSWER_SECONDS, Query, Transport
 
 PAGE = 500  # objects per answer of a list, as kubectl asks for
@@ -53,6 +53,17 @@ class Reader:
             raise
         except NotFound:
             return None
+
+    def lacks_namespace(self) -> bool:
+        """Return whether the default namespace is not there; False where nobody tells this user.
+
+        Raises:
+            ClusterError: a refusal other than 403.
+        """
+        try:
+            return self.find(NAMESPACES, self.namespace) is None
+        except Forbidden:
+            return False
 
     def list(
         self,

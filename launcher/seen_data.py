@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import user_path
 from launcher.pod import OUR_MOUNTS
+from launcher.printed import in_namespace
 from mtft.errors import InputError
 from mtft.text import printable
 
@@ -21,10 +22,17 @@ OWN_IMAGE = "MTFT_IMAGE"
 _NAMED = 5  # files told of a folder
 
 
-def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -> dict[str, Any]:
+def with_data_facts(
+    document: Mapping[str, Any], resolved: Sequence[Resolved], namespace: str | None = None
+) -> dict[str, Any]:
     """Return the document with ``data.sha256`` filled in where this machine sees the data at the pods' own path.
 
     An in-cluster launcher mounts the shared volume as the pods do, so it sees them; a laptop usually does not.
+
+    Args:
+        document: what is to be sent.
+        resolved: the effective configuration of each of its models.
+        namespace: that of the command line, for the commands that a refusal names.
 
     Raises:
         InputError: the data are on this machine, but not where a pod finds them; or the volume is, but not the data.
@@ -38,8 +46,9 @@ def with_data_facts(document: Mapping[str, Any], resolved: Sequence[Resolved]) -
     digests: dict[str, str] = {}
     roots = {each.config.storage.root for each in resolved}
     for one in resolved:
-        _refuse_local(one.config, roots)
-        _refuse_absent(one.config)
+        place = in_namespace(namespace or one.config.cluster.namespace)
+        _refuse_local(one.config, place, roots)
+        _refuse_absent(one.config, place)
         paths = as_list(one.config.data.train)
         if one.config.data.sha256 is None and paths:
             if tuple(paths) not in known:
@@ -61,7 +70,7 @@ def _digest(paths: Sequence[str]) -> str | None:
     return content_sha256(paths) if all(_is_there(path) for path in paths) else None
 
 
-def _refuse_local(config: Config, roots: Collection[str]) -> None:
+def _refuse_local(config: Config, place: str, roots: Collection[str]) -> None:
     from mtft.sources import as_list
 
     root = PurePosixPath(config.storage.root)
@@ -77,12 +86,12 @@ def _refuse_local(config: Config, roots: Collection[str]) -> None:
                 continue  # the image, or a volume the cluster mounts, may hold it
             raise InputError(
                 f"{field}: {path} is a path of this machine, but the pods see only {root} of the shared volume; "
-                f"`mtft-launch data push {path}` puts it there, then give {root / 'data' / here.name} "
+                f"`mtft-launch data push {path}{place}` puts it there, then give {root / 'data' / here.name} "
                 "(or train on this machine: --backend local)"
             )
 
 
-def _refuse_absent(config: Config) -> None:
+def _refuse_absent(config: Config, place: str) -> None:
     """Refuse what the pods would not find, where this machine has the volume as they do: else new data go unnoticed."""
     from mtft.sources import as_list
 
@@ -93,8 +102,9 @@ def _refuse_absent(config: Config) -> None:
         for path in as_list(given):
             if PurePosixPath(path).is_relative_to(root) and not _is_there(path):
                 raise InputError(
-                    f"{field}: there is no {path}; {_nearest(path)}; put it there (`mtft-launch data push`) or "
-                    f"correct {field} (where {root} of this machine is not the pods' volume, give data.sha256)"
+                    f"{field}: there is no {path}; {_nearest(path)}; put it there "
+                    f"(`mtft-launch data push PATH{place}`) or correct {field} "
+                    f"(where {root} of this machine is not the pods' volume, give data.sha256)"
                 )
 
 

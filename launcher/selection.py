@@ -68,7 +68,11 @@ def _unknown(name: str, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, 
     known = {job["metadata"]["name"] for job in jobs}
     known |= {label for job in jobs for key in (labels.BATCH, labels.MODEL) if (label := _label(job, key))}
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "`mtft-launch list -A` shows all you may see"
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else "look in another namespace with -n, or in all (if you may) with `mtft-launch list -A`"
+    )
     where = f" ({len(jobs)} jobs were looked at)" if jobs else " (there is no job at all in this namespace)"
     raise InputError(f"there is no job, batch or model named {name}{where}; {hint}")
 

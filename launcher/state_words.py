@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from launcher import labels
+from launcher import labels, printed
 from launcher.job_objects import condition, rank_of
 from launcher.pod_reasons import Ending, is_broken, waiting_reason
 from launcher.progress import Progress
@@ -65,7 +65,7 @@ def reason_of(
     if state == "Queued":
         return queue_says or f"queue {job['metadata']['labels'][labels.QUEUE]} has not admitted it yet"
     if state in ("Suspended", "Cancelled"):
-        return f"`mtft-launch resume {job['metadata']['name']}` continues it"
+        return f"`{printed.launch('resume', job)}` continues it"
     if state == "Succeeded":
         return None if pods is None or (decisive and decisive.message) else _no_verdict(job, pods)
     if state == "Deleting":
@@ -77,15 +77,13 @@ def reason_of(
     if state == "Restarting":
         return decisive.reason if decisive else "a pod was lost"
     if state == "Pending" and pods is not None and not pods:
-        name = job["metadata"]["name"]
-        return f"no pods yet: the operator has not seen it or may make none; `mtft-launch doctor {name}` tells"
+        return f"no pods yet: the operator has not seen it or may make none; `{printed.launch('doctor', job)}` tells"
     return None
 
 
 def _no_verdict(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
-    meta = job["metadata"]
     why = "its pods left no word of it" if pods else "its pods are gone"
-    return f"verdict unknown: {why}; `mtft-launch fetch {meta['name']} --what report -n {meta['namespace']}` tells"
+    return f"verdict unknown: {why}; `{printed.launch('fetch', job, ' --what report')}` tells"
 
 
 def _placed(pod: Mapping[str, Any]) -> bool:

@@ -47,7 +47,7 @@ class JobState:
         verdict_reasons: why, what counts against the model first.
         scores: per direction BLEU, chrF (points) and rates (0 to 1) on test, and how they differ from the base's.
         age_s: seconds since the job was made.
-        took_s: seconds from its first start to its end, or to now.
+        took_s: seconds to its end, or to now, from its last start: made anew, resumed or admitted by its queue.
     """
 
     name: str

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from launcher import labels
+from launcher import labels, printed
 from launcher.cluster_errors import ClusterError, Conflict, NotFound
 from launcher.resources import CONFIG_MAPS, JOBS
 from mtft.errors import InputError
@@ -160,7 +160,7 @@ def _already(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) -> Su
     if runs[0] != runs[1]:
         raise InputError(
             f"{where} has another configuration or other data (run {runs[0]}, asked for {runs[1]}); "
-            "choose another --job name, or delete it first: mtft-launch delete " + str(meta["name"])
+            f"choose another --job name, or delete it first: {printed.launch('delete', job)}"
         )
     held = cluster.find(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
     notes: list[str] = []

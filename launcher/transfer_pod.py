@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError, Forbidden
+from launcher.cluster_errors import ClusterError, Forbidden, NotFound, no_namespace
 from launcher.doctor_namespace import check_claim
 from launcher.labels import CONTAINER
 from launcher.pod_reasons import ending, is_broken, mount_failures, waiting_reason
@@ -115,11 +115,14 @@ def _refuse_missing_claims(cluster: Cluster, pod: Mapping[str, Any]) -> None:
     """Refuse a pod that would wait in vain for its claim.
 
     Raises:
-        ClusterError: there is no such claim, or it lost its volume.
+        ClusterError: there is no such namespace or claim, or the claim lost its volume.
     """
     for name in claims_of(pod.get("spec") or {}):
         with suppress(Forbidden):  # then the scheduler tells, later
-            found = check_claim(name, cluster.find(CLAIMS, name), 1)
+            claim = cluster.find(CLAIMS, name)
+            if claim is None and cluster.lacks_namespace():
+                raise NotFound(no_namespace(cluster.namespace))
+            found = check_claim(name, claim, 1, cluster.namespace)
             if found.verdict == "fail":
                 raise ClusterError(f"{found.message} in namespace {cluster.namespace}; {found.fix}")
 

@@ -236,6 +236,12 @@ def _reason(error: HTTPError) -> str:
 
 
 def _unreachable(server: str, reason: str) -> str:
+    if "not valid for" in reason or "doesn't match" in reason:
+        return (
+            f"{server}: the secure connection failed: {reason}; the server's certificate has other names than this "
+            "address: give the kubeconfig's cluster a server address that it has, or name one of them beside it: "
+            "kubectl config set-cluster CLUSTER --tls-server-name=NAME"
+        )
     if "CERTIFICATE" in reason or "certificate" in reason or "SSL" in reason:
         return (
             f"{server}: the secure connection failed: {reason}; the kubeconfig's certificate-authority does not fit "

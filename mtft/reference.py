@@ -86,7 +86,7 @@ def reference() -> str:
     )
 
 
-def starter_file(card: ModelCard, data: str) -> str:
+def starter_file(card: ModelCard, data: str, namespace: str | None = None) -> str:
     """Return a commented YAML document: the model and the data are set, every other setting shows its default.
 
     Lines that begin with ``##`` explain; taking the ``#`` off any other one, and off the part it belongs to, sets it.
@@ -107,6 +107,9 @@ def starter_file(card: ModelCard, data: str) -> str:
         *_setting_lines("data", fields(), shown),
         *starter_lines(others, fields(), shown),
     ]
+    if namespace is not None:
+        set_now = {"#cluster:": "cluster:", "#  namespace: null": f"  namespace: {json.dumps(namespace)}"}
+        lines = [set_now.get(line, line) for line in lines]
     return "\n".join(lines) + "\n"
 
 

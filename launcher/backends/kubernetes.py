@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import labels
 from launcher.cluster_errors import NoConnection
 from launcher.differences import placement_hint
+from launcher.printed import in_namespace, launch
 from launcher.pytorchjob import render
 from launcher.resources import JOBS
 from launcher.seen_data import with_data_facts
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     if not args.force:
         refuse_too_large([resolved])
-    document = with_data_facts(document, [resolved])
+    document = with_data_facts(document, [resolved], args.namespace)
     given = args.namespace or resolved.config.cluster.namespace
     nonce = secrets.token_hex(4) if args.rerun else None
     if args.dry_run:
@@ -187,22 +188,22 @@ def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str
     print(
         f"{name} submitted to namespace {namespace}" if made else f"{name} is there already: {standing(submission.job)}"
     )
-    place = f" -n {namespace}"
-    print(f"  follow  mtft-launch logs {name} --follow{place}")
-    print(f"  wait    mtft-launch wait {name}{place}")
-    print(f"  look    kubectl get pytorchjob {name}{place}")
+    print(f"  follow  {launch('logs', submission.job, ' --follow')}")
+    print(f"  wait    {launch('wait', submission.job)}")
+    print(f"  look    kubectl get pytorchjob {name}{in_namespace(namespace)}")
 
 
 def _next_step(job: Job, submission: Submission) -> str | None:
-    state, name = state_of(submission.job).state, submission.name
+    found = submission.job
+    state = state_of(found).state
     if state == "Succeeded":
         data = "and data" if job.knows_data else "on the data that are there now"
         return f"it is finished; --rerun starts another run of the same configuration {data}"
     if state == "Failed":
-        return f"it has failed: `mtft-launch describe {name}` tells why, `mtft-launch retry {name}` continues it"
+        return f"it has failed: `{launch('describe', found)}` tells why, `{launch('retry', found)}` continues it"
     if state in ("Suspended", "Cancelled"):
         word = "held back" if state == "Suspended" else "cancelled"
-        return f"it is {word}: `mtft-launch resume {name}` continues it"
+        return f"it is {word}: `{launch('resume', found)}` continues it"
     return None
 
 
@@ -222,5 +223,7 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
         left = None if until is None else max(0.0, until - time.monotonic())
         return exit_codes.worst(list(wait_for(cluster, [name], left, report=report).values()))
     except KeyboardInterrupt:
-        print(f"\n{name} goes on; `mtft-launch cancel {name} -n {cluster.namespace}` stops it", file=sys.stderr)
+        print(
+            f"\n{name} goes on; `mtft-launch cancel {name}{in_namespace(cluster.namespace)}` stops it", file=sys.stderr
+        )
         raise

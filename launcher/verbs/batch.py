@@ -14,6 +14,7 @@ from launcher.arguments import (
     load_arguments,
     resolve_each,
 )
+from launcher.printed import in_namespace
 from mtft import exit_codes
 from mtft.errors import InputError, MtftError
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     if not args.force:
         refuse_too_large(resolved)
-    document = with_data_facts(document, resolved)
+    document = with_data_facts(document, resolved, args.namespace)
     given = args.namespace or _namespace(resolved)
     if args.dry_run:
         place = given or context_namespace(args.context)
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
             print(file=sys.stderr)
             _print(rows, args.output_format)
             if left := _left(rows):
-                command = f"mtft-launch cancel {' '.join(left)} -n {cluster.namespace}"
+                command = f"mtft-launch cancel {' '.join(left)}{in_namespace(cluster.namespace)}"
                 print(f"what has not ended goes on; `{command}` stops it", file=sys.stderr)
             raise
     _print(rows, args.output_format)

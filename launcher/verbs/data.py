@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_output_argument, user_path
+from launcher.arguments import accept_cluster_arguments, add_output_argument, user_path
 from launcher.output import print_document, table
 from launcher.verbs import push
 from mtft import exit_codes
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (check, split):
         action.add_argument("paths", nargs="+", metavar="PATH", help="JSON Lines file (.jsonl, .gz, .zst) or folder")
         add_output_argument(action)
+        accept_cluster_arguments(action)
     split.add_argument("--dev-fraction", type=float, metavar="F", help="fraction of the rows held out (default: 0.05)")
     split.add_argument("--seed", type=int, metavar="N", help="seed of the choice (default: that of data.split_seed)")
     text = "Copy a file or folder to the shared volume of a cluster."

@@ -75,7 +75,7 @@ def _counterparts(
     from launcher.resources import JOBS
     from launcher.seen_data import with_data_facts
 
-    document = with_data_facts(document, [resolved])
+    document = with_data_facts(document, [resolved], cluster.namespace)
     job: Manifest | None
     if name is not None:
         (job,) = _only(acting.chosen(cluster, [name]), name)

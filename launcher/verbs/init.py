@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from launcher.arguments import DEFAULT_FILE
+from launcher.arguments import DEFAULT_FILE, add_output_argument, namespace_name
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -23,10 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training rows, as the trainer sees them",
     )
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    parser.add_argument("-n", "--namespace", type=namespace_name, metavar="NAME", help="cluster.namespace of the file")
+    parser.add_argument("--context", metavar="NAME", help="without effect: no cluster is asked")
+    add_output_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the file; refuse to replace one without ``--force``."""
+    from launcher.output import print_document
     from mtft.files import write_text
     from mtft.models import card
     from mtft.reference import starter_file
@@ -36,10 +40,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{file} exists already; add --force to replace it")
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: the file is YAML; give a name that ends in .yaml")
-    text = starter_file(card(args.model), args.data)
+    text = starter_file(card(args.model), args.data, args.namespace)
     try:
         write_text(file, text)
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}") from None
+    if args.output_format != "table":
+        print_document({"file": str(file), "model": args.model, "namespace": args.namespace}, args.output_format)
+        return exit_codes.DONE
     print(f"wrote {file}; `mtft-launch validate --config {file}` shows every effective value")
     return exit_codes.DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from launcher.acting import note_missing_namespace
 from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
@@ -12,7 +13,7 @@ EXAMPLE = "mtft-launch list -A -o json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace you may see")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces; needs a ClusterRole")
     parser.add_argument("--batch", metavar="NAME", help="only the jobs of one batch")
     parser.add_argument("--model", metavar="KEY", help="only the jobs of one model")
     add_cluster_arguments(parser)
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     selector = labels.selector(model=args.model, batch=args.batch)
     now = datetime.now(UTC)
     jobs = cluster.list(JOBS, selector=selector, everywhere=args.all_namespaces)
+    if not jobs.items and not args.all_namespaces:
+        note_missing_namespace(cluster)
     states = [job_state(job, None, now=now) for job in jobs.items]
     if args.output_format == "table":
         print(table([list_row(state, with_namespace=args.all_namespaces) for state in states]))

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the lines; those of earlier starts are in console_output.txt of the run."""
-    from launcher import labels, logs
+    from launcher import labels, logs, printed
     from launcher.cluster import connect
     from launcher.job_objects import replicas, roles
     from launcher.log_lines import Printer
@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if args.follow:
         logs.follow(cluster, job, printer, wanted)
     elif not logs.show(cluster, job, printer, wanted):
-        print(
-            "no pod of it runs or has just run; --follow waits for one, `mtft-launch status` tells why", file=sys.stderr
-        )
+        why = printed.launch("status", job)
+        print(f"no pod of it runs or has just run; --follow waits for one, `{why}` tells why", file=sys.stderr)
     return exit_codes.DONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from launcher.arguments import add_output_argument
+from launcher.arguments import accept_cluster_arguments, add_output_argument
 from launcher.output import print_document, print_rows
 from mtft import exit_codes
 from mtft.models import MODELS, card
@@ -17,6 +17,7 @@ PIN_EXAMPLE = "mtft-launch models pin opus_mt_en_fr -o yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add_output_argument(parser)
+    accept_cluster_arguments(parser)
     actions = parser.add_subparsers(dest="action", metavar="pin")
     text = (
         "Ask the model hub for the commit each base is at now; -o yaml or json prints it as a piece of configuration."
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pin.add_argument("keys", nargs="*", metavar="KEY", help="models to look up (default: all)")
     # Without a default of its own it leaves what was given before `pin` alone.
     add_output_argument(pin, default=argparse.SUPPRESS)
+    accept_cluster_arguments(pin)
 
 
 def run(args: argparse.Namespace) -> int:

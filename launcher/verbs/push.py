@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument
+from launcher.printed import in_namespace
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -42,14 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def push(args: argparse.Namespace) -> int:
     """Copy below ``<storage.root>/data``, check every SHA-256, and say what to go on with."""
     from launcher.cluster import connect
+    from launcher.data_look import notes_on
     from launcher.output import print_document
-    from launcher.pushing import data_sha256, local_files
+    from launcher.pushing import data_of, data_sha256, local_files
     from launcher.transfer import Remote
     from launcher.transfer_pod import running, transfer_pod
     from mtft.sources import passed_over, passed_over_note
 
     files = local_files(args.path, args.to)
     sha256 = data_sha256(files)
+    for word in notes_on(args.path, [each.path for each in data_of(files)]):
+        print(f"note: {word}", file=sys.stderr)
     config = cluster_config(args.config, args.sets)
     cluster = connect(args.context, args.namespace or config.cluster.namespace)
     folder = f"{config.storage.root.rstrip('/')}/data"
@@ -70,7 +74,7 @@ def push(args: argparse.Namespace) -> int:
         return exit_codes.DONE
     if note := passed_over_note(passed_over([args.path])):
         print(f"note: {note}", file=sys.stderr)
-    options = f"--data {shlex.quote(target)} --set data.sha256={sha256}"
+    options = f"--data {shlex.quote(target)} --set data.sha256={sha256}{in_namespace(cluster.namespace)}"
     print(f"go on with `mtft-launch --model KEY {options}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
     print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}")
     return exit_codes.DONE

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import add_cluster_arguments, add_config_arguments, resolve_models
+from launcher.arguments import add_cluster_arguments, add_config_arguments, flags_of, load_arguments, resolve_models
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("render")
     group.add_argument("--batch", metavar="NAME", help="name of the batch, the first part of every job's name")
     group.add_argument("--nonce", metavar="TEXT", help="another text makes another run of the same configuration")
-    group.add_argument(
+    claims = group.add_mutually_exclusive_group()
+    claims.add_argument(
         "--create-claim", type=_quantity, metavar="SIZE", help="also the shared ReadWriteMany claim, such as 100Gi"
+    )
+    claims.add_argument(
+        "--claim-only", type=_quantity, metavar="SIZE", help="that claim and no job; needs no model and no data"
     )
     group.add_argument(
         "--storage-class", metavar="NAME", help="StorageClass of that claim (default: the cluster's default)"
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the objects of one model or of every enabled model of a batch."""
-    manifests = _manifests(args)
+    manifests = _claims_alone(args) if args.claim_only else _manifests(args)
     if args.output_format == "table":
         from launcher.output import table
 
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _manifests(args: argparse.Namespace) -> list[dict[str, Any]]:
     from launcher.pytorchjob import render
-    from launcher.surroundings import claim, network_policy
+    from launcher.surroundings import network_policy
 
     document, resolved = resolve_models(args)
     jobs: list[dict[str, Any]] = []
@@ -63,12 +68,28 @@ def _manifests(args: argparse.Namespace) -> list[dict[str, Any]]:
         objects = render(document, model, batch=args.batch, nonce=args.nonce, namespace=namespace)
         jobs += objects + ([network_policy(objects[-1])] if args.network_policy else [])
         _note(one)
-    if not args.create_claim:
-        return jobs
+    return (_claims(args, args.create_claim, resolved) if args.create_claim else []) + jobs
+
+
+def _claims_alone(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the claims of a configuration that may say nothing of model, data and image yet."""
+    from mtft.models import MODELS
+    from mtft.paths import look_up
+    from mtft.settings import merge, models_of, resolve
+
+    document = merge(load_arguments(args), args.sets, flags_of(args))
+    keys = [args.model] if args.model else models_of(document) or [next(iter(MODELS))]
+    gaps = {} if look_up(document, "data.train") else {"data.train": "data"}
+    return _claims(args, args.claim_only, [resolve(merge(document, (), gaps), model=key) for key in keys])
+
+
+def _claims(args: argparse.Namespace, size: str, resolved: Sequence[Resolved]) -> list[dict[str, Any]]:
+    from launcher.surroundings import claim
+
     places = dict.fromkeys(
         (one.config.cluster.claim, args.namespace or one.config.cluster.namespace) for one in resolved
     )
-    return [claim(name, args.create_claim, args.storage_class, place) for name, place in places] + jobs
+    return [claim(name, size, args.storage_class, place) for name, place in places]
 
 
 def _note(resolved: Resolved) -> None:

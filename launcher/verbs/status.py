@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from launcher.acting import note_missing_namespace
 from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
 
@@ -17,7 +18,7 @@ EXAMPLE = "mtft-launch status m2m100_418m"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="job, batch or model (default: every job)")
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace you may see")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces; needs a ClusterRole")
     add_cluster_arguments(parser)
     add_output_argument(parser)
 
@@ -28,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     from launcher.output import print_document
     from launcher.watching import jobs_now
 
-    states = jobs_now(connect(args.context, namespace_of(args)), args.names, everywhere=args.all_namespaces)
+    cluster = connect(args.context, namespace_of(args))
+    states = jobs_now(cluster, args.names, everywhere=args.all_namespaces)
+    if not states and not args.all_namespaces:
+        note_missing_namespace(cluster)
     if args.output_format == "table":
         _print_table(states, with_namespace=args.all_namespaces)
     else:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher.arguments import user_path
+from launcher.arguments import accept_cluster_arguments, add_output_argument, user_path
+from launcher.output import print_document
+from mtft import exit_codes
 from mtft.errors import InputError
 
 EXAMPLE = """examples:
@@ -39,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-lang", help="language of the lines, where the model translates both ways")
     parser.add_argument("--beams", type=_beams, metavar="N", help="beam width, 1 to 64 (default: the run's eval.beams)")
     parser.add_argument("--base", action="store_true", help="use the untuned base, to compare")
+    add_output_argument(parser)
+    accept_cluster_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,13 +51,22 @@ def run(args: argparse.Namespace) -> int:
 
     environment = trainer_environment("translate loads the model here")
     folder = find_run(args.output, args.model, args.run)
+    if args.output_format != "table" and args.to == "-":
+        raise InputError(
+            f"translate -o {args.output_format} tells of a file: name it with --to; standard output holds the "
+            "translations themselves (--format jsonl: one object a line)"
+        )
     command = [sys.executable, "-m", "trainer.translate", args.input, "--run-dir", str(folder), "--output", args.to]
     for name in ("format", "source_lang", "beams", "model_path"):
         if (value := getattr(args, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
     if args.base:
         command.append("--base")
-    return exit_code(subprocess.run(command, check=False, env=environment).returncode, interrupted=False)
+    code = exit_code(subprocess.run(command, check=False, env=environment).returncode, interrupted=False)
+    if args.output_format != "table" and code == exit_codes.DONE:
+        told = {"model": args.model, "run": folder.name, "base": args.base, "to": args.to}
+        print_document(told, args.output_format)
+    return code
 
 
 def find_run(root: Path, model: str, run: str | None) -> Path:

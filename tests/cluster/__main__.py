@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.cluster.cluster import Cluster
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _up(options.level)
         elif options.verb == "down":
             end(STATE)
+            with suppress(MissingPart), _starting():  # takes away what a killed start left
+                pass
         else:
             sys.stdin.buffer.read()
             end(options.state)
@@ -80,12 +83,18 @@ def _starting() -> Iterator[None]:
         MissingPart: another one starts it.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "cluster.starting").open("w") as lock:
+    path = CACHE / "cluster.starting"
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MissingPart("another `make cluster-up` is starting it; that one tells when it is up") from None
-        yield
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+            raise MissingPart("another `make cluster-up` ended in this moment; give the command again")
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def _furnish(cluster: Cluster) -> None:

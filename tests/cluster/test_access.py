@@ -67,6 +67,16 @@ def test_server_whose_certificate_is_not_trusted(
         connect(None, namespace).list(JOBS)
 
 
+def test_server_whose_certificate_has_other_names(
+    control_plane: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = json.loads(control_plane.kubectl("config", "view", "--minify", "--flatten", "-o", "json"))["clusters"][0]
+    other = {**view["cluster"], "tls-server-name": "elsewhere.example"}
+    monkeypatch.setenv("KUBECONFIG", str(changed(control_plane.kubeconfig, tmp_path / "config", cluster=other)))
+    with pytest.raises(cluster_errors.NoConnection, match=r"secure connection failed.*--tls-server-name=NAME"):
+        connect(None, namespace).list(JOBS)
+
+
 def test_every_rule_a_refusal_names_is_one_that_helps(
     control_plane: Cluster,
     namespace: str,
@@ -126,6 +136,8 @@ def test_role_of_the_manifests_is_enough(
         assert "note" not in launcher.err and "may not" not in launcher.out
     batch = {key: value for key, value in DOCUMENT.items() if key != "model"}
     assert launcher("batch", "--models", "opus_mt_en_fr", document=batch) == 0
+    assert launcher("list", "-A") == 3
+    assert "rule of a ClusterRole" in launcher.err and "without -A" in launcher.err
 
 
 def end_pod_of(control_plane: Cluster, namespace: str, name: str) -> None:

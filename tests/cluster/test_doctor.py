@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from launcher.cli import main
 from launcher.cluster import connect
@@ -15,6 +16,7 @@ from launcher.resources import Resource
 from mtft import exit_codes
 from tests.cluster.cluster import Cluster
 from tests.cluster.playing import eventually, submit
+from tests.conftest import CHECKOUT
 
 Doctor = Callable[..., dict[str, dict[str, Any]]]
 CONFIG = {
@@ -59,6 +61,29 @@ def test_nothing_is_wrong(namespace: str, doctor: Doctor) -> None:
     assert {"cluster", "permissions", "quota", "limit range", "queue", "volume claim", "secrets", "GPUs", "DNS"} <= set(
         found
     )
+
+
+def test_a_namespace_that_is_not_there(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
+    found = doctor("nowhere")
+    assert set(found) == {"cluster", "namespace"} and found["namespace"]["verdict"] == "fail"
+    assert "kubectl create namespace nowhere" in found["namespace"]["fix"]
+    assert set(doctor("nowhere", "--operator")) == {"cluster", "operator"}
+    for verb in ("status", "list"):
+        assert main([verb, "-n", "nowhere"]) == exit_codes.DONE
+        out, err = capsys.readouterr()
+        assert out == "(nothing)\n" and "note: there is no namespace nowhere; " in err
+
+
+def test_an_empty_namespace_is_no_missing_one(
+    control_plane: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace = control_plane.namespace("empty")
+    rules = [{"apiGroups": ["kubeflow.org"], "resources": ["pytorchjobs"], "verbs": ["list"]}]
+    for kubeconfig in (control_plane.kubeconfig, control_plane.user(namespace, rules)):
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        assert main(["list", "-n", namespace]) == exit_codes.DONE
+        assert capsys.readouterr() == ("(nothing)\n", "")
+    assert main(["list", "-n", "nowhere"]) == exit_codes.CLUSTER_REFUSED
 
 
 def test_any_account_may_ask_whether_jobs_are_known(
@@ -145,11 +170,25 @@ def test_missing_rights_are_named(
     monkeypatch.setenv("KUBECONFIG", str(control_plane.user(namespace, rules)))
     found = doctor(namespace)
     assert found["permissions"]["verdict"] == "fail"
-    assert "watch, create, patch, delete pytorchjobs.kubeflow.org" in found["permissions"]["message"]
+    assert "watch, create, patch pytorchjobs.kubeflow.org" in found["permissions"]["message"]
     assert "get pods/log" in found["permissions"]["message"]
     # What may not be looked at is no fault of the cluster.
     for layer in ("quota", "nodes", "webhook", "pod security", "volume claim"):
         assert found[layer]["verdict"] == "skip", found[layer]
+
+
+def test_a_launcher_in_the_cluster_needs_no_right_that_is_for_people(
+    control_plane: Cluster, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "launcher.yaml").read_text())
+    (role,) = [each for each in documents if each["kind"] == "Role"]
+    namespace = control_plane.namespace("in-cluster")
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.user(namespace, role["rules"])))
+    found = doctor(namespace)
+    assert not [each for each in found.values() if each["verdict"] == "fail"]
+    assert found["permissions"]["verdict"] == "ok"
+    more = found["more permissions"]
+    assert more["verdict"] == "warn" and "delete pytorchjobs.kubeflow.org (for retry, delete)" in more["message"]
 
 
 def test_why_a_job_waits_and_why_it_failed(control_plane: Cluster, namespace: str, doctor: Doctor) -> None:

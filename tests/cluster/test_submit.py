@@ -85,8 +85,13 @@ def test_what_is_said_tells_how_to_follow(launcher: Launcher) -> None:
     assert "mine is there already: " in launcher.out and "new data under the same name are not noticed" in launcher.err
     assert launcher("run", "--job", "mine", document=changed(image="localhost/none:2")) == 0
     assert "localhost/none:1, not localhost/none:2" in launcher.err
+    for verb in ("diff", "delete"):
+        assert f"`mtft-launch {verb} mine -n {launcher.namespace}`" in launcher.err
     assert launcher("run", "--job", "mine", document={**DOCUMENT, "train": {"epochs": 2}}) == 2
     assert "another configuration" in launcher.err
+    assert f"mtft-launch delete mine -n {launcher.namespace}" in launcher.err
+    assert launcher("suspend", "mine") == 0
+    assert f"`mtft-launch resume mine -n {launcher.namespace}` continues it" in launcher.out
 
 
 def test_dry_run_prints_exactly_what_is_sent(launcher: Launcher) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from launcher.cli import main
 from launcher.cluster import connect
 from launcher.cluster_errors import ClusterError, Forbidden, NotFound
 from launcher.pytorchjob import render
-from launcher.resources import PODS
+from launcher.resources import CLAIMS, JOBS, PODS
 from launcher.transfer import Remote
 from launcher.transfer_pod import running, transfer_pod
 from tests.cluster.cluster import Cluster
@@ -76,3 +82,24 @@ def test_a_claim_that_is_missing_is_told_at_once(
     ):
         pytest.fail("its claim is missing")
     assert cluster.find(PODS, pod["metadata"]["name"]) is None
+    nowhere = connect(None, "nowhere")
+    with pytest.raises(NotFound, match=r"no namespace nowhere; .*create namespace nowhere"), running(nowhere, pod):
+        pytest.fail("its namespace is missing")
+
+
+def test_the_command_that_makes_the_claim_makes_it(
+    control_plane: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    monkeypatch.chdir(tmp_path)
+    namespace = control_plane.namespace("new-claim")
+    assert main(["doctor", "-n", namespace, "--set", "cluster.claim=shared", "-o", "json"]) == 1
+    found = {each["layer"]: each for each in json.loads(capsys.readouterr().out)}
+    given = re.search(r"mtft-launch (.+) \| kubectl apply -f -;", found["volume claim"]["fix"])
+    assert given is not None
+    assert main(shlex.split(given[1].replace("CLASS", "any"))) == 0
+    (made,) = yaml.safe_load_all(capsys.readouterr().out)
+    control_plane.apply(made)
+    cluster = connect(None, namespace)
+    assert cluster.get(CLAIMS, "shared")["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert cluster.list(JOBS).items == []

@@ -240,6 +240,12 @@ class TestInit:
         resolved = resolve(load_document(Path("mtft.yaml")))
         assert (resolved.config.model.key, resolved.config.data.train) == ("opus_mt_en_fr", "my rows.jsonl")
 
+    def test_the_namespace_is_set_in_the_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["init", "-n", "team-mt", "-o", "json"]) == 0
+        told = {"file": "mtft.yaml", "model": "m2m100_418m", "namespace": "team-mt"}
+        assert json.loads(capsys.readouterr().out) == told
+        assert resolve(load_document(Path("mtft.yaml"))).config.cluster.namespace == "team-mt"
+
     def test_it_replaces_nothing_unless_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("mtft.yaml").write_text("mine", encoding="utf-8")
         assert cli.main(["init"]) == 2

@@ -65,6 +65,59 @@ def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: py
             connect()
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("users", "text", "users must be a list; it is text"),
+        ("clusters", [1], "clusters[0] must be a mapping with name and cluster; it is a number"),
+        ("contexts", [{"name": 5, "context": {}}], "contexts[0].name must be text; it is a number"),
+        ("users", [{"name": "me", "user": "text"}], "users[0].user must be a mapping; it is text"),
+        ("users", [{"name": "me", "user": {"token": 12345}}], "users[0].user.token must be text; it is a number"),
+        ("users", [{"name": "me", "user": {"exec": "x"}}], "users[0].user.exec must be a mapping; it is text"),
+        (
+            "clusters",
+            [{"name": "one", "cluster": {"server": ["a"]}}],
+            "clusters[0].cluster.server must be text; it is a list",
+        ),
+        (
+            "clusters",
+            [{"name": "one", "cluster": {"insecure-skip-tls-verify": "no"}}],
+            "clusters[0].cluster.insecure-skip-tls-verify must be true or false; it is text",
+        ),
+        ("current-context", ["work"], "current-context must be text; it is a list"),
+        ("clusters", None, "context work names cluster one, which is not there; clusters: none"),
+        ("users", [{"name": "you", "user": {}}], "context work names user me, which is not there; users: you"),
+        ("clusters", [{"name": "one", "cluster": {}}], "cluster one has no server"),
+        (
+            "clusters",
+            [{"name": "one", "cluster": {"server": "https://127.0.0.1:1", "proxy-url": "nonsense"}}],
+            "context work cannot be used: Proxy URL had no scheme",
+        ),
+        (
+            "users",
+            [{"name": "me", "user": {"tokenFile": "/none"}}],
+            "context work cannot be used: /none: No such file or directory",
+        ),
+    ],
+)
+def test_a_fault_in_a_kubeconfig_is_told_with_its_place(server: Server, part: str, value: object, words: str) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    server.kubeconfig.write_text(json.dumps({**document, part: value}))
+    with pytest.raises(cluster_errors.NoConnection) as caught:
+        connect()
+    assert words in str(caught.value) and str(server.kubeconfig) in str(caught.value)
+    assert "12345" not in str(caught.value)
+
+
+def test_a_fault_in_a_kubeconfig_shows_no_secret(server: Server) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": None, "client-key-data": "a-secret"}
+    server.kubeconfig.write_text(json.dumps(document))
+    with pytest.raises(cluster_errors.NoConnection) as caught:
+        connect()
+    assert "token" in str(caught.value) and "a-secret" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("error")
 def test_server_without_a_scheme_is_told(server: Server) -> None:
     write_kubeconfig(server.kubeconfig, "nonsense")
@@ -298,6 +351,16 @@ def test_forbidden_gives_the_rule_that_is_missing(cluster: Cluster, server: Serv
     with pytest.raises(cluster_errors.Forbidden) as caught:
         cluster.create({**thing("a", "1"), "kind": "ConfigMap"})
     assert 'apiGroups: [""]\n    resources: ["configmaps"]\n    verbs: ["create"]' in str(caught.value)
+
+
+def test_forbidden_everywhere_is_no_matter_of_the_namespace_s_role(cluster: Cluster, server: Server) -> None:
+    said = 'User "me" cannot list resource "pytorchjobs" in API group "kubeflow.org" at the cluster scope'
+    server.answers = [status(403, "Forbidden", said)]
+    with pytest.raises(cluster_errors.Forbidden) as caught:
+        cluster.list(JOBS, everywhere=True)
+    words = str(caught.value)
+    assert "a rule of a ClusterRole" in words and "without -A" in words and "ClusterRoleBinding" in words
+    assert "all rules" not in words
 
 
 def test_quota_is_no_matter_of_rights(cluster: Cluster, server: Server) -> None:

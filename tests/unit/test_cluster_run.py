@@ -113,6 +113,10 @@ def test_data_of_this_machine_are_refused_with_the_way_to_the_volume(
         assert main(["run", "--model", "m2m100_418m", "--data", path, "--set", "cluster.image=a/b:1"]) == 2
         said = capsys.readouterr().err
         assert f"data push {path}" in said and f"give /mnt/mtft/data/{Path(path).name}" in said
+    assert (
+        main(["run", "--model", "m2m100_418m", "--data", "gone.jsonl", "--set", "cluster.image=a", "-n", "team"]) == 2
+    )
+    assert "`mtft-launch data push gone.jsonl -n team` puts it there" in capsys.readouterr().err
     # The image may hold a file that is not here; a digest says the caller knows what is meant.
     document = {"model": "m2m100_418m", "data": {"train": "/opt/there.jsonl"}, "cluster": CLUSTER}
     shown(capsys, "run", document)
@@ -248,13 +252,15 @@ def test_other_namespaces_need_no_file(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_help_of_every_verb_loads_nothing_heavy() -> None:
     program = """
 import contextlib, io, sys
-from launcher.cli import main
+from launcher.cli import VERBS, main
 from launcher.cluster_errors import Forbidden, NoConnection
-for verb in ("run", "batch", "diff", "suspend", "resume", "retry", "cancel", "delete", "validate"):
+below = {"data": ("check", "split", "push"), "models": ("", "pin")}
+for verb in ((verb, action) for verb in VERBS for action in below.get(verb, ("",))):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
-        main([verb, "--help"])
-    assert "example:" in said.getvalue(), verb
-    assert "--namespace" in said.getvalue() and "--context" in said.getvalue(), verb
+        main([*filter(None, verb), "--help"])
+    assert "example" in said.getvalue(), verb
+    for option in ("-n NAME, --namespace NAME", "--context NAME", "-o {table,json,yaml}"):
+        assert option in said.getvalue(), (verb, option)
 print(*sorted({"kubernetes", "kubeflow", "urllib3", "pydantic", "yaml", "torch"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT)
@@ -293,7 +299,7 @@ def test_sending_a_job_that_was_stopped_tells_how_to_go_on(annotations: dict[str
     there["metadata"].setdefault("annotations", {}).update(annotations)
     there["spec"]["runPolicy"]["suspend"] = True
     said = kubernetes._next_step(job, Submission(job=there, outcome="already there"))
-    assert f"it is {word}: `mtft-launch resume {job.name}" in str(said)
+    assert f"it is {word}: `mtft-launch resume {job.name} -n team`" in str(said)
 
 
 def test_a_refusal_with_a_rule_stands_below_the_table(
@@ -313,6 +319,21 @@ def test_a_refusal_with_a_rule_stands_below_the_table(
     assert rest == f"\na, b:\n{rule}\n"
     assert acting.act(cluster, jobs, refused, "json") == 3
     assert [row["result"] for row in json.loads(capsys.readouterr().out)] == [rule, rule]
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("Failed", "`mtft-launch describe {} -n team` tells why, `mtft-launch retry {} -n team` continues it"),
+        ("Suspended", "`mtft-launch resume {} -n team` continues it"),
+    ],
+)
+def test_the_next_step_names_the_namespace(condition: str, words: str) -> None:
+    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    job = kubernetes.prepare(document, resolve(document), "team")
+    status = {"conditions": [{"type": condition, "status": "True"}]}
+    there = Submission(job={**job.objects[-1], "status": status}, outcome="already there")
+    assert words.replace("{}", job.name) in str(kubernetes._next_step(job, there))
 
 
 def test_an_interrupted_wait_prints_the_table_so_far(

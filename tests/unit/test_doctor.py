@@ -51,8 +51,8 @@ def test_all_is_well() -> None:
 @pytest.mark.parametrize(
     ("nodes", "asked", "layer", "verdict", "words"),
     [
-        ([], template(), "node pool", "fail", "none of 0 nodes is ready"),
-        ([node(ready=False, **GPUS)], template(), "node pool", "fail", "none of 1 nodes is ready"),
+        ([], template(), "node pool", "fail", "none of 0 nodes takes pods"),
+        ([node(ready=False, **GPUS)], template(), "node pool", "fail", "none of 1 nodes takes pods"),
         ([node(**GPUS)], template(nodeSelector={"pool": "a100"}), "node pool", "fail", "pool=a100"),
         ([node()], template(), "GPUs", "fail", "none of these nodes offers any"),
         ([node(**GPUS)], template(16), "GPUs", "fail", "the largest offers 8"),
@@ -77,6 +77,18 @@ def test_what_keeps_pods_from_nodes(
     finding = found(nodes, asked)[layer]
     assert finding.verdict == verdict and words in finding.message
     assert (finding.fix is not None) == (verdict == "fail")
+
+
+def test_a_cordoned_node_is_told_by_name() -> None:
+    cordoned = node("old", **GPUS)
+    cordoned["spec"]["unschedulable"] = True
+    alone = found([cordoned], template())["node pool"]
+    assert (alone.verdict, alone.message) == ("fail", "none of 1 nodes takes pods; cordoned: old")
+    assert alone.fix is not None and alone.fix.startswith("kubectl uncordon old; ")
+    beside = found([node(**GPUS), cordoned], template())["node pool"]
+    assert (beside.verdict, beside.message.endswith("asked for; cordoned: old")) == ("ok", True)
+    other = found([node(**GPUS), cordoned], template(nodeSelector={"pool": "a100"}))["node pool"]
+    assert other.verdict == "fail" and other.message.endswith("pool=a100; cordoned: old")
 
 
 def test_the_fix_of_a_taint_is_a_toleration_of_ours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from launcher.doctor_job import diagnose
 from launcher.pytorchjob import render
+from launcher.state_words import Name
 from launcher.states import job_state
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -58,3 +60,18 @@ def test_a_job_that_cannot_start_is_a_failure_with_its_fix(reason: str, message:
     assert ("is missing" in found.message) == ("Secret" in message or "secret" in message)
     pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] = "ContainerCreating"
     assert diagnose(job_state(job, [pod], now=NOW), job).verdict == "warn"
+
+
+@pytest.mark.parametrize(("code", "verb"), [(2, "delete"), (3, "delete"), (1, "retry")])
+def test_the_remedy_of_a_failed_job_names_its_namespace(code: int, verb: str) -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    state = replace(job_state(job, None, now=NOW), state="Failed", exit_code=code)
+    found = diagnose(state, job)
+    assert found.fix is not None and f"mtft-launch {verb} m-1 -n team" in found.fix
+
+
+@pytest.mark.parametrize(("state", "verb"), [("Suspended", "resume"), ("Pending", "describe"), ("Running", "logs")])
+def test_every_command_for_a_job_names_its_namespace(state: Name, verb: str) -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    found = diagnose(replace(job_state(job, None, now=NOW), state=state, phase="", quiet_s=3600), job)
+    assert found.fix is not None and f"mtft-launch {verb} m-1 -n team" in found.fix

@@ -93,8 +93,10 @@ def claim(phase: str, *modes: str) -> dict[str, Any]:
     ],
 )
 def test_claim(found: dict[str, Any] | None, pods: int, verdict: str, words: str) -> None:
-    finding = doctor.check_claim("mtft", found, pods)
+    finding = doctor.check_claim("mtft", found, pods, "team")
     assert finding.verdict == verdict and words in finding.message
+    if words == "there is no claim mtft":
+        assert finding.fix is not None and "--set cluster.claim=mtft -n team | kubectl apply -f -" in finding.fix
 
 
 def secret_env(name: str, key: str, *, optional: bool = False) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def test_secrets() -> None:
         known: dict[str, dict[str, Any]] = {"store": {"data": {"user": "eA=="}}, "registry": {"data": {}}}
         return known.get(name)
 
-    found = {each.layer: each for each in doctor.check_secrets(asked, read)}
+    found = {each.layer: each for each in doctor.check_secrets(asked, read, "team")}
     assert {layer: each.verdict for layer, each in found.items()} == {
         "secret hub": "fail",
         "secret wandb": "warn",
@@ -127,9 +129,10 @@ def test_secrets() -> None:
         "secret hidden": "skip",
         "secret registry": "ok",
     }
-    assert found["secret hub"].fix == "kubectl create secret generic hub --from-literal=token=..."
+    assert found["secret hub"].fix == "kubectl create secret generic hub --from-literal=token=... -n team"
+    assert found["secret store"].fix == "kubectl edit secret store -n team, or change cluster.secrets"
     assert found["secret store"].message == "has no key password"
-    assert [each.message for each in doctor.check_secrets(template(), read)] == ["none is needed"]
+    assert [each.message for each in doctor.check_secrets(template(), read, "team")] == ["none is needed"]
 
 
 @pytest.mark.parametrize(
@@ -149,5 +152,6 @@ def test_secrets() -> None:
     ],
 )
 def test_queue(queue: str | None, local: dict[str, Any] | None, installed: bool, verdict: str, words: str) -> None:
-    finding = doctor.check_queue(queue, local, installed=installed)
+    finding = doctor.check_queue(queue, local, "team", installed=installed)
     assert finding.verdict == verdict and words in finding.message
+    assert ("kubectl" in (finding.fix or "")) == (" -n team" in (finding.fix or ""))

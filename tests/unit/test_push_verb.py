@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import zstandard
 
 from launcher.cli import main
 from mtft import exit_codes
@@ -53,7 +55,7 @@ def test_it_prints_what_to_go_on_with(pod: TinyExec, capsys: pytest.CaptureFixtu
     assert push("train.jsonl") == exit_codes.DONE
     out, err = capsys.readouterr()
     target, digest = f"{pod.root}/data/train.jsonl", content_sha256(["train.jsonl"])
-    assert f"--data {target} --set data.sha256={digest}`" in err
+    assert f"--data {target} --set data.sha256={digest} -n team`" in err
     assert out == f"data: {{train: {target}, sha256: {digest}}}\n"
 
 
@@ -85,7 +87,7 @@ def test_the_hash_of_a_folder_is_that_of_what_lies_there(pod: TinyExec, capsys: 
     assert push("news") == exit_codes.BAD_INPUT
     err = capsys.readouterr().err
     assert "news/b.jsonl: there 4 bytes" in err and "news/gone.jsonl: there 2 bytes; the folder here does not" in err
-    assert "news/link.jsonl" in err and "news/a.jsonl" not in err and "deep" not in err
+    assert "news/link.jsonl" in err and "news/a.jsonl: there" not in err and "deep" not in err
     assert not (there / "more.jsonl").exists()  # nothing was sent
     assert push("news", "--replace", "-o", "json") == exit_codes.DONE
     answer = json.loads(capsys.readouterr().out)
@@ -177,3 +179,66 @@ def test_names_that_lead_elsewhere_are_refused(name: str, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         push("train.jsonl", "--to", name)
     assert "is no name below data/" in capsys.readouterr().err
+
+
+ROW = json.dumps({"source": "The sea.", "target": "La mer.", "source_lang": "en"}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train.jsonl", b"", "there is no row in this file"),
+        ("train.txt", b"\n \n", "there is no row in this file"),
+        ("train.jsonl.gz", gzip.compress(b""), "there is no row in this file"),
+        ("train.jsonl.gz", gzip.compress(ROW.encode() * 5000)[:-9], "the gzip data end early"),
+        ("train.jsonl.gz", gzip.compress(ROW.encode())[:-8] + b"12345678", "the gzip data are damaged"),
+        ("train.jsonl.zst", zstandard.compress(ROW.encode() * 5000)[:-1], "the zstd data end early"),
+    ],
+)
+def test_data_no_trainer_could_read_are_not_sent(
+    name: str, content: bytes, words: str, pod: TinyExec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (Path(name), Path("folder", name)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    assert push(name) == exit_codes.BAD_INPUT
+    err = capsys.readouterr().err
+    assert f"{name}: {words}" in err and "nothing was sent" in err
+    if not name.endswith(".txt"):
+        assert push("folder") == exit_codes.BAD_INPUT
+        assert f"folder/{name}: {words}" in capsys.readouterr().err
+    assert not pod.commands and not list((pod.root / "data").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train.jsonl", b"hello\n", "line 1 is no row: bad_json"),
+        ("train.jsonl", ROW.encode() * 2000 + b"caf\xe9\n", "line 2001 is not UTF-8"),
+        ("train.txt", ROW.encode(), "train.txt is none of *.jsonl, *.jsonl.gz, *.jsonl.zst"),
+        ("train.jsonl", ROW.encode(), None),
+        ("train.jsonl.gz", gzip.compress(ROW.encode() * 2000), None),
+    ],
+)
+def test_what_trainers_will_say_of_data_is_told_when_they_are_pushed(
+    name: str, content: bytes, words: str | None, pod: TinyExec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(name).write_bytes(content)
+    assert push(name) == exit_codes.DONE
+    err = capsys.readouterr().err
+    assert ("note: " in err) == (words is not None) and (words or "") in err
+    assert ("`mtft-launch data check " in err) == ("line" in (words or ""))
+    assert (pod.root / "data" / name).read_bytes() == content
+
+
+def test_a_folder_without_data_and_one_with_many_bad_files(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model").mkdir()
+    Path("model", "weights.bin").write_bytes(b"\xff")
+    assert push("model") == exit_codes.DONE
+    assert "model has no *.jsonl, *.jsonl.gz, *.jsonl.zst of its own" in capsys.readouterr().err
+    fill(Path("bad"), **{f"f{index}": "1\n" for index in range(7)})
+    assert push("bad") == exit_codes.DONE
+    err = capsys.readouterr().err
+    assert (
+        err.count("line 1 is no row") == 5 and "note: 2 more files have bad rows; `mtft-launch data check bad`" in err
+    )

@@ -80,6 +80,23 @@ class TestMore:
         assert [each["metadata"]["name"] for each in manifests[:2]] == ["mtft", "other"]
         assert manifests[0]["spec"]["storageClassName"] == "nfs"
 
+    @pytest.mark.parametrize("text", ["{}", "cluster: {claim: other}", "models: {opus_mt_en_fr: {}, m2m100_418m: {}}"])
+    def test_the_claim_alone_needs_no_model_no_data_and_no_image(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+    ) -> None:
+        (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+        asked = ["--claim-only", "50Gi", "--storage-class", "nfs", "-n", "team"]
+        (alone,) = rendered(capsys, *asked, "--config", "c.yaml")
+        name = "other" if "other" in text else "mtft"
+        assert (alone["kind"], alone["metadata"]["name"]) == ("PersistentVolumeClaim", name)
+        assert (alone["metadata"]["namespace"], alone["spec"]["storageClassName"]) == ("team", "nfs")
+        assert alone["spec"]["resources"]["requests"]["storage"] == "50Gi"
+        (named,) = rendered(capsys, *asked, "--config", "c.yaml", "--set", "cluster.claim=third")
+        assert named["metadata"]["name"] == "third"
+
+    def test_the_claim_alone_needs_no_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert [each["kind"] for each in rendered(capsys, "--claim-only", "1Gi")] == ["PersistentVolumeClaim"]
+
     @pytest.mark.parametrize("size", ["0Gi", "100", "many", "1 Gi", "-1Gi", "100gb"])
     def test_sizes(self, size: str) -> None:
         asked = ["render", "--config", config("minimal"), f"--create-claim={size}"]

@@ -155,6 +155,18 @@ class TestTranslate:
         monkeypatch.setattr(subprocess, "run", run)
         assert main([*self.LINE, "--beams", "64"]) == launcher
 
+    def test_what_it_tells_a_program(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        done = subprocess.CompletedProcess[bytes]([], 0)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+        assert main([*self.LINE, "-o", "json"]) == 2
+        assert "name it with --to" in capsys.readouterr().err
+        assert main([*self.LINE, "-o", "json", "--to", "out.txt"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["model"], told["base"], told["to"]) == ("opus_mt_en_fr", False, "out.txt")
+        done.returncode = 2
+        assert main([*self.LINE, "-o", "json", "--to", "out.txt"]) == 2
+        assert capsys.readouterr().out == ""
+
     @pytest.mark.parametrize("beams", ["0", "65", "-1", "two"])
     def test_a_beam_width_out_of_range(self, beams: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stopped:

@@ -289,6 +289,7 @@ def test_a_job_nobody_took_up() -> None:
     unasked = job_state(job(CREATED), None, now=NOW)
     assert (unasked.phase, unasked.reason) == ("waiting to run", None)
     assert state.reason is not None and "may make none" in state.reason
+    assert f"`mtft-launch doctor {state.name} -n {state.namespace}` tells" in state.reason
 
 
 def test_suspended_by_hand_or_by_its_queue() -> None:
@@ -298,6 +299,7 @@ def test_suspended_by_hand_or_by_its_queue() -> None:
     queued = state_of(job(CREATED, suspended, suspend=True, labels=queue))
     assert (queued.state, queued.queue) == ("Queued", "night-queue")
     cancelled = state_of(job(CREATED, suspended, suspend=True, annotations={labels.CANCELLED: at(1)}))
+    assert cancelled.reason == f"`mtft-launch resume {cancelled.name} -n {cancelled.namespace}` continues it"
     assert (cancelled.state, cancelled.launcher_code, cancelled.ended) == ("Cancelled", exit_codes.FAILED, False)
     # Resumed: the mark of an earlier cancelling says nothing any more.
     assert state_of(job(RUNNING, annotations={labels.CANCELLED: at(1)}), pod()).state == "Running"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -82,7 +83,7 @@ def test_names_mean_jobs_batches_and_models(names: list[str], found: list[str]) 
         ("opus_mt_en_fr", "opus_mt_en_fr has 2 jobs; name one: opus-1, opus-2"),
         ("nite", "did you mean night"),
         ("m2m100_418", "did you mean m2m100_418m"),
-        ("zzz", "mtft-launch list -A"),
+        ("zzz", r"with -n, or in all \(if you may\) with `mtft-launch list -A`"),
     ],
 )
 def test_names_that_mean_nothing_or_too_much(name: str, words: str) -> None:
@@ -177,6 +178,8 @@ def test_the_page_of_a_job() -> None:
     for words in ("opus-1 in namespace team", "it is Failed (its pods are gone)", "4m00s ago", "later", "Warning"):
         assert words in text
     assert "another job's" not in text and "nobody's" not in text
+    resumed = replace(job_state(one, [], now=NOW), took_s=3.0)
+    assert re.search(r"^last start took +3s$", page(describe(one, resumed, [], [], NOW)), re.MULTILINE)
 
 
 def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:

@@ -102,7 +102,7 @@ def test_pushed_and_pushed_again(
 ) -> None:
     folder = tmp_path / "news"
     folder.mkdir()
-    for name, size in (("a.jsonl", 3_000_000), ("b.jsonl", 0), ("c d é.jsonl", 17)):
+    for name, size in (("a.jsonl", 3_000_000), ("b.jsonl", 40), ("c d é.jsonl", 17)):
         (folder / name).write_bytes(os.urandom(size))
 
     def push() -> Any:
