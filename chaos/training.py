@@ -152,6 +152,8 @@ class _Run:
             faults.kill_all(process.pid)
             code = process.wait()
             self.tally.lose(f"{self.root.name}, attempt {self.attempts} hung for {_HANGS_SECONDS:.0f} s")
+        if strike and strike.asks and code == -strike.number and not self.output.stat().st_size:
+            code = exit_codes.RETRY  # it had not begun to listen, nor to do anything
         if strike and strike.fault and strike.fault.mark.exists():
             struck_at = strike.fault.mark.stat().st_mtime
         self._expect_nobody()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,6 +131,9 @@ def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -
         patched.setattr(sys, "stderr", terminal)
         with Bar("pushing", 10) as bar:
             bar.file("a[red]b[/]c\x1b[2J.jsonl", 10)(10)
-        drawn = os.read(seen, 100_000).decode()
+        drawn = ""
+        while "jsonl" not in drawn:  # a terminal gives what it has, in pieces
+            assert select.select([seen], [], [], 30)[0], drawn
+            drawn += os.read(seen, 100_000).decode()
     os.close(seen)
     assert "a[red]b[/]c\\x1b[2J.jsonl" in drawn
