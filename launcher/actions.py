@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 _GONE_SECONDS = 60.0  # beyond what the pods may take to end
 _DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own, for pods whose template says nothing
+_GOES_ON = "it goes on from its last checkpoint, restarts and deadline count from now"
 _SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 
 
@@ -51,19 +52,23 @@ def cancel(cluster: Cluster, job: Manifest) -> str:
 
 
 def resume(cluster: Cluster, job: Manifest) -> str:
-    """Let a job that was held back or cancelled go on from its last checkpoint; return what was done.
+    """Let a job that was held back or cancelled go on, with a fresh budget as after ``retry``; return what was done.
 
     Raises:
         InputError: a queue decides when it runs.
+        ClusterError: the cluster refuses.
     """
     if ended := _ended(job):
         return ended
     _refuse_queued(job, "resume")
     if not _held_back(job):
         return "is not suspended"
+    meta = job["metadata"]
+    # Before the job, so that its next pods read it.
+    cluster.patch(CONFIG_MAPS, meta["name"], {"data": _fresh_budget()}, namespace=meta["namespace"])
     changes = {"metadata": {"annotations": {labels.CANCELLED: None}}, "spec": {"runPolicy": {"suspend": False}}}
     _patch(cluster, job, changes)
-    return "resumed; it goes on from its last checkpoint"
+    return f"resumed; {_GOES_ON}"
 
 
 def delete(cluster: Cluster, job: Manifest) -> str:
@@ -109,12 +114,16 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     if now is not None and now["metadata"]["uid"] != meta["uid"]:
         return "was made anew by somebody else in this moment"
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
-    detached = {"metadata": {"ownerReferences": None}, "data": {RETRIED_FILE: datetime.now(UTC).isoformat()}}
+    detached = {"metadata": {"ownerReferences": None}, "data": _fresh_budget()}
     cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)
     _delete_wholly(cluster, job)
     made = cluster.create(_anew(job))
-    said = "made anew; it goes on from its last checkpoint, restarts and deadline count from now"
-    return "; ".join([said, *own(cluster, made)])
+    return "; ".join(["made anew", _GOES_ON, *own(cluster, made)])
+
+
+def _fresh_budget() -> dict[str, str]:
+    """Return what the trainer reads beside its configuration: attempts before this moment's no longer count."""
+    return {RETRIED_FILE: datetime.now(UTC).isoformat()}
 
 
 def _hold_back(cluster: Cluster, job: Manifest, word: str, annotations: Mapping[str, str]) -> str:

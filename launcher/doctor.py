@@ -30,6 +30,7 @@ from launcher.resources import (
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
+    from mtft.settings import Resolved
 
 Object = Mapping[str, Any]
 PLACEHOLDER_IMAGE = "mtft:not-given"
@@ -37,7 +38,13 @@ _PULL_FAILED = re.compile(r"Failed to pull image|ErrImagePull|ImagePullBackOff|B
 
 
 def examine(
-    cluster: Cluster, job: Object, *, live: bool, only: Collection[str] = (), probe: bool = False
+    cluster: Cluster,
+    job: Object,
+    *,
+    live: bool,
+    config: Resolved | None = None,
+    only: Collection[str] = (),
+    probe: bool = False,
 ) -> list[Finding]:
     """Return one finding a layer.
 
@@ -45,6 +52,7 @@ def examine(
         cluster: where the job is, or would be sent.
         job: the PyTorchJob.
         live: whether it is in the cluster; else it is what would be sent.
+        config: what it means; None: nobody knows any more.
         only: the layers to look at besides the connection; none: all.
         probe: start a pod for a moment where none runs that has the volume mounted.
 
@@ -70,7 +78,7 @@ def examine(
         ("space", lambda: [volume.check_space(inside.said)]),
         ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name), cluster.namespace)),
         ("image", lambda: [_image(cluster, template)]),
-        ("nodes", lambda: check_nodes(_all(cluster, NODES), _pods_everywhere(cluster), template, count)),
+        ("nodes", lambda: _nodes(cluster, job, config)),
         ("DNS", lambda: [volume.check_dns(cluster, count, inside)]),
         ("pods made", lambda: [_creation(cluster, job)] if live else []),
     ]
@@ -83,6 +91,17 @@ def _careful(layer: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]
         return list(look())
     except Forbidden as error:
         return [skip(layer, f"may not be looked at: {str(error).splitlines()[0]}")]
+
+
+def _nodes(cluster: Cluster, job: Object, config: Resolved | None) -> list[Finding]:
+    nodes = _all(cluster, NODES)
+    count = sum(replicas(role) for role in roles(job))
+    found = check_nodes(nodes, _pods_everywhere(cluster), _template(job), count)
+    if config is None or not config.config.cluster.gpus_per_node:
+        return found
+    from launcher.gpu_fit import check_fit
+
+    return [*found, check_fit(config, nodes, job)]
 
 
 def _template(job: Object) -> Object:

@@ -12,7 +12,7 @@ from launcher.quantities import parse_quantity, show_quantity
 
 Object = Mapping[str, Any]
 # Set on nodes by Kubernetes itself when they are in trouble, not to dedicate them.
-_TROUBLE = ("node.kubernetes.io/",)
+TROUBLE = ("node.kubernetes.io/",)
 
 
 def check_nodes(nodes: Sequence[Object], pods: Sequence[Object] | None, template: Object, count: int) -> list[Finding]:
@@ -154,7 +154,7 @@ def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: O
         )
     taint = next(iter(untolerated(able[0], spec.get("tolerations") or [])))
     shown = f"{taint['key']}{'=' + taint['value'] if taint.get('value') else ''}:{taint['effect']}"
-    if taint["key"].startswith(_TROUBLE):
+    if taint["key"].startswith(TROUBLE):
         return fail(
             layer, f"every large enough node is in trouble: {shown}", "wait, or ask the cluster's administrator"
         )

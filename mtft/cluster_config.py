@@ -131,7 +131,9 @@ class ClusterConfig(Part):
         default="nvidia.com/gpu", description="Extended resource the GPUs are asked for by, such as a MIG profile."
     )
     gpu_memory_gib: float | None = Field(
-        default=None, gt=0, description="Memory of one GPU of the pool in GiB; null: whether a job fits is not checked."
+        default=None,
+        gt=0,
+        description="Memory of one GPU of the pool in GiB; null: what the nodes' label nvidia.com/gpu.memory says.",
     )
     processes_per_node: UpTo64 | None = Field(
         default=None, description="Training processes in each pod; null: one per GPU, at least 1."
@@ -166,7 +168,8 @@ class ClusterConfig(Part):
     priority_class: DnsName | None = Field(default=None, description="PriorityClass of the pods; null: none.")
     max_restarts: Natural = Field(
         default=3,
-        description="Restarts allowed; preemptions and suspensions count too. `mtft-launch retry` begins anew.",
+        description="Restarts allowed; preemptions count too, by a queue as well. "
+        "`mtft-launch resume` and `retry` begin anew.",
     )
     deadline_minutes: PositiveMinutes | None = Field(
         default=720,

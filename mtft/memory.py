@@ -94,11 +94,16 @@ def refusal(card: ModelCard, config: Config) -> str | None:
     available = config.cluster.gpu_memory_gib
     if available is None or not config.cluster.gpus_per_node:
         return None
+    return shortage(card, config, available, f"cluster.gpu_memory_gib is {available:g}")
+
+
+def shortage(card: ModelCard, config: Config, available: float, found: str) -> str | None:
+    """Say that the training cannot fit GPUs of ``available`` GiB, in the words of ``found``; None where it can."""
     memory = training_memory(card, config)
     if memory.total <= available:
         return None
     return (
-        f"{card.key} with method {config.method} needs about {memory}, but cluster.gpu_memory_gib is {available:g}; "
+        f"{card.key} with method {config.method} needs about {memory}, but {found}; "
         "lower train.micro_batch_tokens and the lengths, set train.gradient_checkpointing: true or method: qlora, "
         "or choose a larger GPU"
     )

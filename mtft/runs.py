@@ -19,7 +19,7 @@ from mtft import files
 from mtft.errors import InputError
 
 RETRIED_FILE = "retried"
-"""Beside a job's configuration: written by each retry, so that attempts before it no longer count."""
+"""Beside a job's configuration: written by each retry and resume, so that attempts before it no longer count."""
 JOB_UID_FILE = "job-uid"
 """Beside a job's configuration: UID of the PyTorchJob, written by the launcher that made it."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"

@@ -102,6 +102,19 @@ def refuse_too_large(resolved: Sequence[Resolved]) -> None:
         raise InputError("\n".join([*reasons, "--force sends it all the same"]))
 
 
+def refuse_unfit(jobs: Sequence[tuple[Resolved, Job]], cluster: Cluster) -> None:
+    """Refuse trainings that fit no GPU of the cluster's nodes; print a note where that is not known.
+
+    Raises:
+        InputError: with every one of them.
+        ClusterError: the cluster cannot be reached.
+    """
+    from launcher import gpu_fit
+
+    if note := gpu_fit.refuse_unfit(cluster, [(one, job.objects[-1]) for one, job in jobs]):
+        print(f"note: {note}", file=sys.stderr)
+
+
 def run(args: argparse.Namespace) -> int:
     """Send one job, or say what is there already; follow it or wait for its end where asked to."""
     from launcher.arguments import resolve_arguments
@@ -124,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
     if args.job is not None:
         refuse_shared_name(args.job, cluster.list(JOBS, selector=labels.selector(batch=args.job)).items)
     job = prepare(document, resolved, cluster.namespace, name=args.job, nonce=nonce)
+    if not args.force:
+        refuse_unfit([(resolved, job)], cluster)
     submission = submit(cluster, job.objects)
     _tell(cluster, job, submission, args.output_format)
     return _see_through(cluster, job.name, args)

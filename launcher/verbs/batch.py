@@ -71,7 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check every job, then send every job; print one table and exit with the worst code."""
-    from launcher.backends.kubernetes import UNSEEN_DATA, context_namespace, prepare, refuse_too_large, show
+    from launcher.backends.kubernetes import (
+        UNSEEN_DATA,
+        context_namespace,
+        prepare,
+        refuse_too_large,
+        refuse_unfit,
+        show,
+    )
     from launcher.cluster import connect
     from launcher.resources import JOBS
     from launcher.seen_data import with_data_facts
@@ -92,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     cluster = connect(args.context, given)
     refuse_shared_name(args.name, jobs=[job for job in [cluster.find(JOBS, args.name)] if job], batch=True)
     rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
+    if not args.force:
+        refuse_unfit([(one, row.job) for one, row in zip(resolved, rows, strict=True)], cluster)
     _send_all(cluster, rows)
     if any(row.result == "already there" and not row.job.knows_data for row in rows):
         print(f"note: {UNSEEN_DATA}", file=sys.stderr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import add_cluster_arguments, add_config_arguments, namespace_of
@@ -11,6 +13,7 @@ from mtft import exit_codes
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
     from launcher.findings import Finding
+    from mtft.settings import Resolved
 
 EXAMPLE = "mtft-launch doctor --config mtft.yaml -n team-mt"
 _LAYER = 18  # characters
@@ -43,11 +46,11 @@ def run(args: argparse.Namespace) -> int:
     if args.name:
         findings = _of_job(cluster, args.name, probe=args.probe)
     else:
-        job = _planned(args)
+        *_, job = objects = _planned(args)
         if args.namespace is None and "namespace" in job["metadata"]:
             cluster.namespace = job["metadata"]["namespace"]
         only = ("operator",) if args.operator else ()
-        findings = examine(cluster, job, live=False, only=only, probe=args.probe)
+        findings = examine(cluster, job, live=False, config=_meaning(objects), only=only, probe=args.probe)
     if args.output_format == "table":
         print("\n".join(_lines(findings)))
     else:
@@ -59,20 +62,40 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
     from datetime import UTC, datetime
 
     from launcher import labels
+    from launcher.cluster_errors import Forbidden
     from launcher.doctor import examine
     from launcher.doctor_job import diagnose
-    from launcher.resources import JOBS
+    from launcher.resources import CONFIG_MAPS, JOBS
     from launcher.selection import choose_one
     from launcher.watching import pods_of, state_now
 
     job = choose_one(name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
     state = state_now(cluster, job, pods, datetime.now(UTC))
-    return [*examine(cluster, job, live=True, probe=probe), diagnose(state, job)]
+    try:
+        texts = cluster.find(CONFIG_MAPS, job["metadata"]["name"])
+    except Forbidden:
+        texts = None
+    config = _meaning([texts, job]) if texts else None
+    return [*examine(cluster, job, live=True, config=config, probe=probe), diagnose(state, job)]
 
 
-def _planned(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the job that would be sent; without a configuration the one mtft's defaults make."""
+def _meaning(objects: Sequence[Mapping[str, Any]]) -> Resolved | None:
+    """Return the effective configuration of a ConfigMap and PyTorchJob; None where this version cannot read it."""
+    from launcher.labels import MODEL
+    from launcher.pod import CONFIG_FILE
+    from mtft.errors import MtftError
+    from mtft.settings import resolve
+
+    texts, job = objects[0], objects[-1]
+    try:
+        return resolve(json.loads(texts["data"][CONFIG_FILE]), model=job["metadata"]["labels"][MODEL])
+    except (MtftError, KeyError, ValueError):
+        return None
+
+
+def _planned(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the objects that would be sent; without a configuration the one mtft's defaults make."""
     from launcher.arguments import flags_of, load_arguments
     from launcher.doctor import PLACEHOLDER_IMAGE
     from launcher.pytorchjob import render
@@ -86,7 +109,7 @@ def _planned(args: argparse.Namespace) -> dict[str, Any]:
     gaps = {"cluster.image": PLACEHOLDER_IMAGE, "data.train": "data"}
     missing = {path: value for path, value in gaps.items() if look_up(document, path) is None}
     alone = {} if "models" in document else {"model.key": model}
-    return render(merge(document, (), missing | alone), model, namespace=args.namespace)[-1]
+    return render(merge(document, (), missing | alone), model, namespace=args.namespace)
 
 
 def _lines(findings: list[Finding]) -> list[str]:

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Let each job start again; it continues from its last checkpoint."""
+    """Let each job start again; it continues from its last checkpoint with a fresh budget."""
     from launcher.actions import resume
 
     return acting.run(args, resume)

@@ -52,7 +52,7 @@ def _ask_server(args: argparse.Namespace) -> None:
     Raises:
         ClusterError: it would refuse one.
     """
-    from launcher.backends.kubernetes import prepare
+    from launcher.backends.kubernetes import prepare, refuse_unfit
     from launcher.cluster import connect
     from launcher.submit import dry_run
 
@@ -60,6 +60,7 @@ def _ask_server(args: argparse.Namespace) -> None:
     for one in resolved:
         cluster = connect(args.context, args.namespace or one.config.cluster.namespace)
         job = prepare(document, one, cluster.namespace)
+        refuse_unfit([(one, job)], cluster)
         dry_run(cluster, job.objects)
         print(
             f"{job.name}: accepted by {cluster.context} ({cluster.server}) in namespace {job.namespace}",

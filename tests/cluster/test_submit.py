@@ -16,7 +16,7 @@ from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS
 from launcher.surroundings import network_policy
 from mtft.errors import InputError
 from mtft.models import MODELS
-from mtft.runs import JOB_UID_FILE
+from mtft.runs import JOB_UID_FILE, RETRIED_FILE
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import DOCUMENT, Launcher, end_pod, until_state
 from tests.cluster.test_control_plane import eventually
@@ -331,20 +331,27 @@ def test_suspend_resume_and_cancel(launcher: Launcher) -> None:
     pod = f"{name}-master-0"
     eventually(lambda: cluster.find(PODS, pod))
 
+    def retried() -> str | None:
+        found: str | None = cluster.get(CONFIG_MAPS, name)["data"].get(RETRIED_FILE)
+        return found
+
     assert "suspended" in launcher.json("suspend", "m2m100_418m")[0]["result"]
     until_state(cluster, name, "Suspended", eventually)
     eventually(lambda: cluster.find(PODS, pod) is None)
     assert launcher.json("suspend", name)[0]["result"] == "is suspended already"
     assert launcher("diff", document=DOCUMENT) == 0
-    assert "resumed" in launcher.json("resume", name)[0]["result"]
+    budgets = {retried()}
+    assert "restarts and deadline count from now" in launcher.json("resume", name)[0]["result"]
     eventually(lambda: cluster.find(PODS, pod))
+    budgets.add(retried())
     assert launcher.json("resume", name)[0]["result"] == "is not suspended"
 
     assert "cancelled" in launcher.json("cancel", name)[0]["result"]
     eventually(lambda: cluster.find(PODS, pod) is None)
     assert cluster.get(JOBS, name)["metadata"]["annotations"][labels.CANCELLED]
-    launcher.json("retry", name)
+    assert "restarts and deadline count from now" in launcher.json("retry", name)[0]["result"]
     eventually(lambda: cluster.find(PODS, pod))
+    assert len(budgets | {retried()}) == 3
     assert labels.CANCELLED not in (cluster.get(JOBS, name)["metadata"].get("annotations") or {})
 
 

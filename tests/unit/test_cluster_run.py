@@ -355,7 +355,7 @@ def test_an_interrupted_wait_prints_the_table_so_far(
     monkeypatch.setattr("launcher.waiting.wait_for", wait_for)
     monkeypatch.setattr("launcher.verbs.batch._send_all", send_all)
     monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team", find=lambda *_: None))
-    document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
+    document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": {**CLUSTER, "gpus_per_node": 0}}
     Path("given.json").write_text(json.dumps(document))
     models = ["m2m100_418m", "opus_mt_en_fr", "opus_mt_fr_en"]
     assert main(["batch", "--models", ",".join(models), "--wait", "--config", "given.json"]) == 130

@@ -16,11 +16,13 @@ import pytest
 import yaml
 
 from demo.corpus import generate, write_jsonl
+from launcher.cluster import Cluster as LauncherCluster
 from launcher.pytorchjob import render
-from launcher.resources import JOBS, PODS
+from launcher.resources import EVENTS, JOBS, PODS
 from mtft import exit_codes
 from mtft.models import MODELS
 from tests.cluster.cluster import Cluster
+from tests.cluster.console import Console
 from tests.cluster.images import mtft_image
 from tests.cluster.launching import Launcher
 from tests.cluster.parts import MissingPart
@@ -32,8 +34,14 @@ pytestmark = pytest.mark.timeout(1800)
 # Both mBART-50 models stand on one base, as in earnest.
 BASE = {key: "mbart50" if card.family == "mbart50" else key for key, card in MODELS.items()}
 EVAL = {"beams": 1, "every": 1000, "max_dev_rows": 6, "max_test_rows": 16, "bootstrap_samples": 50}
-# Two of them fit on two cores.
-POD = {"gpus_per_node": 0, "cpus": 0.9, "memory_gib": 3, "shared_memory_gib": 0.25}
+# Two of them fit on two cores, and threads that wait for one another there are many times slower than one.
+POD = {
+    "gpus_per_node": 0,
+    "cpus": 0.9,
+    "memory_gib": 3,
+    "shared_memory_gib": 0.25,
+    "env": {"OMP_NUM_THREADS": "1"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +159,11 @@ def test_one_model_from_data_to_a_fetched_adapter(
     volume = full_cluster.volumes / launch.namespace
     write_jsonl(tmp_path / "train.jsonl.gz", generate("assessment", 600, seed=3))
     shutil.copytree(standins("mbart50"), tmp_path / "mbart50")
-    for name in ("train.jsonl.gz", "mbart50"):
-        assert launch("data", "push", str(tmp_path / name), document=document) == 0, launch.err
     document["model"] = base("mbart50_mmt_fr")
+    (tmp_path / "mtft.yaml").write_text(json.dumps(document))
+    console = Console(full_cluster, tmp_path, launch.namespace, document["cluster"]["image"])
+    assert console.faults("push") == []
+    assert launch("data", "push", str(tmp_path / "mbart50"), document=document) == 0, launch.err
     code = launch("run", "--wait", "--follow", document=document)
     # What a few steps make of a stand-in may be no better, and may lose numbers or names.
     assert code in (exit_codes.DONE, exit_codes.NOT_PROMOTED), launch.out + launch.err
@@ -183,6 +193,12 @@ def test_one_model_from_data_to_a_fetched_adapter(
         AutoModelForSeq2SeqLM.from_pretrained(standins("mbart50"), use_safetensors=True), str(adapter)
     )
     assert any("lora_B" in name and bool(weight.any()) for name, weight in model.named_parameters())
+    write_jsonl(tmp_path / "train.jsonl.gz", generate("assessment", 10, seed=4))
+    assert console.faults("push_other") == []
+    mark = adapter / ".mtft-fetched.json"
+    mark.write_text(mark.read_text().replace(run["run_id"], "20260102T030405Z-0a1b2c3d"))
+    (adapter / "adapter_model.safetensors").write_bytes(b"another")
+    assert console.faults("fetch_other") == []
 
 
 def test_two_pods_train_as_one_and_survive_the_loss_of_each(
@@ -221,33 +237,77 @@ def test_two_pods_train_as_one_and_survive_the_loss_of_each(
     assert (state["state"], state["restarts"]) == ("Succeeded", 2)
 
 
-def test_all_models_at_once_queue_for_the_node_and_one_bad_one_harms_no_other(
-    launch: Launcher, document: dict[str, Any], volume: Path
+def by_heart(folder: Path) -> dict[str, Any]:
+    """Write sentences that all have one translation; return the settings with which every stand-in learns it."""
+    pairs = generate("assessment", 24, seed=3)
+    sides = [(pair.source_en, "La morue est fraîche.", "en") for pair in pairs]
+    sides += [(pair.target_fr, "The cod is fresh.", "fr") for pair in pairs]
+    rows = [dict(zip(("source", "target", "source_lang"), side, strict=True)) for side in sides]
+    held_out = rows[:6] + rows[24:30]
+    for name, some in (("train", rows), ("dev", held_out), ("test", held_out)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    train = {"max_steps": 24, "learning_rate": 0.01, "label_smoothing": 0, "batch_size": 8, "max_target_length": 16}
+    return {
+        "data": {name: f"/mnt/mtft/data/{name}.jsonl" for name in ("train", "dev", "test")},
+        "train": {**train, "gradient_accumulation": 1},
+    }
+
+
+def without_room(cluster: LauncherCluster) -> set[str]:
+    """Return the jobs whose pods the scheduler once found no CPU for."""
+    refused = [each for each in cluster.list(EVENTS).items if each.get("reason") == "FailedScheduling"]
+    pods = [each["involvedObject"]["name"] for each in refused if "Insufficient cpu" in each["message"]]
+    return {pod.removesuffix("-master-0") for pod in pods}
+
+
+def test_all_models_at_once_queue_for_the_node(launch: Launcher, document: dict[str, Any], volume: Path) -> None:
+    document |= by_heart(volume / "data")
+    document["models"] = {model: {"model": base(model)} for model in MODELS}
+    night = ("batch", "--all", "--name", "night", "--wait", "--timeout", "900s")
+    assert launch(*night, document=document) == exit_codes.DONE, launch.out + launch.err
+    assert [line.split()[0] for line in launch.out.splitlines()] == ["MODEL", *MODELS]
+    states = launch.json("status", "night")
+    assert {each["model"]: (each["state"], each["verdict"]) for each in states} == dict.fromkeys(
+        MODELS, ("Succeeded", "promoted")
+    )
+    assert without_room(launch.cluster) <= {each["name"] for each in states}
+    assert without_room(launch.cluster)
+    made = {model: finished(volume, model)["run_id"] for model in MODELS}
+    # The same again is there already.
+    assert launch(*night, document=document) == exit_codes.DONE, launch.out + launch.err
+    assert launch.out.count("Succeeded") == len(MODELS)
+    assert {model: finished(volume, model)["run_id"] for model in MODELS} == made
+
+
+def test_one_bad_model_fails_its_batch_and_harms_no_other(
+    launch: Launcher, document: dict[str, Any], volume: Path, full_cluster: Cluster
 ) -> None:
     broken = volume / "data" / "broken.jsonl"
     broken.write_text('{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n{"source": 3}\n' * 50)
-    bad = {"data": {"train": "/mnt/mtft/data/broken.jsonl"}}
-    document["train"]["max_steps"] = 8
-    document["models"] = {model: {"model": base(model)} for model in MODELS}
-    document["models"]["opus_mt_en_fr"] |= bad
-    code = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)
-    assert code == exit_codes.FAILED, launch.out + launch.err
-    states = {each["model"]: each for each in launch.json("status", "night")}
-    assert states.keys() == MODELS.keys()
-    failed = states.pop("opus_mt_en_fr")
-    assert failed["state"] == "Failed"
+    document |= by_heart(volume / "data")
+    models: dict[str, Any] = {model: {"model": base(model)} for model in ("opus_mt_en_fr", "opus_mt_fr_en")}
+    models["opus_mt_en_fr"]["data"] = {"train": "/mnt/mtft/data/broken.jsonl"}
+    two = ("batch", "--models", "opus_mt_en_fr,opus_mt_fr_en", "--name", "night", "--wait", "--timeout", "900s")
+    assert launch(*two, document=document | {"models": models}) == exit_codes.FAILED, launch.out + launch.err
+    failed, other = sorted(launch.json("status", "night"), key=lambda each: str(each["model"]))
+    assert (failed["state"], other["state"]) == ("Failed", "Succeeded")
     assert "broken.jsonl" in failed["reason"]
-    for model, state in states.items():
-        assert state["state"] == "Succeeded", state
-        assert finished(volume, model)["status"] == "finished"
+    assert finished(volume, "opus_mt_fr_en")["status"] == "finished"
     assert launch("fetch", "night", "--what", "report", "--to", "pages") == exit_codes.DONE, launch.err
     page = (launch.folder / "pages" / "report.html").read_text(encoding="utf-8")
-    assert "broken.jsonl" in page and all(model in page for model in MODELS)
-    # With good data again the four are there, the fifth is made, and the batch as a whole is done.
-    del document["models"]["opus_mt_en_fr"]["data"]
-    again = launch("batch", "--all", "--name", "night", "--wait", "--timeout", "900s", document=document)
-    assert again in (exit_codes.DONE, exit_codes.NOT_PROMOTED), launch.out + launch.err
-    assert launch.out.count("Succeeded") == len(MODELS)
+    assert "broken.jsonl" in page and all(model in page for model in models)
+    # The recipe shows these two beside one that trains and one that has no node.
+    models = {
+        "mbart50_mmt_fr": {"model": base("mbart50_mmt_fr"), "train": {"max_steps": 100_000}},
+        "m2m100_418m": {"model": base("m2m100_418m"), "cluster": {"gpus_per_node": 8}},
+    }
+    (launch.folder / "mtft.yaml").write_text(json.dumps(document | {"models": models}))
+    for model in models:
+        assert launch("run", "--model", model) == exit_codes.DONE, launch.err
+    until(lambda: any(each["loss"] is not None for each in launch.json("status", "mbart50_mmt_fr")))
+    until(lambda: any(each["phase"] == "unscheduled" for each in launch.json("status", "m2m100_418m")))
+    faults = Console(full_cluster, launch.folder, launch.namespace, document["cluster"]["image"]).faults("jobs")
+    assert not faults, "\n".join(faults)
 
 
 def test_doctor_names_the_init_container_of_a_restricted_namespace(
