@@ -194,6 +194,7 @@ ROW = json.dumps({"source": "The sea.", "target": "La mer.", "source_lang": "en"
         ("train.jsonl.gz", gzip.compress(ROW.encode())[:-8] + b"12345678", "the gzip data are damaged"),
         ("train.jsonl.zst", zstandard.compress(ROW.encode() * 5000)[:-1], "the zstd data end early"),
     ],
+    ids=["empty", "blank", "empty gzip", "cut gzip", "damaged gzip", "cut zstd"],  # gzip holds a time
 )
 def test_data_no_trainer_could_read_are_not_sent(
     name: str, content: bytes, words: str, pod: TinyExec, capsys: pytest.CaptureFixture[str]
