@@ -189,12 +189,12 @@ ROW = json.dumps({"source": "The sea.", "target": "La mer.", "source_lang": "en"
     [
         ("train.jsonl", b"", "there is no row in this file"),
         ("train.txt", b"\n \n", "there is no row in this file"),
-        ("train.jsonl.gz", gzip.compress(b""), "there is no row in this file"),
-        ("train.jsonl.gz", gzip.compress(ROW.encode() * 5000)[:-9], "the gzip data end early"),
-        ("train.jsonl.gz", gzip.compress(ROW.encode())[:-8] + b"12345678", "the gzip data are damaged"),
+        ("train.jsonl.gz", gzip.compress(b"", mtime=0), "there is no row in this file"),
+        ("train.jsonl.gz", gzip.compress(ROW.encode() * 5000, mtime=0)[:-9], "the gzip data end early"),
+        ("train.jsonl.gz", gzip.compress(ROW.encode(), mtime=0)[:-8] + b"12345678", "the gzip data are damaged"),
         ("train.jsonl.zst", zstandard.compress(ROW.encode() * 5000)[:-1], "the zstd data end early"),
     ],
-    ids=["empty", "blank", "empty gzip", "cut gzip", "damaged gzip", "cut zstd"],  # gzip holds a time
+    ids=["empty", "blank", "empty gzip", "cut gzip", "damaged gzip", "cut zstd"],
 )
 def test_data_no_trainer_could_read_are_not_sent(
     name: str, content: bytes, words: str, pod: TinyExec, capsys: pytest.CaptureFixture[str]
@@ -218,7 +218,7 @@ def test_data_no_trainer_could_read_are_not_sent(
         ("train.jsonl", ROW.encode() * 2000 + b"caf\xe9\n", "line 2001 is not UTF-8"),
         ("train.txt", ROW.encode(), "train.txt is none of *.jsonl, *.jsonl.gz, *.jsonl.zst"),
         ("train.jsonl", ROW.encode(), None),
-        ("train.jsonl.gz", gzip.compress(ROW.encode() * 2000), None),
+        ("train.jsonl.gz", gzip.compress(ROW.encode() * 2000, mtime=0), None),
     ],
 )
 def test_what_trainers_will_say_of_data_is_told_when_they_are_pushed(
