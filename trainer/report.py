@@ -49,6 +49,7 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
         reasons=gate.get("reasons", []),
         policy=report_scores.policy_text(gate.get("policy", {})),
         directions=report_scores.directions(finished),
+        rival=(finished.get("published") or {}).get("run_id"),
         leakage=report_leakage.splits(finished.get("leakage", {})),
         charts=report_charts.charts(metrics),
         samples=report_samples.choose(sentences),
