@@ -47,6 +47,7 @@ def render(paths: RunPaths, finished: dict[str, Any]) -> str:
         facts=list(_facts(finished)),
         verdict=verdict_of(finished),
         reasons=gate.get("reasons", []),
+        warning=report_leakage.warning(finished),
         policy=report_scores.policy_text(gate.get("policy", {})),
         directions=report_scores.directions(finished),
         rival=(finished.get("published") or {}).get("run_id"),

@@ -204,6 +204,20 @@ def test_leakage_is_told_in_words_and_counts(paths: RunPaths) -> None:
     assert "No sentence of dev is in the training rows" in text
 
 
+def leaked(pairs: int) -> dict[str, Any]:
+    """Return leakage where so many of 24 test rows are training rows too, and another one shares its source."""
+    met = {"rows": 24, "source": pairs + 1, "target": pairs, "swapped": 0, "pair": pairs, "any": pairs + 1}
+    clean = dict.fromkeys(met, 0) | {"rows": 24}
+    return {"dev": {"exact": met, "loose": met | {"pair": 9}}, "test": {"exact": clean, "loose": met}}
+
+
+def test_a_verdict_on_test_rows_that_training_shows_is_warned_of_in_its_box(paths: RunPaths) -> None:
+    result = finished("en-fr", verdict="promoted")
+    boxes = [written(paths, result | {"leakage": leaked(pairs)}).text().split("Scores on test")[0] for pairs in (23, 0)]
+    assert "Better: promoted" in boxes[0] and "23 of 24 test rows are training rows too" in boxes[0]
+    assert "⚠" not in boxes[1] and "training rows" not in boxes[1], "neither a shared source nor dev moves the verdict"
+
+
 def test_an_attack_in_any_text_stays_text(paths: RunPaths) -> None:
     row = sentence(1, 10.0, 90.0, source=ATTACK, reference=ATTACK, base=ATTACK, tuned="x", pub_number=ATTACK)
     write_lines(paths.eval / "test.en-fr.jsonl", [row])
