@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mtft.paths import overlay
+from mtft.paths import flattened, overlay
 
 PLACEMENT = ("cluster", "storage", "chart")
 LONGEST_NAME = 50  # characters; a pod is <job>-<master|worker>-<n> and its name a label of at most 63
@@ -32,6 +32,8 @@ JOB_NAME = r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?"
 """What a job may be called: a DNS-1035 label of at most ``LONGEST_NAME`` characters."""
 _LONGEST_MODEL = 20
 _HASH_DIGITS = 10
+_TOLD = 5  # differing settings named in a refusal
+_LONGEST_VALUE = 72  # characters of a value there; a quoted SHA-256 has 66
 
 
 def canonical(document: Mapping[str, Any], *, nonce: str | None = None) -> str:
@@ -81,6 +83,30 @@ def alone(document: Mapping[str, Any], model: str) -> dict[str, Any]:
     overlay(asked, {name: value for name, value in override.items() if name != "enabled" and value is not None})
     overlay(asked, {"model": {"key": model}})
     return asked
+
+
+def config_differences(before: Mapping[str, Any], now: Mapping[str, Any], model: str) -> list[str]:
+    """Name what two documents of different :func:`config_hash` ask differently of one model, with both values."""
+    asked = (alone(document, model) for document in (before, now))
+    return differences(*({name: its for name, its in each.items() if name not in PLACEMENT} for each in asked))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the settings that differ, at most 5, with both values."""
+    olds, news = ({".".join(path): value for path, value in flattened(each).items()} for each in (before, now))
+
+    def text(values: Mapping[str, Any], name: str) -> str:
+        if name not in values:
+            return "not given"
+        value = _text(values[name])
+        return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 1]}…"
+
+    def same(name: str) -> bool:
+        return name in olds and name in news and _text(olds[name]) == _text(news[name])
+
+    names = [name for name in sorted({*olds, *news}) if not same(name)]
+    told = [f"{name} was {text(olds, name)}, is {text(news, name)}" for name in names[:_TOLD]]
+    return [*told, f"and {len(names) - _TOLD} more"] if len(names) > _TOLD else told
 
 
 def job_name(prefix: str, model: str, hash: str) -> str:

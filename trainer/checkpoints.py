@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mtft import files
 from mtft.errors import Diverged, InputError
+from mtft.naming import differences
 from trainer.distributed import World
 from trainer.loop import Loop
 from trainer.state import State
@@ -29,7 +30,6 @@ from trainer.state import State
 MANIFEST = "manifest.json"
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d+)")
-_TOLD = 5  # differing settings named in a refusal
 _ROOM_FOR_THE_REST = 1 << 20  # bytes: headers, state and manifest
 
 
@@ -79,7 +79,7 @@ class Checkpoints:
             InputError: it was written under other settings.
         """
         values = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if differing := _differences(values.get("settings", {}), self.settings):
+        if differing := differences(values.get("settings", {}), self.settings):
             raise InputError(
                 f"checkpoint {path.name} was written with other training settings ({'; '.join(differing)}); "
                 "start another run, or set checkpoint.resume to 'never'"
@@ -170,13 +170,6 @@ def load_weights(path: Path, parameters: dict[str, nn.Parameter]) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Name the settings that differ, with the value of the checkpoint and that of the configuration."""
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    told = [f"{name} was {json.dumps(before.get(name))}, is {json.dumps(now.get(name))}" for name in names[:_TOLD]]
-    return [*told, f"and {len(names) - _TOLD} more"] if len(names) > _TOLD else told
 
 
 def _mib(size: int) -> str:

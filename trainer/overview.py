@@ -15,7 +15,7 @@ from mtft import exit_codes, files, runs, store
 from mtft.errors import InputError
 from mtft.models import MODELS
 from mtft.runs import Job, RunPaths
-from trainer import report, report_scores
+from trainer import report, report_leakage, report_scores
 
 T = TypeVar("T")
 
@@ -64,6 +64,11 @@ class Entry:
             return [str(reason) for reason in (self.finished.get("gate") or {}).get("reasons", [])]
         said = self.job.refused or (self.job.attempts[-1].reason if self.job.attempts else None)
         return [said] if said else []
+
+    @property
+    def warning(self) -> str | None:
+        """Why its scores say too much; None where they do not."""
+        return report_leakage.warning(self.finished or {})
 
     @property
     def ended(self) -> str:

@@ -40,6 +40,13 @@ def splits(leakage: Mapping[str, Any]) -> list[SplitLeakage]:
     return [_split(name, leakage[name]) for name in reversed(HELD_OUT) if name in leakage]
 
 
+def warning(finished: Mapping[str, Any]) -> str | None:
+    """Return the grave remark on test, whose scores the verdict rests on; None where there is none."""
+    counts = finished.get("leakage", {}).get("test")
+    found = remarks("test", counts["loose"]) if counts else []
+    return next((text for weight, text in found if weight == "grave"), None)
+
+
 def _split(name: Any, counts: Mapping[str, Mapping[str, int]]) -> SplitLeakage:
     exact, loose = counts["exact"], counts["loose"]
     return SplitLeakage(

@@ -21,6 +21,21 @@ _RATES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """How the tuned value compares with that of one rival.
+
+    Attributes:
+        delta: tuned - rival with its sign.
+        trend: good, bad or same.
+        p: p-value of the comparison, or a dash where there is none.
+    """
+
+    delta: str
+    trend: str
+    p: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreRow:
     """One line of a score table, as shown.
 
@@ -29,11 +44,9 @@ class ScoreRow:
         lower: whether lower is better.
         base, published, tuned: the values with their unit; published is None where it was not compared with.
         base_range, tuned_range: 95 % confidence intervals, where they were drawn.
-        delta: tuned - base with its sign.
-        trend: good, bad or same.
-        p: p-value of the comparison with the base, or a dash where there is none.
-        ends: both values on a scale of 0 to 100, the smaller first.
-        tuned_at: the tuned value on that scale.
+        over_base, over_published: the change against each; over_published is None where published is.
+        ends: the values of base and tuned model on a scale of 0 to 100, the smaller first.
+        tuned_at, published_at: places on that scale.
     """
 
     name: str
@@ -43,11 +56,11 @@ class ScoreRow:
     published: str | None
     tuned: str
     tuned_range: str | None
-    delta: str
-    trend: str
-    p: str
+    over_base: Change
+    over_published: Change | None
     ends: tuple[float, float]
     tuned_at: float
+    published_at: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,55 +104,64 @@ def directions(finished: dict[str, Any]) -> list[DirectionScores]:
 
 def _directions(scores: dict[str, Any], guard: str | None) -> list[DirectionScores]:
     base, tuned = scores.get("base", {}), scores.get("tuned", {})
-    comparison = scores.get("comparison", {})
-    published = (scores.get("published") or {}).get("scores", {})
+    rival = scores.get("published") or {}
+
+    def rows(names: dict[str, str], direction: str) -> list[ScoreRow]:
+        values = base[direction], rival.get("scores", {}).get(direction, {}), tuned[direction]
+        compared = [each.get("comparison", {}).get(direction, {}) for each in (scores, rival)]
+        shown = [key for key in names if key in base[direction] and key in tuned[direction]]
+        return [
+            _row(key, names[key], [each.get(key) for each in values], [each.get(key, {}) for each in compared])
+            for key in shown
+        ]
+
     return [
         DirectionScores(
             name=direction_text(name),
             guard=guard,
             n=tuned[name].get("n", 0),
-            scores=_rows(METRICS, base[name], published.get(name, {}), tuned[name], comparison.get(name, {})),
-            errors=_rows(_RATES, base[name], published.get(name, {}), tuned[name], comparison.get(name, {})),
+            scores=rows(METRICS, name),
+            errors=rows(_RATES, name),
             signatures={METRICS.get(key, key): text for key, text in tuned[name].get("signatures", {}).items()},
         )
         for name in sorted(base.keys() & tuned.keys())
     ]
 
 
-def _rows(
-    names: dict[str, str],
-    base: dict[str, Any],
-    published: dict[str, Any],
-    tuned: dict[str, Any],
-    comparison: dict[str, Any],
-) -> list[ScoreRow]:
-    shown = [key for key in names if key in base and key in tuned]
-    return [
-        _row(key, names[key], (base[key], published.get(key), tuned[key]), comparison.get(key, {})) for key in shown
-    ]
-
-
-def _row(key: str, name: str, values: tuple[float, float | None, float], comparison: dict[str, Any]) -> ScoreRow:
+def _row(key: str, name: str, values: Sequence[float | None], compared: Sequence[dict[str, Any]]) -> ScoreRow:
+    """Return one line: of base, published run and tuned model, and of how base and published run compare."""
     factor, unit, digits = (100, "%", 1) if key in _RATES else (1, "", 2)
     base, published, tuned = (None if value is None else factor * value for value in values)
     assert base is not None and tuned is not None
-    delta, p_value = round(tuned - base, digits), comparison.get("p_value")
     lower = key in _LOWER_IS_BETTER
-    places = [min(100.0, max(0.0, value)) for value in (base, tuned)]
+    over_base, over_published = compared
+
+    def change(rival: float, comparison: dict[str, Any]) -> Change:
+        delta, p_value = round(tuned - rival, digits), comparison.get("p_value")
+        return Change(
+            delta=f"{delta:+.{digits}f}".replace("-", "−") if delta else "±0",
+            trend="same" if not delta else "good" if (delta < 0) == lower else "bad",
+            p="–" if p_value is None else f"{p_value:.4f}" if p_value >= 0.0001 else "< 0.0001",
+        )
+
     return ScoreRow(
         name=name,
         lower=lower,
         base=f"{base:.{digits}f}{unit}",
-        base_range=_range(comparison.get("rival_interval")),
+        base_range=_range(over_base.get("rival_interval")),
         published=None if published is None else f"{published:.{digits}f}{unit}",
         tuned=f"{tuned:.{digits}f}{unit}",
-        tuned_range=_range(comparison.get("interval")),
-        delta=f"{delta:+.{digits}f}".replace("-", "−") if delta else "±0",
-        trend="same" if not delta else "good" if (delta < 0) == lower else "bad",
-        p="–" if p_value is None else f"{p_value:.4f}" if p_value >= 0.0001 else "< 0.0001",
-        ends=(min(places), max(places)),
-        tuned_at=places[1],
+        tuned_range=_range(over_base.get("interval")),
+        over_base=change(base, over_base),
+        over_published=None if published is None else change(published, over_published),
+        ends=(_place(min(base, tuned)), _place(max(base, tuned))),
+        tuned_at=_place(tuned),
+        published_at=None if published is None else _place(published),
     )
+
+
+def _place(value: float) -> float:
+    return min(100.0, max(0.0, value))
 
 
 def _range(interval: Sequence[float] | None) -> str | None:

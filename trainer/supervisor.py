@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mtft import exit_codes, files, provenance, store
 from mtft.errors import InputError, MtftError, Retry
-from mtft.naming import config_hash
+from mtft.naming import config_differences, config_hash
 from mtft.runs import (
     JOB_UID_FILE,
     RETRIED_FILE,
@@ -148,7 +148,7 @@ class Supervisor:
             return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
         if job.config_hash != self.config_hash:
             raise InputError(
-                f"job {job.name} was started with another configuration (run {job.run_id}); "
+                f"job {job.name} was started with another configuration ({'; '.join(self._differing(paths))}); "
                 "give this one a --job name of its own"
             )
         changed = self.ingredients.changed(paths)
@@ -228,6 +228,15 @@ class Supervisor:
 
     def _paths(self, job: Job) -> RunPaths:
         return RunPaths.at(self.root, job.model, job.run_id)
+
+    def _differing(self, paths: RunPaths) -> list[str]:
+        """Name the run of the job's configuration and what differs from it, as far as its provenance is readable."""
+        try:
+            before, now = files.read_json(paths.provenance)["request"], self.ingredients.request
+            differing = config_differences(before["document"], now["document"], self.request.model)
+            return [f"run {paths.run_id}", *differing]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [f"run {paths.run_id}"]
 
     def _claim(self) -> Job:
         """Give the job its run, with everything that goes into it written down first.

@@ -133,12 +133,14 @@ def _refuse_other(path: Path, document: dict[str, Any], model: str) -> None:
     Raises:
         InputError: the document asks for something else than the one at ``path``.
     """
-    from mtft.naming import config_hash
+    from mtft.naming import config_differences, config_hash
     from mtft.settings import load_document
 
-    if config_hash(load_document(path), model) != config_hash(document, model):
+    before = load_document(path)
+    if config_hash(before, model) != config_hash(document, model):
+        differing = "; ".join(config_differences(before, document, model))
         raise InputError(
-            f"{path}: this job has another configuration or other data; "
+            f"{path}: this job has another configuration or other data ({differing}); "
             "choose another --job name (a finished or running job keeps its configuration)"
         )
 

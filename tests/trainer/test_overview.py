@@ -10,7 +10,7 @@ import pytest
 
 from mtft import files, promotion, runs
 from mtft.runs import Attempt, Job, RunPaths
-from tests.trainer.test_report import ATTACK, Page, finished
+from tests.trainer.test_report import ATTACK, Page, finished, leaked, over_published
 from trainer import overview, publishing
 
 
@@ -54,6 +54,23 @@ def test_every_model_with_its_newest_job_and_what_is_current(tmp_path: Path) -> 
     linked = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert linked == {f"opus_mt_en_fr/runs/{each.run_id}/report.html" for each in (old, new)}
     assert all((tmp_path / "outputs" / str(link)).is_file() for link in linked)
+
+
+def test_a_loss_against_the_published_run_is_marked_beside_the_gain_over_the_base(tmp_path: Path) -> None:
+    worse = over_published(finished("en-fr", verdict="regressed"), 60.0, 0.0002, 0.0)
+    leave_job(tmp_path, "opus_mt_en_fr", "a", "2030-01-01T00:00:00Z", result=worse)
+    page = page_of(tmp_path)
+    assert page.text().count("45.00 → 58.25 +13.25 −1.75 against published") == 2, "of test and of the guard set"
+    assert [its["class"] for tag, its in page.tags if tag == "small" and "class" in its] == ["bad", "same"] * 2
+
+
+@pytest.mark.parametrize("pairs", [23, 0])
+def test_a_model_scored_on_test_rows_that_training_shows_is_marked(tmp_path: Path, pairs: int) -> None:
+    result = finished("en-fr", verdict="promoted") | {"leakage": leaked(pairs)}
+    leave_job(tmp_path, "opus_mt_en_fr", "a", "2030-01-01T00:00:00Z", result=result)
+    text = page_of(tmp_path).text()
+    assert ("promoted ⚠ test rows in training" in text) == (pairs > 0)
+    assert (f"{pairs} of 24 test rows are training rows too" in text) == (pairs > 0)
 
 
 def test_a_job_that_ends_while_the_page_is_written_is_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

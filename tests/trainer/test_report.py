@@ -15,7 +15,7 @@ from trainer import report
 from trainer.report_files import mean, read_metrics, read_rejections
 
 ATTACK = "</script></style></pre><img src=x onerror=alert(1)> & \"'"
-VOID = {"meta", "link"}
+VOID = {"meta", "link", "br"}
 # A browser closes these by itself, a parser of plain HTML does not know them.
 SELF_CLOSED = {"line", "path"}
 
@@ -150,6 +150,37 @@ def test_scores_stand_side_by_side_for_every_direction(paths: RunPaths) -> None:
     assert len(falling) == 2 * 4, "a lower TER and fewer errors are good"
 
 
+def over_published(result: dict[str, Any], chrf: float, p_value: float, off_target: float) -> dict[str, Any]:
+    """Put a published run with this chrF and share beside the result of en-fr."""
+    its = {name: value for name, value in scores(31.5, chrf, 0.0, off_target).items() if name != "ter"}
+    compared = {"chrf": {"delta": 58.25 - chrf, "p_value": p_value}, "off_target": {"p_value": 0.5}}
+    rival = {"run_id": "20300101T000000Z-0f0f0f0f", "scores": {"en-fr": its}, "comparison": {"en-fr": compared}}
+    return result | {"published": rival, "guard_sets": {"news": result["scores"] | {"published": rival}}}
+
+
+def test_a_loss_against_the_published_run_is_shown_beside_the_gain_over_the_base(paths: RunPaths) -> None:
+    page = written(paths, over_published(finished("en-fr", verdict="regressed"), 60.0, 0.0002, 0.125))
+    text = page.text()
+    assert text.count("base published tuned against base p against published p") == 2 * 2
+    assert "Published is run 20300101T000000Z-0f0f0f0f" in text
+    assert text.count("chrF 45.00 60.00 58.25 +13.25 0.0010 −1.75 0.0002") == 2, "of test and of the guard set"
+    assert text.count("BLEU 20.00 31.50 31.50 +11.50 0.2000 ±0 –") == 2
+    assert text.count("TER lower is better 70.00 – 55.00 −15.00 – – –") == 2, "the published run has no TER"
+    assert text.count("Other language 25.0% 12.5% 0.0% −25.0 – −12.5 0.5000") == 2
+    tones = [attributes.get("class") for tag, attributes in page.tags if tag == "td" and "class" in attributes]
+    assert tones.count("bad") == 2, "the fall of chrF alone"
+
+
+def test_a_table_scrolls_in_its_card_and_never_widens_the_page(paths: RunPaths) -> None:
+    met = dict.fromkeys(("rows", "source", "target", "swapped", "pair", "any"), 1)
+    rows = [sentence(number, 10.0, 90.0, pub_number=f"A-{number}") for number in (1, 2)]
+    write_lines(paths.eval / "test.en-fr.jsonl", rows)
+    result = over_published(finished("en-fr"), 60.0, 0.1, 0.0) | {"leakage": {"test": {"exact": met, "loose": met}}}
+    assert written(paths, result).count("table") == 2 * 2 + 2
+    html = paths.report.read_text(encoding="utf-8")
+    assert len(re.findall(r'class="(?:card )?wide">\s*<table>', html)) == html.count("<table")
+
+
 def test_every_curve_has_a_legend_and_an_axis(paths: RunPaths) -> None:
     write_lines(paths.metrics, [dev_line(0, "en-fr"), *(step_line(n) for n in (10, 20)), dev_line(20, "en-fr")])
     page = written(paths, finished("en-fr"))
@@ -171,6 +202,20 @@ def test_leakage_is_told_in_words_and_counts(paths: RunPaths) -> None:
     assert "test 70 rows" in text and "source and target, in one training row 0 2" in text
     assert "2 of 70 test rows are training rows too" in text and "4 of 70 test rows share a source or a target" in text
     assert "No sentence of dev is in the training rows" in text
+
+
+def leaked(pairs: int) -> dict[str, Any]:
+    """Return leakage where so many of 24 test rows are training rows too, and another one shares its source."""
+    met = {"rows": 24, "source": pairs + 1, "target": pairs, "swapped": 0, "pair": pairs, "any": pairs + 1}
+    clean = dict.fromkeys(met, 0) | {"rows": 24}
+    return {"dev": {"exact": met, "loose": met | {"pair": 9}}, "test": {"exact": clean, "loose": met}}
+
+
+def test_a_verdict_on_test_rows_that_training_shows_is_warned_of_in_its_box(paths: RunPaths) -> None:
+    result = finished("en-fr", verdict="promoted")
+    boxes = [written(paths, result | {"leakage": leaked(pairs)}).text().split("Scores on test")[0] for pairs in (23, 0)]
+    assert "Better: promoted" in boxes[0] and "23 of 24 test rows are training rows too" in boxes[0]
+    assert "⚠" not in boxes[1] and "training rows" not in boxes[1], "neither a shared source nor dev moves the verdict"
 
 
 def test_an_attack_in_any_text_stays_text(paths: RunPaths) -> None:

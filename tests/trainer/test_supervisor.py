@@ -217,7 +217,8 @@ def test_another_configuration_under_the_same_job_is_refused(bench: Bench) -> No
     bench.run({"preparation": "input"})
     bench.configure(train={"seed": 7}, cluster={"processes_per_node": 1})
     code, output = bench.run({})
-    assert code == 2 and "started with another configuration" in output
+    assert code == 2
+    assert f"with another configuration (run {bench.record['run_id']}; train.seed was not given, is 7); give" in output
 
 
 def test_a_run_is_not_continued_on_other_data(bench: Bench) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtft.models import MODELS
-from mtft.naming import LONGEST_NAME, canonical, config_hash, document_text, job_name
+from mtft.naming import LONGEST_NAME, canonical, config_differences, config_hash, document_text, job_name
 
 DOCUMENT: dict[str, Any] = {"model": "opus_mt_en_fr", "data": {"train": "rows.jsonl"}, "train": {"epochs": 2}}
 
@@ -127,6 +127,30 @@ class TestConfigHash:
         batch = {"train": {"epochs": 1}, "models": {"opus_mt_en_fr": {"train": {"epochs": 2}}}}
         config_hash(batch, "opus_mt_en_fr")
         assert batch == {"train": {"epochs": 1}, "models": {"opus_mt_en_fr": {"train": {"epochs": 2}}}}
+
+
+class TestDifferences:
+    def test_they_name_what_makes_another_hash_with_both_values(self) -> None:
+        before = DOCUMENT | {"train": {"epochs": 2, "seed": 1, "max_steps": None}, "cluster": {"namespace": "a"}}
+        batch = {
+            **DOCUMENT,
+            "model": None,
+            "cluster": {"namespace": "b"},
+            "train": {"epochs": 2.0, "seed": 1},
+            "models": {"opus_mt_en_fr": {"train": {"seed": True}, "method": "full"}, "m2m100_418m": {"method": "lora"}},
+        }
+        assert config_differences(before, batch, "opus_mt_en_fr") == [
+            'method was not given, is "full"',
+            "train.max_steps was null, is not given",
+            "train.seed was 1, is true",
+        ]
+
+    def test_of_many_and_long_ones_the_start_is_told(self) -> None:
+        before = DOCUMENT | {"train": {f"n{number}": 0 for number in range(7)}}
+        after = DOCUMENT | {"data": {"train": "x" * 100}}
+        told = config_differences(before, after, "opus_mt_en_fr")
+        assert told[0] == f'data.train was "rows.jsonl", is "{"x" * 70}…'
+        assert (len(told), told[-1]) == (6, "and 4 more")
 
 
 class TestJobName:

@@ -131,7 +131,7 @@ def test_a_job_keeps_its_configuration_but_not_its_placement(
     assert main([*line, "--epochs", "9"]) == 2
     error = capsys.readouterr().err
     assert f"{path}: " in error
-    assert "choose another --job name" in error
+    assert "(train.epochs was not given, is 9); choose another --job name" in error
     assert path.read_text() == first
     assert main([*line, "--processes", "2"]) == 0
     assert path.read_text() != first
