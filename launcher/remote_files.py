@@ -225,14 +225,23 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
         raise ValueError(f"{outputs}: {name!r} leads out of the store")
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such run; `mtft-launch history {model}` lists what was promoted")
+    say(sys.stdout, folder=str(folder), deliverable=deliverable_of(folder, unfinished=kind == "job"))
+
+
+def deliverable_of(folder: Path, *, unfinished: bool) -> str | None:
+    """Return the name of what a run made, None where it is not finished; its files are there, and no links."""
     about = folder / "finished.json"
     told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    deliverable = told.get("deliverable")
-    if deliverable not in ("lora", "model"):
-        deliverable = None
-    elif kind != "job" and not any((folder / deliverable).glob("*.safetensors")):
-        raise ValueError(f"{folder}: its deliverable {deliverable!r} holds no safetensors; the run is damaged")
-    say(sys.stdout, folder=str(folder), deliverable=deliverable)
+    name = told.get("deliverable")
+    if name not in ("lora", "model"):
+        return None
+    weights = folder / name
+    for each in (weights, *weights.glob("*")):
+        if each.is_symlink():
+            raise ValueError(f"{each}: is a link, which may lead out of the store; put the files themselves there")
+    if not unfinished and not any(weights.glob("*.safetensors")):
+        raise ValueError(f"{folder}: its deliverable {name!r} holds no safetensors; the run is damaged")
+    return str(name)
 
 
 def finished_at(about: Path) -> str:

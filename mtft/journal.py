@@ -15,7 +15,7 @@ from typing import Any
 
 from mtft import files
 from mtft.errors import InputError
-from mtft.store import check_run_id
+from mtft.runs import check_run_id
 
 FOLDER = "promotions"
 _PENDING = ".pending.json"
@@ -74,8 +74,10 @@ def read(folder: Path) -> list[Promotion]:
         folder: of the model's outputs.
 
     Raises:
+        InputError: its folder is a link, so that entries would be written elsewhere.
         OSError: the volume does not answer: a journal with an entry missing would be believed.
     """
+    refuse_link(folder)
     try:
         paths = files.steadily(lambda: list((folder / FOLDER).iterdir()))
     except FileNotFoundError:
@@ -85,6 +87,16 @@ def read(folder: Path) -> list[Promotion]:
         if (match := _NUMBERED.fullmatch(path.name)) and (entry := _read(path)):
             found.append(replace(entry, number=int(match[1])))
     return sorted(found, key=lambda entry: entry.number)
+
+
+def refuse_link(folder: Path) -> None:
+    """Refuse a journal that lies elsewhere.
+
+    Raises:
+        InputError: its folder is a link.
+    """
+    if (folder / FOLDER).is_symlink():
+        raise InputError(f"{folder / FOLDER}: is a link, which may lead out of the store; put the folder itself there")
 
 
 def intend(folder: Path, entry: Promotion) -> None:
@@ -98,6 +110,7 @@ def settle(folder: Path, current: str | None) -> list[Promotion]:
     What was about to happen gets its number where it did happen, and is forgotten where it did not.
 
     Raises:
+        InputError: the journal's folder is a link.
         OSError: the volume does not answer.
     """
     entries, pending = read(folder), folder / FOLDER / _PENDING

@@ -19,7 +19,7 @@ from typing import Any
 from mtft import files, journal, store
 from mtft.errors import InputError, MtftError, Retry
 from mtft.promotion import changing
-from mtft.runs import RunPaths
+from mtft.runs import RunPaths, check_run_id
 
 _GROUP_WRITES = 0o002  # as the trainer's files
 _ALIVE_SECONDS = 20.0  # the launcher takes a longer silence for a cut, and a busy store is waited for
@@ -55,7 +55,7 @@ def history(root: str, model: str) -> dict[str, Any]:
     """Return what is current and every promotion, oldest first; reads only.
 
     Raises:
-        InputError: there is no such model, or its pointer leads out of the store.
+        InputError: there is no such model, or its pointer or journal leads out of the store.
     """
     folder = store.outputs(Path(root), model)
     entries = journal.read(folder)
@@ -71,7 +71,7 @@ def provenance(root: str, model: str, run: str | None) -> dict[str, Any]:
         InputError: there is no such run.
     """
     folder = store.outputs(Path(root), model)
-    run_id = store.check_run_id(run) if run else store.current_id(folder) or store.newest(folder)
+    run_id = check_run_id(run) if run else store.current_id(folder) or store.newest(folder)
     return {"model": model, "run": run_id, "provenance": read_provenance(RunPaths.at(Path(root), model, run_id))}
 
 

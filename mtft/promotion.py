@@ -37,12 +37,14 @@ def changing(root: Path, model: str) -> Iterator[Store]:
     """Give the store of a model to this process alone, its journal settled; what it prunes is deleted afterwards.
 
     Raises:
-        InputError: there is no such model or no run of it, or its pointer leads out of the store.
+        InputError: there is no such model or no run of it, or its pointer or journal leads out of the
+            store.
         Retry: another process kept the store for too long.
     """
     folder = store.outputs(root, model)
     if not (folder / store.RUNS).is_dir():
         raise InputError(f"{folder} holds no run of {model}; train one first, or name the storage root that does")
+    journal.refuse_link(folder)
     with lease.hold(folder / _LEASE, patience=_PATIENCE_SECONDS, poll=_POLL_SECONDS) as held:
         _sweep(folder)
         try:

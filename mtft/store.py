@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +21,11 @@ from typing import Any
 from mtft import files, lease
 from mtft.errors import InputError
 from mtft.models import card
-from mtft.runs import RunPaths, model_folder
+from mtft.runs import RUN_ID, RunPaths, check_run_id, model_folder
 
 CURRENT = "current"
 CURRENT_FILE = "current.json"
 RUNS = "runs"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DELIVERABLES = ("lora", "model")
 _USE = ".use.{}.lease"
 SIZES = "deliverable_bytes"
@@ -41,20 +39,6 @@ def outputs(root: Path, model: str) -> Path:
         InputError: there is no such model.
     """
     return model_folder(root.absolute(), card(model).key)
-
-
-def check_run_id(text: object) -> str:
-    """Return a run-id that is one plain file name.
-
-    Raises:
-        InputError: it is not, so a path made with it could lead anywhere.
-    """
-    if not isinstance(text, str) or not _RUN_ID.fullmatch(text):
-        raise InputError(
-            f"{text!r} is not a run-id; allowed: letters, digits, '.', '_' and '-', as below runs/, "
-            "for example 20300102T030405Z-0a1b2c3d"
-        )
-    return text
 
 
 def current_id(folder: Path) -> str | None:
@@ -83,13 +67,13 @@ def run_at(folder: Path, run_id: str) -> RunPaths:
     """Return a run of the store that is complete.
 
     Raises:
-        InputError: its name is no run-id, it is not there, or it is not complete.
+        InputError: its name is no run-id, it is not there, it is not complete, or its weights are links.
     """
     path = folder / RUNS / check_run_id(run_id)
     if path.is_symlink() or not path.is_dir():
         raise InputError(f"{path}: there is no such run; `mtft-launch history {folder.name}` lists what was promoted")
     paths = RunPaths.of(path)
-    read_finished(paths)
+    _refuse_links(path / str(read_finished(paths)["deliverable"]))
     return paths
 
 
@@ -189,7 +173,7 @@ def finished_ids(folder: Path) -> list[str]:
     """
     found = []
     for path in folder.glob(f"{RUNS}/*/finished.json"):
-        if _RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
+        if RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 found.append((_finished_at(path), path.parent.name))
     return [run_id for _, run_id in sorted(found)]
@@ -209,6 +193,13 @@ def in_use(folder: Path, run_id: str) -> bool:
     return any(lease.is_live(path) for path in (folder / RUNS / run_id).glob(_USE.format("*")))
 
 
+def _refuse_links(deliverable: Path) -> None:
+    """Refuse weights that lie elsewhere: whoever can write there would change what users get."""
+    for path in (deliverable, *deliverable.iterdir()):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link, which may lead out of the store; put the files themselves there")
+
+
 def _finished_at(path: Path) -> str:
     """Return the time in a ``finished.json``, which sorts as text; one that cannot be understood counts as oldest."""
     try:
@@ -226,6 +217,6 @@ def _field(path: Path, text: str) -> object:
 
 def _named(pointer: Path, target: object) -> str:
     top, _, run_id = str(target).partition("/")
-    if top != RUNS or not _RUN_ID.fullmatch(run_id):
+    if top != RUNS or not RUN_ID.fullmatch(run_id):
         raise InputError(f"{pointer}: leads to {str(target)!r}, out of the store; move it away, then promote a run")
     return run_id

@@ -177,6 +177,34 @@ def test_a_link_out_of_the_store_is_not_followed(tmp_path: Path, target: str) ->
         promote(tmp_path, 1)
 
 
+@pytest.mark.parametrize("linked", ["lora", "lora/adapter_model.safetensors", "lora/adapter_config.json"])
+def test_weights_that_lie_elsewhere_are_never_current(tmp_path: Path, linked: str) -> None:
+    paths = make_run(tmp_path, 1)
+    (paths.lora / "adapter_config.json").write_text("{}")
+    outside, inside = tmp_path / "outside", paths.folder / linked
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    for look in (lambda: promote(tmp_path, 1, force=True), lambda: store.find(tmp_path, MODEL)):
+        with pytest.raises(InputError, match=f"{linked}: is a link"):
+            look()
+    assert current(tmp_path) is None
+
+
+def test_a_journal_that_lies_elsewhere_is_neither_read_nor_written(tmp_path: Path) -> None:
+    make_run(tmp_path, 1)
+    promote(tmp_path, 1)
+    outside, inside = tmp_path / "outside", store.outputs(tmp_path, MODEL) / journal.FOLDER
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    (outside / ".somebody.tmp").touch()
+    before = sorted(outside.iterdir())
+    make_run(tmp_path, 2)
+    for look in (lambda: promote(tmp_path, 2), lambda: rollback(tmp_path), lambda: history(tmp_path)):
+        with pytest.raises(InputError, match=f"{journal.FOLDER}: is a link"):
+            look()
+    assert current(tmp_path) == run_id(1) and sorted(outside.iterdir()) == before
+
+
 @pytest.mark.parametrize("text", ["a\nb", "a\x1b[2J", "a" * 501])
 def test_a_journal_holds_plain_lines(tmp_path: Path, text: str) -> None:
     make_run(tmp_path, 1)

@@ -16,8 +16,9 @@ from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
 from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
-from mtft import exit_codes, store
+from mtft import exit_codes, runs, store
 from mtft.errors import InputError
+from mtft.runs import Job
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
 from tests.unit.tiny_exec import TinyExec, serve
 
@@ -163,6 +164,11 @@ def test_fetch_refuses_what_translate_refuses_and_takes_what_finished_last(remot
             remote.ask("run", str(tmp_path), MODEL, *kind)
     with pytest.raises(InputError, match="holds no safetensors"):
         store.find(tmp_path, MODEL)
+    (late.lora / "adapter_model.safetensors").symlink_to(tmp_path / "elsewhere")
+    for kind in ((), ("run", run_id(1)), ("job", "mine")):
+        runs.write_job(tmp_path, Job("mine", MODEL, run_id(1), "c", runs.now()))
+        with pytest.raises(InputError, match=r"adapter_model\.safetensors: is a link"):
+            remote.ask("run", str(tmp_path), MODEL, *kind)
 
 
 def test_what_is_done_is_told_though_the_pod_cannot_be_deleted(
