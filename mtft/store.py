@@ -22,6 +22,7 @@ from mtft import files, lease
 from mtft.errors import InputError
 from mtft.models import card
 from mtft.runs import RUN_ID, RunPaths, check_run_id, model_folder
+from mtft.text import printable
 
 CURRENT = "current"
 CURRENT_FILE = "current.json"
@@ -163,6 +164,21 @@ def newest(folder: Path) -> str:
             f"no finished run of {model} below {folder}; train one first, or name the storage root that holds one"
         )
     return finished[-1]
+
+
+def unpromoted(paths: RunPaths) -> str:
+    """Say of a run that stands in while nothing is promoted what the gate found, and what users get meanwhile.
+
+    Raises:
+        InputError: the run is not finished, or lost its weights.
+    """
+    gate = read_finished(paths).get("gate")
+    verdict, reasons = (gate.get("verdict"), gate.get("reasons")) if isinstance(gate, dict) else (None, None)
+    why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
+    return printable(
+        f"nothing is promoted, so this is run {paths.run_id}, the newest finished one "
+        f"({verdict or 'not judged'}{why}); users of the model get its base until one is promoted"
+    )
 
 
 def finished_ids(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,6 +101,42 @@ def test_translate_takes_what_is_current(say: Say, tmp_path: Path) -> None:
     assert find_run(tmp_path / "elsewhere", MODEL, str(made[1])) == made[1]
     with pytest.raises(InputError, match="is not a run-id"):
         find_run(tmp_path, MODEL, "..")
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ({"verdict": "regressed", "reasons": ["en-fr: chrf -9.00", "more"]}, "(regressed: en-fr: chrf -9.00)"),
+        ({"verdict": "not better", "reasons": ["a\x1b[2J\n"]}, r"(not better: a\x1b[2J\n)"),
+        ({"verdict": "promoted", "reasons": []}, "(promoted)"),
+        (None, "(not judged)"),
+        ("damaged", "(not judged)"),
+    ],
+)
+def test_a_run_that_stands_in_while_nothing_is_promoted_is_named_with_its_verdict(
+    gate: object,
+    told: str,
+    remote: Remote,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [make_run(tmp_path, number, gate=gate) for number in (1, 2)]
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(returncode=0))
+
+    def translate(*options: str) -> str:
+        assert main(["translate", "--model", MODEL, "--output", str(tmp_path), *options]) == exit_codes.DONE
+        return capsys.readouterr().err
+
+    def fetch(*which: str) -> str:
+        remote.ask("run", str(tmp_path), MODEL, *which)
+        return capsys.readouterr().err
+
+    note = f"nothing is promoted, so this is run {made[1].run_id}, the newest finished one {told}; users of the model"
+    assert translate().startswith(f"note: {note}") and fetch().startswith(f"-- {note}")
+    assert translate("--run", made[1].run_id) + translate("--base") + fetch("run", made[1].run_id) == ""
+    (tmp_path / "outputs" / MODEL / "current").symlink_to(f"runs/{made[0].run_id}")
+    assert translate() + fetch() == ""
 
 
 def test_through_a_pod_each_is_done_once_though_its_answer_is_lost(ask: Ask, pod: TinyExec, tmp_path: Path) -> None:
