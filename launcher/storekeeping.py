@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ def _here(verb: str, **values: Any) -> dict[str, Any]:
     from mtft import keeper
 
     try:
-        return keeper.VERBS[verb](**values)
+        return keeper.answer(verb, lambda text: print(f"note: {text}", file=sys.stderr), **values)
     except Retry as error:
         raise MtftError(str(error)) from None
     except OSError as error:

@@ -262,6 +262,23 @@ def test_a_promotion_that_was_cut_short_is_done_once_and_a_rollback_stands(bench
     assert store.current_id(folder) is None
 
 
+def test_a_stop_signal_ends_the_wait_for_the_store_and_the_next_start_promotes(bench: Bench) -> None:
+    assert bench.run({"0": "decide"})[0] == 0
+    folder = store.outputs(bench.root, MODEL)
+    (folder / "current").unlink()
+    shutil.rmtree(folder / "promotions")
+    kept = folder / ".store.lease"
+    kept.write_text(json.dumps({"owner": "far:17:x", "expires": 9e9}))
+    with bench.started({}) as process:
+        assert "process 17 on far" in until(process, "waiting for")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and "stopped by SIGINT while another process held the store" in output
+    kept.unlink()
+    code, output = bench.run({})
+    assert code == 0 and "is promoted" in output and store.current_id(folder) == bench.folder.name
+
+
 def test_a_job_of_another_name_that_says_the_same_does_not_train_again(bench: Bench) -> None:
     bench.configure(model={"path": str(bench.root / "base")}, cluster={"processes_per_node": 1})
     (bench.root / "base").mkdir()

