@@ -59,16 +59,23 @@ def rollback(
 
 
 def history(root: str, model: str) -> dict[str, Any]:
-    """Return what is current and every promotion, oldest first; reads only.
+    """Return what is current and every promotion, oldest first, and what of the journal is damaged; reads only.
 
     Raises:
         InputError: there is no such model, or its pointer or journal leads out of the store.
     """
     folder = store.outputs(Path(root), model)
-    entries = journal.read(folder)
+    entries, damaged = journal.look(folder)
+    now_current = store.current_id(folder)
     told = [{**asdict(entry), "there": store.is_complete(folder, entry.run)} for entry in entries]
-    finished = store.finished_ids(folder)
-    return {"model": model, "current": store.current_id(folder), "finished": finished, "promotions": told}
+    return {
+        "model": model,
+        "current": now_current,
+        "current_there": now_current is not None and store.is_complete(folder, now_current),
+        "finished": store.finished_ids(folder),
+        "promotions": told,
+        "damaged": damaged,
+    }
 
 
 def provenance(root: str, model: str, run: str | None) -> dict[str, Any]:

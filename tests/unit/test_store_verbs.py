@@ -17,7 +17,7 @@ from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
 from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
-from mtft import exit_codes, lease, promotion, runs, store
+from mtft import exit_codes, journal, lease, promotion, runs, store
 from mtft.errors import InputError
 from mtft.runs import Job
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
@@ -72,6 +72,32 @@ def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
     assert told == [("promote", run_id(1), False, ""), forced, ("rollback", run_id(1), False, "")]
     table = say("history")[1]
     assert "promote --force" in table and "we want it" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("rubb\x1b[2Jish", "Expecting value"),
+        ("[1]", "sequence"),
+        ("{}", "missing 4 required"),
+        ('{"at": "", "action": "promote", "previous": null, "run": "../x"}', "'../x' is not a run-id"),
+        ('{"at": "", "action": "a\\u001b[2J", "previous": null, "run": "x"}', r"'a\x1b[2J' is no action"),
+    ],
+)
+def test_what_history_lacks_is_told(say: Say, tmp_path: Path, text: str, why: str) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+        say("promote", "--run", run_id(number))
+    code, out, err = say("history")
+    assert (code, len(out.splitlines()), err) == (exit_codes.DONE, 3, f"current: {run_id(2)}\n")
+    entry = tmp_path / "outputs" / MODEL / journal.FOLDER / "000001.json"
+    entry.write_text(text)
+    for options in ((), ("-o", "json")):
+        code, out, err = say("history", *options)
+        assert code == exit_codes.DONE and run_id(1) not in err and err.count("note: ") == 1
+        assert f"note: {entry}: is no entry of a journal" in err and why in err and "\x1b" not in err
+    (store.find(tmp_path, MODEL).lora / "adapter_model.safetensors").unlink()
+    assert f"current: {run_id(2)} (gone)\n" in say("history")[2]
 
 
 def test_mistakes_are_told_in_words(say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
