@@ -153,7 +153,7 @@ class Supervisor:
         changed = self.ingredients.changed(paths)
         if paths.finished.exists():
             kept.enter_context(store.using(paths))
-            for name in changed:
+            for name in [*changed, *(["the code of mtft"] if self.ingredients.code_changed(paths) else [])]:
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             return _finished_already(job, paths)
         if changed and not paths.prepared.exists():
@@ -172,6 +172,11 @@ class Supervisor:
         write_job(self.root, job)
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
+        if self.ingredients.take_code(paths):
+            self.console.say(
+                f"note: the code of mtft changed since run {job.run_id} began; it goes on with the code of now, and "
+                f"{paths.provenance.name} names both; --rerun starts another run"
+            )
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             outcome = self._work(paths, len(job.attempts))
