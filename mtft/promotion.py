@@ -111,7 +111,7 @@ class Store:
                 given against another run than the current one.
             Retry: the lease was lost.
         """
-        gate = store.read_finished(store.run_at(self.folder, run_id)).get("gate") or {}
+        gate = store.gate_of(store.run_at(self.folder, run_id))
         if self.current == run_id:
             return None
         objection = self._objection(gate)
@@ -153,7 +153,7 @@ class Store:
                 f"{self.folder.name} has no earlier run to go back to that is still there; "
                 f"`mtft-launch history {self.folder.name}` shows all. {overruling(self.folder.name, 'RUN-ID')}"
             )
-        verdict = (store.read_finished(store.run_at(self.folder, target)).get("gate") or {}).get("verdict")
+        verdict = store.gate_of(store.run_at(self.folder, target)).get("verdict")
         return self._move("rollback", target, verdict, who, reason)
 
     def rollback_target(self) -> str | None:

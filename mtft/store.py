@@ -99,6 +99,19 @@ def read_finished(paths: RunPaths) -> dict[str, Any]:
     return dict(finished)
 
 
+def gate_of(paths: RunPaths) -> dict[str, Any]:
+    """Return what the gate found of a finished run; empty where it was not judged.
+
+    Raises:
+        InputError: the run is not finished, or damaged.
+    """
+    gate = read_finished(paths).get("gate") or {}
+    sound = isinstance(gate, dict) and isinstance(gate.get("reasons", []), list)
+    if not sound or not isinstance(gate.get("verdict", ""), str):
+        raise InputError(f"{paths.finished}: its gate cannot be understood; train the run anew with --rerun")
+    return dict(gate)
+
+
 def sizes_of(deliverable: Path) -> dict[str, int]:
     """Return the bytes of each file of a deliverable, as ``finished.json`` keeps them."""
     return {path.name: path.stat().st_size for path in sorted(deliverable.iterdir()) if path.is_file()}

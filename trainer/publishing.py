@@ -13,7 +13,7 @@ from typing import Any
 from mtft import exit_codes, files, journal, promotion
 from mtft.errors import MtftError
 from mtft.runs import RunPaths
-from mtft.store import outputs, read_finished
+from mtft.store import gate_of, outputs, read_finished
 
 
 def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
@@ -59,7 +59,7 @@ def settle(
     if not paths.finished.exists():
         return
     finished = read_finished(paths)
-    if (finished.get("gate") or {}).get("verdict") == exit_codes.PROMOTED:
+    if gate_of(paths).get("verdict") == exit_codes.PROMOTED:
         _mend(paths, finished, say, pause)
     if keep_runs is not None:
         try:

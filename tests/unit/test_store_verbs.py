@@ -22,6 +22,7 @@ from mtft.errors import InputError
 from mtft.runs import Job
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
 from tests.unit.tiny_exec import TinyExec, serve
+from trainer import publishing
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -98,6 +99,29 @@ def test_what_history_lacks_is_told(say: Say, tmp_path: Path, text: str, why: st
         assert f"note: {entry}: is no entry of a journal" in err and why in err and "\x1b" not in err
     (store.find(tmp_path, MODEL).lora / "adapter_model.safetensors").unlink()
     assert f"current: {run_id(2)} (gone)\n" in say("history")[2]
+
+
+@pytest.mark.parametrize("gate", ["x", [1], {"verdict": ["promoted"]}, {"verdict": "promoted", "reasons": "x"}])
+def test_a_verdict_that_cannot_be_understood_is_one_message(say: Say, tmp_path: Path, gate: object) -> None:
+    paths = make_run(tmp_path, 1, gate=gate)
+    code, _, err = say("promote", "--force")
+    assert (code, f"{paths.finished}: its gate cannot be understood" in err) == (exit_codes.BAD_INPUT, True), err
+    with pytest.raises(InputError, match="its gate cannot be understood"):
+        publishing.settle(paths, None, print)
+    assert current(tmp_path) is None
+
+
+@pytest.mark.parametrize("line", [("reproduce", MODEL), ("history", MODEL)])
+def test_a_store_here_is_offered_where_there_is_no_cluster(
+    line: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    told = f"outputs/{MODEL} is a store on this machine: --backend local takes it"
+    assert main([*line]) != exit_codes.DONE and told not in capsys.readouterr().err
+    make_run(tmp_path, 1)
+    assert main([*line]) != exit_codes.DONE and told in capsys.readouterr().err
 
 
 def test_mistakes_are_told_in_words(say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
