@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from mtft import exit_codes
 from mtft.errors import InputError, MtftError
+from mtft.text import printable_lines
 
 # Verb -> (module with add_arguments(parser), run(args) -> exit code and EXAMPLE, what it does).
 VERBS: dict[str, tuple[str, str]] = {
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except MtftError as error:
         _show_traceback()
-        print(f"mtft-launch: {error}", file=sys.stderr)
+        print(f"mtft-launch: {printable_lines(str(error))}", file=sys.stderr)
         return exit_codes.worst([error.exit_code])  # the trainer's own codes are a failure here
     except KeyboardInterrupt:
         _show_traceback()

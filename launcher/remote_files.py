@@ -204,7 +204,7 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
     The rules of mtft/store.py over again, since this text may run where there is no mtft; a test holds them equal.
     """
     outputs = Path(root, "outputs", model)
-    pointer, link = outputs / "current.json", outputs / "current"
+    pointer, link, newest = outputs / "current.json", outputs / "current", False
     if kind == "run":
         name = f"runs/{named}"
     elif kind == "job":
@@ -215,24 +215,52 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
     elif link.is_symlink() or link.exists():
         name = str(link.readlink())
     else:
-        found = [each for each in outputs.glob("runs/*/finished.json") if not each.parent.is_symlink()]
-        finished = [each for each in found if RUN.fullmatch(f"runs/{each.parent.name}")]
-        if not finished:
-            raise ValueError(f"{outputs}: no run of {model} is finished yet")
-        name = f"runs/{max(finished, key=lambda each: (finished_at(each), each.parent.name)).parent.name}"
+        name, newest = f"runs/{newest_of(outputs)}", True
     folder = outputs / name
     if not RUN.fullmatch(name) or folder.is_symlink():
         raise ValueError(f"{outputs}: {name!r} leads out of the store")
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such run; `mtft-launch history {model}` lists what was promoted")
+    deliverable = deliverable_of(folder, unfinished=kind == "job")
+    if newest:
+        say(sys.stdout, note=unpromoted(folder))
+    say(sys.stdout, folder=str(folder), deliverable=deliverable)
+
+
+def newest_of(outputs: Path) -> str:
+    """Return the run-id of a model's newest finished run."""
+    found = [each for each in outputs.glob("runs/*/finished.json") if not each.parent.is_symlink()]
+    finished = [each for each in found if RUN.fullmatch(f"runs/{each.parent.name}")]
+    if not finished:
+        raise ValueError(f"{outputs}: no run of {outputs.name} is finished yet")
+    return max(finished, key=lambda each: (finished_at(each), each.parent.name)).parent.name
+
+
+def unpromoted(folder: Path) -> str:
+    """Say of a run that stands in while nothing is promoted what the gate found, and what users get meanwhile."""
+    gate = json.loads((folder / "finished.json").read_text(encoding="utf-8")).get("gate")
+    verdict, reasons = (gate.get("verdict"), gate.get("reasons")) if isinstance(gate, dict) else (None, None)
+    why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
+    return (
+        f"nothing is promoted, so this is run {folder.name}, the newest finished one "
+        f"({verdict or 'not judged'}{why}); users of the model get its base until one is promoted"
+    )
+
+
+def deliverable_of(folder: Path, *, unfinished: bool) -> str | None:
+    """Return the name of what a run made, None where it is not finished; its files are there, and no links."""
     about = folder / "finished.json"
     told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    deliverable = told.get("deliverable")
-    if deliverable not in ("lora", "model"):
-        deliverable = None
-    elif kind != "job" and not any((folder / deliverable).glob("*.safetensors")):
-        raise ValueError(f"{folder}: its deliverable {deliverable!r} holds no safetensors; the run is damaged")
-    say(sys.stdout, folder=str(folder), deliverable=deliverable)
+    name = told.get("deliverable")
+    if name not in ("lora", "model"):
+        return None
+    weights = folder / name
+    for each in (weights, *weights.glob("*")):
+        if each.is_symlink():
+            raise ValueError(f"{each}: is a link, which may lead out of the store; put the files themselves there")
+    if not unfinished and not any(weights.glob("*.safetensors")):
+        raise ValueError(f"{folder}: its deliverable {name!r} holds no safetensors; the run is damaged")
+    return str(name)
 
 
 def finished_at(about: Path) -> str:

@@ -94,6 +94,8 @@ class Recorded:
         made_by = (self.record.get("versions") or {}).get("mtft")
         if made_by != version("mtft"):
             yield f"the run was made by mtft {made_by}, this is {version('mtft')}: labels and pods may differ"
+        if self.record.get("earlier_code"):
+            yield "the code of mtft changed while the run was made: no rerun comes out exactly the same"
         config = resolve(self.document, model=self.model).config
         image = config.cluster.image or ""
         if self.pod is not None and "@" not in image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ def _here(verb: str, **values: Any) -> dict[str, Any]:
     from mtft import keeper
 
     try:
-        return keeper.VERBS[verb](**values)
+        return keeper.answer(verb, lambda text: print(f"note: {text}", file=sys.stderr), **values)
     except Retry as error:
         raise MtftError(str(error)) from None
     except OSError as error:
@@ -84,10 +85,18 @@ def _here(verb: str, **values: Any) -> dict[str, Any]:
 @contextmanager
 def _on_cluster(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
     from launcher.cluster import connect
+    from launcher.cluster_errors import NoConnection
     from launcher.transfer_pod import root_of, running, transfer_pod
     from launcher.verbs.fetch import find_job
+    from mtft.store import outputs
 
-    cluster = connect(args.context, namespace_of(args))
+    try:
+        cluster = connect(args.context, namespace_of(args))
+    except NoConnection as error:
+        here = outputs(Path(), args.model)
+        if not here.is_dir():
+            raise
+        raise NoConnection(f"{error}\n{here} is a store on this machine: --backend local takes it") from None
     _, _, spec = find_job(cluster, args.model, args.config)
     with running(cluster, transfer_pod(spec, read_only=read_only)) as pod:
         yield far_keeper(cluster, pod, root_of(spec), args.model)

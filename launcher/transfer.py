@@ -16,6 +16,7 @@ from launcher.files_here import Content, changed, content_of, read_on, reading, 
 from launcher.labels import CONTAINER
 from mtft.errors import InputError, MtftError
 from mtft.files import sha256_file, sync_folder
+from mtft.text import printable
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -240,7 +241,7 @@ def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, An
             if "error" in answer:
                 raise MtftError(answer["error"]) if answer.get("may_pass") else InputError(answer["error"])
             if "note" in answer:
-                print(f"-- {answer['note']}", file=sys.stderr, flush=True)
+                print(f"-- {printable(answer['note'])}", file=sys.stderr, flush=True)
             elif "alive" not in answer:
                 yield answer
 

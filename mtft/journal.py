@@ -15,7 +15,7 @@ from typing import Any
 
 from mtft import files
 from mtft.errors import InputError
-from mtft.store import check_run_id
+from mtft.runs import check_run_id
 
 FOLDER = "promotions"
 _PENDING = ".pending.json"
@@ -74,17 +74,42 @@ def read(folder: Path) -> list[Promotion]:
         folder: of the model's outputs.
 
     Raises:
+        InputError: its folder is a link, so that entries would be written elsewhere.
         OSError: the volume does not answer: a journal with an entry missing would be believed.
     """
+    return look(folder)[0]
+
+
+def look(folder: Path) -> tuple[list[Promotion], list[str]]:
+    """Return every promotion of a model, oldest first, and of each damaged entry which file it is and what is wrong.
+
+    Raises:
+        InputError: its folder is a link, so that entries would be written elsewhere.
+        OSError: the volume does not answer: a journal with an entry missing would be believed.
+    """
+    refuse_link(folder)
     try:
         paths = files.steadily(lambda: list((folder / FOLDER).iterdir()))
     except FileNotFoundError:
-        return []
-    found = []
-    for path in paths:
-        if (match := _NUMBERED.fullmatch(path.name)) and (entry := _read(path)):
-            found.append(replace(entry, number=int(match[1])))
-    return sorted(found, key=lambda entry: entry.number)
+        return [], []
+    found, damaged = [], []
+    for path in sorted(paths):
+        if match := _NUMBERED.fullmatch(path.name):
+            try:
+                found.append(replace(_read(path), number=int(match[1])))
+            except InputError as error:
+                damaged.append(str(error))
+    return sorted(found, key=lambda entry: entry.number), damaged
+
+
+def refuse_link(folder: Path) -> None:
+    """Refuse a journal that lies elsewhere.
+
+    Raises:
+        InputError: its folder is a link.
+    """
+    if (folder / FOLDER).is_symlink():
+        raise InputError(f"{folder / FOLDER}: is a link, which may lead out of the store; put the folder itself there")
 
 
 def intend(folder: Path, entry: Promotion) -> None:
@@ -98,13 +123,17 @@ def settle(folder: Path, current: str | None) -> list[Promotion]:
     What was about to happen gets its number where it did happen, and is forgotten where it did not.
 
     Raises:
+        InputError: the journal's folder is a link.
         OSError: the volume does not answer.
     """
     entries, pending = read(folder), folder / FOLDER / _PENDING
+    intended: Promotion | None = None
     try:
         intended = _read(pending)
     except FileNotFoundError:
         return entries
+    except InputError:
+        pass  # a pointer that moved is found all the same
     if intended and intended.run == current and (not entries or replace(entries[-1], number=0) != intended):
         entries.append(_append(folder, intended, entries))
     pending.unlink(missing_ok=True)
@@ -158,11 +187,16 @@ def _text(entry: Promotion) -> str:
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
 
 
-def _read(path: Path) -> Promotion | None:
-    """Return the entry of a file; None: it cannot be understood."""
+def _read(path: Path) -> Promotion:
+    """Return the entry of a file.
+
+    Raises:
+        InputError: it cannot be understood.
+        OSError: the volume does not answer.
+    """
     try:
         values: dict[str, Any] = dict(json.loads(files.read_steadily(path)))
         known = {field.name for field in fields(Promotion)} - {"number"}
         return Promotion(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, InputError):
-        return None
+    except (ValueError, TypeError, InputError) as error:
+        raise InputError(f"{path}: is no entry of a journal: {error}") from None

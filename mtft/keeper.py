@@ -19,20 +19,25 @@ from typing import Any
 from mtft import files, journal, store
 from mtft.errors import InputError, MtftError, Retry
 from mtft.promotion import changing
-from mtft.runs import RunPaths
+from mtft.runs import RunPaths, check_run_id
 
 _GROUP_WRITES = 0o002  # as the trainer's files
 _ALIVE_SECONDS = 20.0  # the launcher takes a longer silence for a cut, and a busy store is waited for
 
 
-def promote(root: str, model: str, run: str | None, who: str, reason: str, force: bool) -> dict[str, Any]:
+Say = Callable[[str], object]
+
+
+def promote(
+    root: str, model: str, run: str | None, who: str, reason: str, force: bool, say: Say | None = None
+) -> dict[str, Any]:
     """Make a run current; without one, the newest that is finished.
 
     Raises:
         InputError: it is gone or incomplete, or its verdict speaks against it and nothing is forced.
         Retry: another process kept the store for too long.
     """
-    with changing(Path(root), model) as held:
+    with changing(Path(root), model, say=say) as held:
         run_id = run or store.newest(held.folder)
         entry = held.promote(run_id, who=who, reason=reason, force=force)
         if entry is None:
@@ -40,28 +45,37 @@ def promote(root: str, model: str, run: str | None, who: str, reason: str, force
         return {"model": model, "changed": True, **asdict(entry)}
 
 
-def rollback(root: str, model: str, who: str, reason: str, away_from: str | None) -> dict[str, Any]:
+def rollback(
+    root: str, model: str, who: str, reason: str, away_from: str | None, say: Say | None = None
+) -> dict[str, Any]:
     """Make the run current that was so before ``away_from``.
 
     Raises:
         InputError: there is no earlier run that is complete, or another run is current.
         Retry: another process kept the store for too long.
     """
-    with changing(Path(root), model) as held:
+    with changing(Path(root), model, say=say) as held:
         return {"model": model, "changed": True, **asdict(held.rollback(who=who, reason=reason, away_from=away_from))}
 
 
 def history(root: str, model: str) -> dict[str, Any]:
-    """Return what is current and every promotion, oldest first; reads only.
+    """Return what is current and every promotion, oldest first, and what of the journal is damaged; reads only.
 
     Raises:
-        InputError: there is no such model, or its pointer leads out of the store.
+        InputError: there is no such model, or its pointer or journal leads out of the store.
     """
     folder = store.outputs(Path(root), model)
-    entries = journal.read(folder)
+    entries, damaged = journal.look(folder)
+    now_current = store.current_id(folder)
     told = [{**asdict(entry), "there": store.is_complete(folder, entry.run)} for entry in entries]
-    finished = store.finished_ids(folder)
-    return {"model": model, "current": store.current_id(folder), "finished": finished, "promotions": told}
+    return {
+        "model": model,
+        "current": now_current,
+        "current_there": now_current is not None and store.is_complete(folder, now_current),
+        "finished": store.finished_ids(folder),
+        "promotions": told,
+        "damaged": damaged,
+    }
 
 
 def provenance(root: str, model: str, run: str | None) -> dict[str, Any]:
@@ -71,7 +85,7 @@ def provenance(root: str, model: str, run: str | None) -> dict[str, Any]:
         InputError: there is no such run.
     """
     folder = store.outputs(Path(root), model)
-    run_id = store.check_run_id(run) if run else store.current_id(folder) or store.newest(folder)
+    run_id = check_run_id(run) if run else store.current_id(folder) or store.newest(folder)
     return {"model": model, "run": run_id, "provenance": read_provenance(RunPaths.at(Path(root), model, run_id))}
 
 
@@ -95,6 +109,16 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
     "history": history,
     "provenance": provenance,
 }
+_WAITING = ("promote", "rollback")
+
+
+def answer(verb: str, say: Say, **values: Any) -> dict[str, Any]:
+    """Answer one question; ``say`` is told what a wait is for.
+
+    Raises:
+        MtftError: as its function in ``VERBS``.
+    """
+    return VERBS[verb](**values, **({"say": say} if verb in _WAITING else {}))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -102,18 +126,23 @@ def main(arguments: Sequence[str]) -> None:
     os.umask(_GROUP_WRITES)
     threading.Thread(target=_stay_alive, daemon=True).start()
     try:
-        answer = VERBS[arguments[0]](**json.loads(arguments[1]))
+        said = answer(arguments[0], lambda text: _tell({"note": text}), **json.loads(arguments[1]))
     except MtftError as error:
-        answer = {"error": str(error), "may_pass": isinstance(error, Retry)}
+        said = {"error": str(error), "may_pass": isinstance(error, Retry)}
     except OSError as error:
-        answer = {"error": trouble(error)}
-    print(json.dumps(answer), flush=True)
+        said = {"error": trouble(error)}
+    _tell(said)
 
 
 def _stay_alive() -> None:
     while True:
         time.sleep(_ALIVE_SECONDS)
-        print('{"alive": true}', flush=True)
+        _tell({"alive": True})
+
+
+def _tell(said: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
 
 
 def trouble(error: OSError) -> str:

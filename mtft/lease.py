@@ -27,6 +27,7 @@ _log = logging.getLogger("mtft.lease")
 
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 1.0
+_QUIET_SECONDS = 2.0  # a person is told of a longer wait
 # Who finds a lease expired moves it away, looks at it, and puts back one that is younger: meanwhile it has no name.
 _AWAY_SECONDS = 0.5
 
@@ -56,27 +57,32 @@ def hold(
     pause: Callable[[float], object] = time.sleep,
     patience: float | None = None,
     poll: float = POLL_SECONDS,
+    say: Callable[[str], object] | None = None,
 ) -> Iterator[Held]:
     """Wait until the lease is free or expired, hold it, and remove it at the end.
 
     Args:
         path: the lease file; its folder exists.
         now: the clock, in seconds since the epoch.
-        pause: waits that many seconds.
+        pause: waits that many seconds; what it raises ends the wait.
         patience: seconds to wait for another holder; None: without end.
         poll: seconds between two looks.
+        say: told whom a wait of more than a moment is for.
 
     Raises:
         Retry: it was not free within ``patience``.
     """
     held = Held(path, f"{_machine()}:{os.getpid()}:{secrets.token_hex(4)}")
     waited_for, waited = "", 0.0
+    tell = _teller(path, patience, say)
     while not _take(held, now):
         if (other := read(path)[0]) != waited_for:
             waited_for = other
             _log.info("waiting for %s, which does the same work (%s)", other or "another process", path.name)
         if patience is not None and waited >= patience:
             raise Retry(f"{path}: held by {other or 'another process'} for over {patience:.0f} s; run again later")
+        if waited >= _QUIET_SECONDS:
+            tell(other)
         pause(poll)
         waited += poll
     done = threading.Event()
@@ -170,6 +176,25 @@ def _machine() -> str:
         return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return socket.gethostname()
+
+
+def _teller(path: Path, patience: float | None, say: Callable[[str], object] | None) -> Callable[[str], None]:
+    """Return what says whom a wait is for, each holder once."""
+    told: set[str] = set()
+
+    def tell(owner: str) -> None:
+        if say is not None and owner not in told:
+            told.add(owner)
+            most = "" if patience is None else f"; {patience:.0f} s at most"
+            say(f"waiting for {_in_words(owner)}, which holds {path}{most}")
+
+    return tell
+
+
+def _in_words(owner: str) -> str:
+    machine, _, rest = owner.partition(":")
+    place, process = machine.partition("/")[0], rest.partition(":")[0]
+    return f"process {process} on {place}" if place and process else "another process"
 
 
 def _is_dead(owner: str) -> bool:

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,31 @@ _GONE = ".{}.{}.gone"
 
 
 @contextlib.contextmanager
-def changing(root: Path, model: str) -> Iterator[Store]:
+def changing(
+    root: Path,
+    model: str,
+    *,
+    pause: Callable[[float], object] = time.sleep,
+    say: Callable[[str], object] | None = None,
+) -> Iterator[Store]:
     """Give the store of a model to this process alone, its journal settled; what it prunes is deleted afterwards.
 
+    Args:
+        root: the storage root.
+        model: key of the model.
+        pause: waits that many seconds for another process; what it raises ends the wait, with nothing changed.
+        say: told whom a wait of more than a moment is for.
+
     Raises:
-        InputError: there is no such model or no run of it, or its pointer leads out of the store.
+        InputError: there is no such model or no run of it, or its pointer or journal leads out of the store.
         Retry: another process kept the store for too long.
     """
     folder = store.outputs(root, model)
     if not (folder / store.RUNS).is_dir():
         raise InputError(f"{folder} holds no run of {model}; train one first, or name the storage root that does")
-    with lease.hold(folder / _LEASE, patience=_PATIENCE_SECONDS, poll=_POLL_SECONDS) as held:
+    journal.refuse_link(folder)
+    waiting: dict[str, Any] = {"patience": _PATIENCE_SECONDS, "poll": _POLL_SECONDS, "pause": pause, "say": say}
+    with lease.hold(folder / _LEASE, **waiting) as held:
         _sweep(folder)
         try:
             yield Store(root.absolute(), folder, held, journal.settle(folder, store.current_id(folder)))
@@ -97,7 +111,7 @@ class Store:
                 given against another run than the current one.
             Retry: the lease was lost.
         """
-        gate = store.read_finished(store.run_at(self.folder, run_id)).get("gate") or {}
+        gate = store.gate_of(store.run_at(self.folder, run_id))
         if self.current == run_id:
             return None
         objection = self._objection(gate)
@@ -139,7 +153,7 @@ class Store:
                 f"{self.folder.name} has no earlier run to go back to that is still there; "
                 f"`mtft-launch history {self.folder.name}` shows all. {overruling(self.folder.name, 'RUN-ID')}"
             )
-        verdict = (store.read_finished(store.run_at(self.folder, target)).get("gate") or {}).get("verdict")
+        verdict = store.gate_of(store.run_at(self.folder, target)).get("verdict")
         return self._move("rollback", target, verdict, who, reason)
 
     def rollback_target(self) -> str | None:

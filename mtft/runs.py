@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ RETRIED_FILE = "retried"
 JOB_UID_FILE = "job-uid"
 """Beside a job's configuration: UID of the PyTorchJob, written by the launcher that made it."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -203,19 +205,38 @@ def new_run_id(short_hash: str) -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{short_hash[:8]}"
 
 
+def check_run_id(text: object) -> str:
+    """Return a run-id that is one plain file name.
+
+    Raises:
+        InputError: it is not, so a path made with it could lead anywhere.
+    """
+    if not isinstance(text, str) or not RUN_ID.fullmatch(text):
+        raise InputError(
+            f"{text!r} is not a run-id; allowed: letters, digits, '.', '_' and '-', as below runs/, "
+            "for example 20300102T030405Z-0a1b2c3d"
+        )
+    return text
+
+
 def read_job(root: Path, model: str, name: str) -> Job | None:
     """Return the record of a job, or None when nobody claimed it yet.
 
-    Raises InputError when the record cannot be understood.
+    Raises:
+        InputError: it cannot be understood, is of another job, or names a run outside the store.
     """
     path = job_file(root, model, name)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         attempts = tuple(Attempt(**attempt) for attempt in values.pop("attempts"))
-        return Job(**values, attempts=attempts)
+        job = Job(**values, attempts=attempts)
+        check_run_id(job.run_id)
+        if (job.model, job.name) != (model, name):
+            raise ValueError(f"it is one of job {job.name!r} of model {job.model!r}")
+        return job
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, InputError) as error:
         raise InputError(f"{path}: not a job record of this version ({error}); move it away to start anew") from None
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +21,12 @@ from typing import Any
 from mtft import files, lease
 from mtft.errors import InputError
 from mtft.models import card
-from mtft.runs import RunPaths, model_folder
+from mtft.runs import RUN_ID, RunPaths, check_run_id, model_folder
+from mtft.text import printable
 
 CURRENT = "current"
 CURRENT_FILE = "current.json"
 RUNS = "runs"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DELIVERABLES = ("lora", "model")
 _USE = ".use.{}.lease"
 SIZES = "deliverable_bytes"
@@ -41,20 +40,6 @@ def outputs(root: Path, model: str) -> Path:
         InputError: there is no such model.
     """
     return model_folder(root.absolute(), card(model).key)
-
-
-def check_run_id(text: object) -> str:
-    """Return a run-id that is one plain file name.
-
-    Raises:
-        InputError: it is not, so a path made with it could lead anywhere.
-    """
-    if not isinstance(text, str) or not _RUN_ID.fullmatch(text):
-        raise InputError(
-            f"{text!r} is not a run-id; allowed: letters, digits, '.', '_' and '-', as below runs/, "
-            "for example 20300102T030405Z-0a1b2c3d"
-        )
-    return text
 
 
 def current_id(folder: Path) -> str | None:
@@ -83,13 +68,13 @@ def run_at(folder: Path, run_id: str) -> RunPaths:
     """Return a run of the store that is complete.
 
     Raises:
-        InputError: its name is no run-id, it is not there, or it is not complete.
+        InputError: its name is no run-id, it is not there, it is not complete, or its weights are links.
     """
     path = folder / RUNS / check_run_id(run_id)
     if path.is_symlink() or not path.is_dir():
         raise InputError(f"{path}: there is no such run; `mtft-launch history {folder.name}` lists what was promoted")
     paths = RunPaths.of(path)
-    read_finished(paths)
+    _refuse_links(path / str(read_finished(paths)["deliverable"]))
     return paths
 
 
@@ -112,6 +97,19 @@ def read_finished(paths: RunPaths) -> dict[str, Any]:
     if lost := sorted(name for name, size in sizes.items() if not _has_size(weights / name, size)):
         raise InputError(f"{weights / lost[0]}: has not the size it was written with; the run is damaged")
     return dict(finished)
+
+
+def gate_of(paths: RunPaths) -> dict[str, Any]:
+    """Return what the gate found of a finished run; empty where it was not judged.
+
+    Raises:
+        InputError: the run is not finished, or damaged.
+    """
+    gate = read_finished(paths).get("gate") or {}
+    sound = isinstance(gate, dict) and isinstance(gate.get("reasons", []), list)
+    if not sound or not isinstance(gate.get("verdict", ""), str):
+        raise InputError(f"{paths.finished}: its gate cannot be understood; train the run anew with --rerun")
+    return dict(gate)
 
 
 def sizes_of(deliverable: Path) -> dict[str, int]:
@@ -181,6 +179,21 @@ def newest(folder: Path) -> str:
     return finished[-1]
 
 
+def unpromoted(paths: RunPaths) -> str:
+    """Say of a run that stands in while nothing is promoted what the gate found, and what users get meanwhile.
+
+    Raises:
+        InputError: the run is not finished, or lost its weights.
+    """
+    gate = read_finished(paths).get("gate")
+    verdict, reasons = (gate.get("verdict"), gate.get("reasons")) if isinstance(gate, dict) else (None, None)
+    why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
+    return printable(
+        f"nothing is promoted, so this is run {paths.run_id}, the newest finished one "
+        f"({verdict or 'not judged'}{why}); users of the model get its base until one is promoted"
+    )
+
+
 def finished_ids(folder: Path) -> list[str]:
     """Return the run-ids of every finished run of a model, in the order they finished, the oldest first.
 
@@ -189,7 +202,7 @@ def finished_ids(folder: Path) -> list[str]:
     """
     found = []
     for path in folder.glob(f"{RUNS}/*/finished.json"):
-        if _RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
+        if RUN_ID.fullmatch(path.parent.name) and not path.parent.is_symlink():
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 found.append((_finished_at(path), path.parent.name))
     return [run_id for _, run_id in sorted(found)]
@@ -209,6 +222,13 @@ def in_use(folder: Path, run_id: str) -> bool:
     return any(lease.is_live(path) for path in (folder / RUNS / run_id).glob(_USE.format("*")))
 
 
+def _refuse_links(deliverable: Path) -> None:
+    """Refuse weights that lie elsewhere: whoever can write there would change what users get."""
+    for path in (deliverable, *deliverable.iterdir()):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link, which may lead out of the store; put the files themselves there")
+
+
 def _finished_at(path: Path) -> str:
     """Return the time in a ``finished.json``, which sorts as text; one that cannot be understood counts as oldest."""
     try:
@@ -226,6 +246,6 @@ def _field(path: Path, text: str) -> object:
 
 def _named(pointer: Path, target: object) -> str:
     top, _, run_id = str(target).partition("/")
-    if top != RUNS or not _RUN_ID.fullmatch(run_id):
+    if top != RUNS or not RUN_ID.fullmatch(run_id):
         raise InputError(f"{pointer}: leads to {str(target)!r}, out of the store; move it away, then promote a run")
     return run_id

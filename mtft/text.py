@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return a text of several lines, each as :func:`printable` shows it."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def loose_form(text: str) -> str:
     """Return the letters and digits of a text, case-folded, composed (NFKC); empty when it has none."""
     if not text.isascii():

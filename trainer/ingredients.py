@@ -65,6 +65,27 @@ class Ingredients:
         except (OSError, ValueError, KeyError, InputError, Retry):
             return []  # no record, or an input is gone: reading it will say so better
 
+    def code_changed(self, paths: RunPaths) -> bool:
+        """Whether the code here is not what last worked on the run, as far as that can be told."""
+        try:
+            recorded = files.read_json(paths.provenance)["code_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return bool(recorded != provenance.code_hash())
+
+    def take_code(self, paths: RunPaths) -> bool:
+        """Write down that the code here goes on with the run; return whether other code left something in it."""
+        if not self.code_changed(paths):
+            return False
+        record = files.read_json(paths.provenance)
+        begun = paths.prepared.exists()
+        earlier = [*record.get("earlier_code", []), *([record["code_sha256"]] if begun else [])]
+        files.write_json(
+            paths.provenance,
+            {**record, "code_sha256": provenance.code_hash(), **({"earlier_code": earlier} if earlier else {})},
+        )
+        return begun
+
     def of_new_job(self, name: str, config_hash: str) -> tuple[Job, dict[str, Any]]:
         """Return the record of a job that claims a run, and the provenance of that run."""
         parts = {**self.inputs(), "config_hash": config_hash, "code_sha256": provenance.code_hash()}

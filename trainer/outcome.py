@@ -10,6 +10,7 @@ from typing import Any
 
 from mtft import exit_codes
 from mtft.runs import RunPaths
+from mtft.text import printable_lines
 
 TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096  # the kubelet keeps no more
@@ -36,7 +37,7 @@ class Outcome:
         """Return the verdict and where things are."""
         label = _LABELS.get(self.exit_code, "failed")
         where = f" [{self.paths.folder}]" if self.paths else ""
-        return f"{label} (exit {self.exit_code}): {self.text}{where}"
+        return printable_lines(f"{label} (exit {self.exit_code}): {self.text}{where}")
 
     def termination_message(self) -> str:
         """Return one line of JSON for the kubelet: exit code, reason, run-id and, when finished, what came of it.

@@ -61,6 +61,13 @@ class Stop:
             os.close(wake)
             os.close(self.woken)
 
+    def wait(self, seconds: float) -> None:
+        """Do nothing for so long, or until there is a stop signal."""
+        end = time.monotonic() + seconds
+        while not self.signals and (left := end - time.monotonic()) > 0:
+            if select.select([self.woken], [], [], left)[0]:
+                _read(self.woken)
+
     def _record(self, number: int, _frame: object) -> None:
         self.signals.append(number)
 

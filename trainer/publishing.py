@@ -5,6 +5,7 @@ Killed between the two, the next start of the job does what was decided: :func:`
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from mtft import exit_codes, files, journal, promotion
 from mtft.errors import MtftError
 from mtft.runs import RunPaths
-from mtft.store import outputs, read_finished
+from mtft.store import gate_of, outputs, read_finished
 
 
 def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
@@ -26,7 +27,7 @@ def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
     if gate["verdict"] != exit_codes.PROMOTED:
         files.write_json(paths.finished, finished)
         return True
-    with promotion.changing(paths.root, paths.model) as store:
+    with promotion.changing(paths.root, paths.model, say=lambda line: print(line, flush=True)) as store:
         if store.current != gate.get("published"):
             return False
         files.write_json(paths.finished, finished)
@@ -34,11 +35,22 @@ def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
     return True
 
 
-def settle(paths: RunPaths, keep_runs: int | None, say: Callable[[str], object]) -> None:
+def settle(
+    paths: RunPaths,
+    keep_runs: int | None,
+    say: Callable[[str], object],
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
     """Promote a finished run whose promotion was cut short, then remove old runs as far as the settings say.
 
     A run that was promoted once, and perhaps rolled back by a person, is left alone. Old runs that stay, or a store
     that another process keeps, never cost a run that has nothing to promote.
+
+    Args:
+        paths: of the run.
+        keep_runs: how many finished runs stay; None: all.
+        say: told what is done, and whom a wait is for.
+        pause: waits that many seconds for another process; what it raises ends the wait.
 
     Raises:
         InputError: ``finished.json`` is damaged, or the store's pointer cannot be moved.
@@ -47,11 +59,11 @@ def settle(paths: RunPaths, keep_runs: int | None, say: Callable[[str], object])
     if not paths.finished.exists():
         return
     finished = read_finished(paths)
-    if (finished.get("gate") or {}).get("verdict") == exit_codes.PROMOTED:
-        _mend(paths, finished, say)
+    if gate_of(paths).get("verdict") == exit_codes.PROMOTED:
+        _mend(paths, finished, say, pause)
     if keep_runs is not None:
         try:
-            _prune(paths, keep_runs, say)
+            _prune(paths, keep_runs, say, pause)
         except (MtftError, OSError) as error:
             say(f"note: old runs could not be removed: {error}")
 
@@ -76,10 +88,12 @@ def write_overview(root: Path, say: Callable[[str], object]) -> None:
         say(f"note: the page of all models could not be written: {type(error).__name__}: {error}")
 
 
-def _mend(paths: RunPaths, finished: dict[str, Any], say: Callable[[str], object]) -> None:
+def _mend(
+    paths: RunPaths, finished: dict[str, Any], say: Callable[[str], object], pause: Callable[[float], object]
+) -> None:
     if journal.was_current(journal.read(outputs(paths.root, paths.model)), paths.run_id):
         return  # nothing to promote, so nobody is waited for
-    with promotion.changing(paths.root, paths.model) as store:
+    with promotion.changing(paths.root, paths.model, pause=pause, say=say) as store:
         if store.was_current(paths.run_id):
             return
         if store.current == finished["gate"].get("published"):
@@ -105,8 +119,8 @@ def _withdraw(paths: RunPaths, finished: dict[str, Any], current: str | None, sa
     say(f"run {paths.run_id} is not promoted: {why}")
 
 
-def _prune(paths: RunPaths, keep: int, say: Callable[[str], object]) -> None:
-    with promotion.changing(paths.root, paths.model) as store:
+def _prune(paths: RunPaths, keep: int, say: Callable[[str], object], pause: Callable[[float], object]) -> None:
+    with promotion.changing(paths.root, paths.model, pause=pause, say=say) as store:
         removed = store.prune(keep, spare=[paths.run_id])
     for run_id, aside in removed.items():
         say(f"run {run_id} is removed: storage.keep_runs is {keep}")

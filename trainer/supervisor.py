@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -83,7 +82,7 @@ def supervise(request: Request) -> int:
         write_termination_message(outcome)
         if outcome.exit_code == exit_codes.RETRY and outcome.attempt is None and not request.attended:
             # No attempt counts towards the budget, so what starts this again must not do so without a break.
-            select.select([stop.woken], [], [], 0 if stop.signals else _BREAK_SECONDS)
+            stop.wait(_BREAK_SECONDS)
     console.close()
     return outcome.exit_code
 
@@ -131,7 +130,7 @@ class Supervisor:
                 raise Retry(f"job {self.request.job} is running already in another process; wait for it to end")
             outcome = self.lead(kept)
             if outcome.exit_code == exit_codes.DONE and outcome.paths:
-                publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say)
+                publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say, self._pause)
             if outcome.exit_code != exit_codes.RETRY:
                 publishing.write_overview(self.root, self.console.say)
             return outcome
@@ -154,7 +153,7 @@ class Supervisor:
         changed = self.ingredients.changed(paths)
         if paths.finished.exists():
             kept.enter_context(store.using(paths))
-            for name in changed:
+            for name in [*changed, *(["the code of mtft"] if self.ingredients.code_changed(paths) else [])]:
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             return _finished_already(job, paths)
         if changed and not paths.prepared.exists():
@@ -173,6 +172,11 @@ class Supervisor:
         write_job(self.root, job)
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
+        if self.ingredients.take_code(paths):
+            self.console.say(
+                f"note: the code of mtft changed since run {job.run_id} began; it goes on with the code of now, and "
+                f"{paths.provenance.name} names both; --rerun starts another run"
+            )
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             outcome = self._work(paths, len(job.attempts))
@@ -207,7 +211,7 @@ class Supervisor:
                     files.write_text(joined, f"{now()}\n")
                     self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
                     return replace(self._run_ranks(paths, number), attempt=number)
-            select.select([self.stop.woken], [], [], _POLL_SECONDS)
+            self.stop.wait(_POLL_SECONDS)
         return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])} while waiting for node 0")
 
     def _await_end(self, paths: RunPaths, number: int) -> Outcome:
@@ -220,7 +224,7 @@ class Supervisor:
                 return Outcome(exit_codes.RETRY, "node 0 was lost before it had published the run", paths)
             if refusal := self._past_deadline(job):
                 return Outcome(exit_codes.FAILED, refusal, paths)
-            select.select([self.stop.woken], [], [], _POLL_SECONDS)
+            self.stop.wait(_POLL_SECONDS)
         return self._judge(exit_codes.RETRY, "stopped", paths)
 
     def _job(self) -> Job | None:
@@ -304,6 +308,16 @@ class Supervisor:
         demanded = self.config.cluster.gpus_per_node and not self.request.attended
         environment = child_environment(os.environ, reasons, processes)
         return environment | ({GPU_VARIABLE: "1"} if demanded else {})
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for another process that changes the store.
+
+        Raises:
+            Retry: a stop signal came; the next start settles what was decided.
+        """
+        self.stop.wait(seconds)
+        if self.stop.signals:
+            raise Retry(f"stopped by {signal_name(self.stop.signals[0])} while another process held the store")
 
     def _judge(self, code: int, text: str, paths: RunPaths) -> Outcome:
         """Weigh what the ranks say against what this process knows: a finished run, the deadline, a signal."""

@@ -27,7 +27,8 @@ def same_run(root: Path, model: str, config: Config, ingredients: dict[str, Any]
     for run_id in reversed(store.finished_ids(folder)):
         try:
             recorded = files.read_json(RunPaths.at(root, model, run_id).provenance)
-            same = all(recorded[name] == ingredients[name] for name in _KEPT)
+            # Steps of two versions of the code are those of neither.
+            same = not recorded.get("earlier_code") and all(recorded[name] == ingredients[name] for name in _KEPT)
             if same and _same_base(recorded["base"], ingredients["base"]) and store.is_complete(folder, run_id):
                 return run_id
         except (OSError, ValueError, KeyError, TypeError):

@@ -14,7 +14,7 @@ from types import FrameType
 from mtft import exit_codes
 from mtft.errors import InputError
 from mtft.runs import RunPaths, read_job
-from mtft.store import read_finished
+from mtft.store import gate_of
 
 # Each is passed on once; the trainer saves, leaves, and is killed by a second one.
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -78,7 +78,7 @@ def judged(code: int, root: Path, model: str, job: str) -> int:
     paths = RunPaths.at(root, model, record.run_id)
     if not paths.finished.exists():  # storage.keep_runs removed it
         return code
-    verdict = (read_finished(paths).get("gate") or {}).get("verdict")
+    verdict = gate_of(paths).get("verdict")
     code = exit_codes.of_verdict(verdict)
     if code != exit_codes.DONE:
         print(f"trained, but {verdict}: exit code {code}; why stands in {paths.report}", file=sys.stderr)

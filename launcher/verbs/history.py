@@ -7,6 +7,7 @@ import sys
 
 from launcher import storekeeping
 from mtft import exit_codes
+from mtft.text import printable
 
 EXAMPLE = "mtft-launch history opus_mt_en_fr -o json"
 
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
 
     with storekeeping.reached(args, read_only=True) as ask:
         answer = ask("history")
+    for each in answer.get("damaged", []):
+        print(f"note: {printable(each)}; the history lacks it", file=sys.stderr)
     if args.output_format != "table":
         print_document(answer, args.output_format)
         return exit_codes.DONE
@@ -38,5 +41,6 @@ def run(args: argparse.Namespace) -> int:
         for each in answer["promotions"]
     ]
     print_rows(rows, args.output_format)
-    print(f"current: {answer['current'] or 'nothing is promoted'}", file=sys.stderr)
+    gone = "" if answer.get("current_there", True) or answer["current"] is None else " (gone)"
+    print(f"current: {answer['current'] or 'nothing is promoted'}{gone}", file=sys.stderr)
     return exit_codes.DONE

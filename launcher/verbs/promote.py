@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Promote one run; what is current already stays so."""
     from launcher.output import print_document
     from mtft.promotion import me
-    from mtft.store import check_run_id
+    from mtft.runs import check_run_id
 
     if args.run is not None:
         check_run_id(args.run)  # said before a pod is started

@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
             f"translate -o {args.output_format} tells of a file: name it with --to; standard output holds the "
             "translations themselves (--format jsonl: one object a line)"
         )
+    if args.run is None and not args.base:
+        tell_unpromoted(args.output, args.model, folder)
     command = [sys.executable, "-m", "trainer.translate", args.input, "--run-dir", str(folder), "--output", args.to]
     for name in ("format", "source_lang", "beams", "model_path"):
         if (value := getattr(args, name)) is not None:
@@ -85,6 +87,19 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
     if of != model:
         raise InputError(f"{run}: is a run of {of}, not of {model}; add --model {of}, or name a run of {model}")
     return paths.folder
+
+
+def tell_unpromoted(root: Path, model: str, folder: Path) -> None:
+    """Say so where the run that was found is not what the model's users get, because nothing is promoted.
+
+    Raises:
+        InputError: the store's pointer leads out of it, or the run is gone.
+    """
+    from mtft import store
+    from mtft.runs import RunPaths
+
+    if store.current_id(store.outputs(Path(root), model)) is None:
+        print(f"note: {store.unpromoted(RunPaths.of(folder))}", file=sys.stderr)
 
 
 def _beams(text: str) -> int:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 
-from mtft import files, runs, store
+from mtft import files, provenance, runs, store
 from mtft.naming import config_hash, job_name
 from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
@@ -236,6 +236,33 @@ def test_a_run_is_not_continued_on_other_data(bench: Bench) -> None:
     assert written["data"]["train"] == files.sha256_file(bench.root / "rows.jsonl")
 
 
+def test_code_that_changed_is_told_and_kept_on_record(bench: Bench) -> None:
+    def worked_on_by(code: str) -> None:
+        files.write_json(record, {**files.read_json(record), "code_sha256": code})
+
+    def kept() -> tuple[bool, list[str] | None]:
+        found = files.read_json(record)
+        return found["code_sha256"] == provenance.code_hash(), found.get("earlier_code")
+
+    bench.configure(cluster={"processes_per_node": 1, "max_restarts": 9})
+    assert bench.run({"0": "signal 15"})[0] == 143
+    record = bench.folder / "provenance.json"
+    assert kept() == (True, None) and "the code of mtft" not in bench.run({"0": "signal 15"})[1]
+    worked_on_by("v1")  # before there was anything of it in the run
+    assert "the code of mtft" not in bench.run({"0": "signal 15"})[1] and kept() == (True, None)
+    (bench.folder / "prepared.json").write_text("{}")
+    for code in ("v2", "v3"):
+        worked_on_by(code)
+        assert "note: the code of mtft changed since run" in bench.run({"0": "signal 15"})[1]
+    assert kept() == (True, ["v2", "v3"])
+    assert "the code of mtft" not in bench.run({})[1] and kept() == (True, ["v2", "v3"])
+    assert "the code of mtft" not in bench.run({})[1]
+    worked_on_by("v4")
+    output = bench.run({})[1]
+    assert "the code of mtft changed" in output and "--rerun" in output and "finished already" in output
+    assert kept() == (False, ["v2", "v3"])
+
+
 def test_a_job_runs_once_at_a_time(bench: Bench) -> None:
     with bench.started({"preparation": "wait"}) as first:
         until(first, "ready")
@@ -261,6 +288,23 @@ def test_a_promotion_that_was_cut_short_is_done_once_and_a_rollback_stands(bench
     (folder / "current").unlink()  # as a person who withdraws it by hand
     assert "is promoted" not in start()
     assert store.current_id(folder) is None
+
+
+def test_a_stop_signal_ends_the_wait_for_the_store_and_the_next_start_promotes(bench: Bench) -> None:
+    assert bench.run({"0": "decide"})[0] == 0
+    folder = store.outputs(bench.root, MODEL)
+    (folder / "current").unlink()
+    shutil.rmtree(folder / "promotions")
+    kept = folder / ".store.lease"
+    kept.write_text(json.dumps({"owner": "far:17:x", "expires": 9e9}))
+    with bench.started({}) as process:
+        assert "process 17 on far" in until(process, "waiting for")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and "stopped by SIGINT while another process held the store" in output
+    kept.unlink()
+    code, output = bench.run({})
+    assert code == 0 and "is promoted" in output and store.current_id(folder) == bench.folder.name
 
 
 def test_a_job_of_another_name_that_says_the_same_does_not_train_again(bench: Bench) -> None:

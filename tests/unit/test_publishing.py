@@ -184,6 +184,8 @@ def test_only_the_same_data_base_configuration_and_code_are_nothing_to_retrain(
     fetched = {"base": {"checkpoint": "hub/base", "revision": "c0ffee", "sha256": "of the fetched files"}}
     paths = make_run(tmp_path, 1)
     paths.provenance.write_text(json.dumps({**MADE_OF, **fetched}))
+    mixed = make_run(tmp_path, 3, finished_at="2030-01-02T09:00:00Z")
+    mixed.provenance.write_text(json.dumps({**MADE_OF, **fetched, "earlier_code": ["other"]}))
     make_run(tmp_path, 2, None).provenance.write_text(json.dumps(MADE_OF))  # not finished
     found = same_run(tmp_path, MODEL, config, {**MADE_OF, **changed})
     assert found == (run_id(1) if same else None)

@@ -73,7 +73,11 @@ def test_a_run_is_named_by_model_and_run_id_too(tmp_path: Path, monkeypatch: pyt
     assert main(["reproduce", f"{MODEL}/{paths.run_id}", "--output", str(tmp_path), "-o", "json"]) == 0
     answer = capsys.readouterr()
     assert json.loads(answer.out)["items"] == sent
-    assert "example.org/mtft:1.0 is a tag" in answer.err
+    assert "example.org/mtft:1.0 is a tag" in answer.err and "the code of mtft" not in answer.err
+    record = json.loads(paths.provenance.read_text(encoding="utf-8"))
+    paths.provenance.write_text(json.dumps({**record, "earlier_code": ["v1"]}), encoding="utf-8")
+    assert main(["reproduce", f"{MODEL}/{paths.run_id}", "--output", str(tmp_path)]) == 0
+    assert "the code of mtft changed while the run was made" in capsys.readouterr().err
 
 
 def test_a_rerun_is_another_job_held_to_the_same_data_and_base(

@@ -13,7 +13,9 @@ import pytest
 
 from launcher.backends import local
 from launcher.cli import main
+from mtft import exit_codes
 from tests.unit.runs_on_disk import make_run
+from trainer.outcome import Outcome
 
 ROW = '{"source": "Cod.", "target": "Morue.", "source_lang": "en"}\n'
 
@@ -31,6 +33,15 @@ def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
     shown["job"] = shown["command"][shown["command"].index("--job") + 1]
     return shown
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.yaml").write_text('data: {train: "a\\0\\e[2Jb.jsonl"}\n')
+    assert main(["--model", "opus_mt_en_fr", "--config", "x.yaml", "--backend", "local"]) == exit_codes.BAD_INPUT
+    told = capsys.readouterr().err
+    assert r"a\x00\x1b[2Jb.jsonl: no such file" in told and told.endswith("\n")
+    assert r"a\x00b" in Outcome(exit_codes.BAD_INPUT, "a\0b\nc").line()
+    assert len(Outcome(exit_codes.BAD_INPUT, "a\0b\nc").line().splitlines()) == 2
 
 
 def test_a_dry_run_shows_the_command_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

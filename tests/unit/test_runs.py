@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -66,6 +67,22 @@ def test_a_record_that_is_none_is_reported_with_its_path(tmp_path: Path, text: s
     path = runs.job_file(tmp_path, JOB.model, JOB.name)
     path.parent.mkdir(parents=True)
     path.write_text(text)
+    with pytest.raises(InputError, match=r"job\.json: not a job record"):
+        runs.read_job(tmp_path, JOB.model, JOB.name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("run_id", name) for name in ("../../../../elsewhere", "/etc", "..", "a/b", "a\0b", "a\n", "", 7, None)),
+        *(("model", name) for name in ("../..", "m2m100_418m", None)),
+        *(("name", name) for name in ("../../job", "another", None)),
+    ],
+)
+def test_a_record_that_leads_out_of_the_store_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    path = runs.job_file(tmp_path, JOB.model, JOB.name)
+    runs.write_job(tmp_path, JOB)
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     with pytest.raises(InputError, match=r"job\.json: not a job record"):
         runs.read_job(tmp_path, JOB.model, JOB.name)
 

@@ -177,6 +177,34 @@ def test_a_link_out_of_the_store_is_not_followed(tmp_path: Path, target: str) ->
         promote(tmp_path, 1)
 
 
+@pytest.mark.parametrize("linked", ["lora", "lora/adapter_model.safetensors", "lora/adapter_config.json"])
+def test_weights_that_lie_elsewhere_are_never_current(tmp_path: Path, linked: str) -> None:
+    paths = make_run(tmp_path, 1)
+    (paths.lora / "adapter_config.json").write_text("{}")
+    outside, inside = tmp_path / "outside", paths.folder / linked
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    for look in (lambda: promote(tmp_path, 1, force=True), lambda: store.find(tmp_path, MODEL)):
+        with pytest.raises(InputError, match=f"{linked}: is a link|'lora' holds no safetensors"):
+            look()
+    assert current(tmp_path) is None
+
+
+def test_a_journal_that_lies_elsewhere_is_neither_read_nor_written(tmp_path: Path) -> None:
+    make_run(tmp_path, 1)
+    promote(tmp_path, 1)
+    outside, inside = tmp_path / "outside", store.outputs(tmp_path, MODEL) / journal.FOLDER
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    (outside / ".somebody.tmp").touch()
+    before = sorted(outside.iterdir())
+    make_run(tmp_path, 2)
+    for look in (lambda: promote(tmp_path, 2), lambda: rollback(tmp_path), lambda: history(tmp_path)):
+        with pytest.raises(InputError, match=f"{journal.FOLDER}: is a link"):
+            look()
+    assert current(tmp_path) == run_id(1) and sorted(outside.iterdir()) == before
+
+
 @pytest.mark.parametrize("text", ["a\nb", "a\x1b[2J", "a" * 501])
 def test_a_journal_holds_plain_lines(tmp_path: Path, text: str) -> None:
     make_run(tmp_path, 1)
@@ -293,6 +321,26 @@ def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monk
     path.write_text(json.dumps({"owner": f"{lease._machine()}:{dead_process()}:x", "expires": 9e9}))
     promote(tmp_path, 1)
     assert current(tmp_path) == run_id(1) and not path.exists()
+
+
+def test_whom_a_wait_is_for_is_said_once_it_is_more_than_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    path.write_text(json.dumps({"owner": "far/4026531836:17:x", "expires": 9e9}))
+    said: list[str] = []
+    waits: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 8:
+            path.write_text(json.dumps({"owner": "near:18:y", "expires": 9e9}))
+        if len(waits) <= 4:
+            assert said == [], "a change takes well under a second"
+
+    with pytest.raises(Retry), lease.hold(path, patience=9, pause=pause, poll=0.5, say=said.append):
+        pass
+    assert said == [
+        f"waiting for process {who}, which holds {path}; 9 s at most" for who in ("17 on far", "18 on near")
+    ]
 
 
 def test_waiting_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

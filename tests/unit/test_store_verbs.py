@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
 from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
-from mtft import exit_codes, store
+from mtft import exit_codes, journal, lease, promotion, runs, store
 from mtft.errors import InputError
+from mtft.runs import Job
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
 from tests.unit.tiny_exec import TinyExec, serve
+from trainer import publishing
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -72,6 +75,55 @@ def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
     assert "promote --force" in table and "we want it" in table
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("rubb\x1b[2Jish", "Expecting value"),
+        ("[1]", "sequence"),
+        ("{}", "missing 4 required"),
+        ('{"at": "", "action": "promote", "previous": null, "run": "../x"}', "'../x' is not a run-id"),
+        ('{"at": "", "action": "a\\u001b[2J", "previous": null, "run": "x"}', r"'a\x1b[2J' is no action"),
+    ],
+)
+def test_what_history_lacks_is_told(say: Say, tmp_path: Path, text: str, why: str) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+        say("promote", "--run", run_id(number))
+    code, out, err = say("history")
+    assert (code, len(out.splitlines()), err) == (exit_codes.DONE, 3, f"current: {run_id(2)}\n")
+    entry = tmp_path / "outputs" / MODEL / journal.FOLDER / "000001.json"
+    entry.write_text(text)
+    for options in ((), ("-o", "json")):
+        code, out, err = say("history", *options)
+        assert code == exit_codes.DONE and run_id(1) not in err and err.count("note: ") == 1
+        assert f"note: {entry}: is no entry of a journal" in err and why in err and "\x1b" not in err
+    (store.find(tmp_path, MODEL).lora / "adapter_model.safetensors").unlink()
+    assert f"current: {run_id(2)} (gone)\n" in say("history")[2]
+
+
+@pytest.mark.parametrize("gate", ["x", [1], {"verdict": ["promoted"]}, {"verdict": "promoted", "reasons": "x"}])
+def test_a_verdict_that_cannot_be_understood_is_one_message(say: Say, tmp_path: Path, gate: object) -> None:
+    paths = make_run(tmp_path, 1, gate=gate)
+    code, _, err = say("promote", "--force")
+    assert (code, f"{paths.finished}: its gate cannot be understood" in err) == (exit_codes.BAD_INPUT, True), err
+    with pytest.raises(InputError, match="its gate cannot be understood"):
+        publishing.settle(paths, None, print)
+    assert current(tmp_path) is None
+
+
+@pytest.mark.parametrize("line", [("reproduce", MODEL), ("history", MODEL)])
+def test_a_store_here_is_offered_where_there_is_no_cluster(
+    line: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    told = f"outputs/{MODEL} is a store on this machine: --backend local takes it"
+    assert main([*line]) != exit_codes.DONE and told not in capsys.readouterr().err
+    make_run(tmp_path, 1)
+    assert main([*line]) != exit_codes.DONE and told in capsys.readouterr().err
+
+
 def test_mistakes_are_told_in_words(say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line, words in (
         (("promote",), "holds no run of"),
@@ -99,6 +151,42 @@ def test_translate_takes_what_is_current(say: Say, tmp_path: Path) -> None:
     assert find_run(tmp_path / "elsewhere", MODEL, str(made[1])) == made[1]
     with pytest.raises(InputError, match="is not a run-id"):
         find_run(tmp_path, MODEL, "..")
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ({"verdict": "regressed", "reasons": ["en-fr: chrf -9.00", "more"]}, "(regressed: en-fr: chrf -9.00)"),
+        ({"verdict": "not better", "reasons": ["a\x1b[2J\n"]}, r"(not better: a\x1b[2J\n)"),
+        ({"verdict": "promoted", "reasons": []}, "(promoted)"),
+        (None, "(not judged)"),
+        ("damaged", "(not judged)"),
+    ],
+)
+def test_a_run_that_stands_in_while_nothing_is_promoted_is_named_with_its_verdict(
+    gate: object,
+    told: str,
+    remote: Remote,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [make_run(tmp_path, number, gate=gate) for number in (1, 2)]
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(returncode=0))
+
+    def translate(*options: str) -> str:
+        assert main(["translate", "--model", MODEL, "--output", str(tmp_path), *options]) == exit_codes.DONE
+        return capsys.readouterr().err
+
+    def fetch(*which: str) -> str:
+        remote.ask("run", str(tmp_path), MODEL, *which)
+        return capsys.readouterr().err
+
+    note = f"nothing is promoted, so this is run {made[1].run_id}, the newest finished one {told}; users of the model"
+    assert translate().startswith(f"note: {note}") and fetch().startswith(f"-- {note}")
+    assert translate("--run", made[1].run_id) + translate("--base") + fetch("run", made[1].run_id) == ""
+    (tmp_path / "outputs" / MODEL / "current").symlink_to(f"runs/{made[0].run_id}")
+    assert translate() + fetch() == ""
 
 
 def test_through_a_pod_each_is_done_once_though_its_answer_is_lost(ask: Ask, pod: TinyExec, tmp_path: Path) -> None:
@@ -163,6 +251,11 @@ def test_fetch_refuses_what_translate_refuses_and_takes_what_finished_last(remot
             remote.ask("run", str(tmp_path), MODEL, *kind)
     with pytest.raises(InputError, match="holds no safetensors"):
         store.find(tmp_path, MODEL)
+    (late.lora / "adapter_model.safetensors").symlink_to(tmp_path / "elsewhere")
+    for kind in ((), ("run", run_id(1)), ("job", "mine")):
+        runs.write_job(tmp_path, Job("mine", MODEL, run_id(1), "c", runs.now()))
+        with pytest.raises(InputError, match=r"adapter_model\.safetensors: is a link"):
+            remote.ask("run", str(tmp_path), MODEL, *kind)
 
 
 def test_what_is_done_is_told_though_the_pod_cannot_be_deleted(
@@ -184,6 +277,25 @@ def test_what_is_done_is_told_though_the_pod_cannot_be_deleted(
         assert main(line) == exit_codes.BAD_INPUT
         said = capsys.readouterr()
         assert told in said.out and "could not be deleted" in said.err
+
+
+def test_a_store_that_another_keeps_is_waited_for_with_a_word(
+    say: Say, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, 1)
+    kept = tmp_path / "outputs" / MODEL / ".store.lease"
+    kept.write_text(json.dumps({"owner": "far:17:x", "expires": 9e9}))
+    monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "_QUIET_SECONDS", 0.0)
+    for verb in ("promote", "rollback"):
+        assert "note: waiting for process 17 on far, which holds" in say(verb)[2]
+
+    def told(text: str, **_: object) -> None:
+        assert text.startswith("-- waiting for process 17 on far, which holds")
+        kept.unlink()
+
+    monkeypatch.setattr(transfer, "print", told, raising=False)
+    assert ask("promote", run=None, who="anna", reason="", force=False)["changed"] and not kept.exists()
 
 
 def test_a_run_id_is_looked_at_before_a_pod_is_started(capsys: pytest.CaptureFixture[str]) -> None:
