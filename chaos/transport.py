@@ -118,7 +118,7 @@ class _Batch:
             try:
                 if found := look():
                     return found
-            except KubectlFailed:
+            except (KubectlFailed, AssertionError):  # the server, or what it has to make, is not back yet
                 pass
             time.sleep(0.2)
         told = "\n".join(f"{verb.words}: {verb.said}\n{verb.complaint}" for verb in self.verbs)
