@@ -35,7 +35,7 @@ def test_the_kernel_is_named_and_the_next_start_is_told(tmp_path: Path, small_me
     bench.configure(cluster={"processes_per_node": 1})
     code, output = bench.run({"0": "eat-memory"})
     assert code == 143, output
-    assert "killed by the kernel, out of host memory: the next start halves the micro-batches" in output
+    assert "killed by the kernel, out of host memory: the next start halves the batches" in output
     assert kills(bench.folder / "logs") == 1
     assert bench.run({"0": "signal 9"})[0] == 143
     assert kills(bench.folder / "logs") == 1, "somebody else's SIGKILL says nothing about memory"

@@ -266,6 +266,7 @@ def test_the_run_of_a_job_and_of_a_model(pod: TinyExec, remote: Remote) -> None:
         "model/weights.safetensors",
         "report.html",
     ]
+    (outputs / "runs" / "1" / "lora" / "link").unlink()
     (outputs / "runs" / "1" / "lora" / "weights.safetensors").unlink()
     with pytest.raises(InputError, match="holds no safetensors"):
         run_of("")
