@@ -53,7 +53,7 @@ PATTERNS: dict[str, str] = {
     ),
     r"^[A-Za-z][-+_A-Za-z0-9]*(/[-+_A-Za-z0-9]+)*$": "name of the IANA time zone database, such as Europe/Paris",
 }
-_LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY, _SIZE, _CRON, _ZONE = PATTERNS
+_LABEL_TEXT, _NAME_TEXT, _KEY, _VALUE, _RESOURCE, _IMAGE, _VARIABLE, _SECRET_KEY, SIZE, _CRON, _ZONE = PATTERNS
 
 # Names in the terms of Kubernetes: DNS-1123 label and subdomain, qualified label key, label value.
 DnsLabel = Annotated[str, Field(pattern=_LABEL_TEXT)]
@@ -63,7 +63,7 @@ LabelValue = Annotated[str, Field(pattern=_VALUE)]
 ImageName = Annotated[str, Field(pattern=_IMAGE, max_length=500)]
 ResourceName = Annotated[str, Field(pattern=_RESOURCE)]
 SecretKey = Annotated[str, Field(pattern=_SECRET_KEY)]
-Size = Annotated[str, Field(pattern=_SIZE)]
+Size = Annotated[str, Field(pattern=SIZE)]
 Cron = Annotated[str, Field(pattern=_CRON)]
 TimeZone = Annotated[str, Field(pattern=_ZONE)]
 

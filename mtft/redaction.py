@@ -19,11 +19,13 @@ SECRET_VALUES = re.compile(
     re.ASCII,  # as Helm reads it
 )
 SECRET_NAMES = re.compile(
-    r"(?i)(^|[_.-])(token|secret|pass|pwd|auth|(api|access|private)_?key|credentials?)$|(password|passwd|passphrase)$",
+    r"(?i)(^|[_.-])(token|secret|pass|auth|(api|access|private|secret)_?key|credentials?)$"
+    r"|[_.-]pwd$|(password|passwd|passphrase)$",  # PWD alone is where a shell stands
     re.ASCII,
 )
 
 _REFERENCES = re.compile(r"^(models\.[^.]*\.)?cluster\.(secrets|image_pull_secrets)([.\[]|$)")
+_VARIABLE = re.compile(r"^(?:models\.[^.]*\.)?cluster\.env\.([^.\[]+)")
 _BELOW_SECRETS = re.compile(r"((?:models\.[^.]*\.)?cluster\.secrets\.)(.*)", re.DOTALL)
 _REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.(name|key|optional))?")
 
@@ -53,5 +55,9 @@ def names_secret(name: str) -> bool:
 
 
 def refers_to_secret(path: str) -> bool:
-    """Tell whether a reference to a secret stands at a path; what is wrong there may be the secret itself."""
-    return _REFERENCES.search(path) is not None
+    """Tell whether a reference to a secret stands at a path; what is wrong there may be the secret itself.
+
+    So it may at a variable that is named as one, whatever kind of value is there.
+    """
+    variable = _VARIABLE.search(path)
+    return _REFERENCES.search(path) is not None or (variable is not None and names_secret(variable[1]))

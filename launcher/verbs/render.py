@@ -109,6 +109,8 @@ def _row(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _quantity(text: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?)?", text):
+    from mtft.cluster_names import SIZE
+
+    if not re.fullmatch(SIZE, text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one such as 100Gi")
     return text

@@ -98,7 +98,7 @@ def test_what_may_be_a_secret_is_not_shown_as_a_key_either(
         assert "Hunter" not in str(refused.value) + str(launcher.value), launcher.value
 
 
-@pytest.mark.parametrize("name", ["PGPASSWORD", "DB_PASS", "AUTH", "mysqlPasswd", "SSH_PRIVATE_KEY", "DB_PWD"])
+@pytest.mark.parametrize("name", ["PGPASSWORD", "DB_PASS", "AUTH", "mysqlPasswd", "MINIO_SECRET_KEY", "DB_PWD"])
 def test_variables_that_hold_secrets_are_refused_by_name(helm: Helm, name: str) -> None:
     values = document({"cluster": {"env": {name: "Hunter2"}}})
     with pytest.raises(HelmFailed) as refused:
@@ -107,6 +107,18 @@ def test_variables_that_hold_secrets_are_refused_by_name(helm: Helm, name: str) 
         render(values, "m2m100_418m")
     for text in (str(refused.value), str(launcher.value)):
         assert f" cluster.env.{name}: a secret is given by reference only" in text and "Hunter2" not in text
+
+
+@pytest.mark.parametrize("value", [12345678, ["Hunter2"], {"value": "Hunter2"}])
+def test_a_secret_of_the_wrong_kind_is_not_shown(helm: Helm, value: Any) -> None:
+    values = document({"cluster": {"env": {"HF_TOKEN": value}}})
+    with pytest.raises(HelmFailed) as refused:
+        helm.template("weekly", values=values)
+    with pytest.raises(ConfigError) as launcher:
+        render(values, "m2m100_418m")
+    assert "cluster.env.HF_TOKEN: has the wrong type; got (hidden" in str(launcher.value)
+    for text in (str(refused.value), str(launcher.value)):
+        assert "Hunter2" not in text and "12345678" not in text, text
 
 
 def test_variables_that_only_sound_like_it_are_taken(helm: Helm) -> None:

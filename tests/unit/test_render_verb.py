@@ -97,7 +97,7 @@ class TestMore:
     def test_the_claim_alone_needs_no_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert [each["kind"] for each in rendered(capsys, "--claim-only", "1Gi")] == ["PersistentVolumeClaim"]
 
-    @pytest.mark.parametrize("size", ["0Gi", "100", "many", "1 Gi", "-1Gi", "100gb"])
+    @pytest.mark.parametrize("size", ["0Gi", "100", "many", "1 Gi", "-1Gi", "100gb", "100K"])
     def test_sizes(self, size: str) -> None:
         asked = ["render", "--config", config("minimal"), f"--create-claim={size}"]
         if size == "100":

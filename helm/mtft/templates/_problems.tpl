@@ -89,6 +89,9 @@ far and the part of the document.
 {{- range list "env" "secrets" "labels" "annotations" "node_selector" -}}
   {{- $_ := set $maps (printf "cluster.%s" .) (get $cluster .) -}}
 {{- end -}}
+{{- range list "required" "preferred" -}}
+  {{- $_ := set $maps (printf "cluster.affinity.%s" .) (get (get $cluster "affinity" | default dict) .) -}}
+{{- end -}}
 {{- $problems := list -}}
 {{- range $field, $map := $maps -}}
   {{- range $name := keys ($map | default dict) -}}
