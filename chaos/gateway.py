@@ -66,7 +66,7 @@ class Gateway:
 @contextlib.contextmanager
 def unreliable(cluster: Cluster, plan: random.Random, folder: Path) -> Iterator[tuple[Path, Gateway]]:
     """Give a kubeconfig for one program that leads through a gateway, and the gateway."""
-    view = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    view = cluster.kubeconfig_content()
     given, user = view["clusters"][0]["cluster"], view["users"][0]["user"]
     context = ssl.create_default_context(cadata=base64.b64decode(given["certificate-authority-data"]).decode())
     gateway = Gateway(given["server"], context, user["token"], plan)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher import resources
-from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden
+from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden, no_namespace
 from launcher.findings import Finding, fail, ok, skip, warn
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def check_namespace(cluster: Cluster) -> Finding | None:
     """Say that the namespace is not there: then nothing in it can be looked at; None where it is, or nobody tells."""
     if not cluster.lacks_namespace():
         return None
-    name = cluster.namespace
-    fix = f"choose one with -n, or make it: kubectl create namespace {name} (with all it needs: manifests/base)"
-    return fail("namespace", f"there is no namespace {name}", fix)
+    found, _, fix = no_namespace(cluster.namespace).partition("; ")
+    return fail("namespace", found, f"{fix} (with all it needs: manifests/base)")
 
 
 def check_rights(cluster: Cluster) -> list[Finding]:

@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import psutil
 
@@ -27,6 +28,17 @@ _DRAIN_SECONDS = 5.0
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+@contextlib.contextmanager
+def answering(handlers: Mapping[int, Any]) -> Iterator[Mapping[int, Any]]:
+    """Set signal handlers for a while; give those of before."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Stop:
@@ -49,15 +61,16 @@ class Stop:
     def listening(self) -> Iterator[None]:
         """Record stop signals instead of dying of them."""
         self.woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        before = {number: signal.signal(number, self._record) for number in STOP_SIGNALS}
-        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
-        previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        handlers: dict[int, Any] = dict.fromkeys(STOP_SIGNALS, self._record)
+        handlers[signal.SIGCHLD] = lambda *_: None
         try:
-            yield
+            with answering(handlers):
+                previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+                try:
+                    yield
+                finally:
+                    signal.set_wakeup_fd(previous)
         finally:
-            signal.set_wakeup_fd(previous)
-            for number, handler in before.items():
-                signal.signal(number, handler)
             os.close(wake)
             os.close(self.woken)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +15,7 @@ from trainer.checkpoints import Checkpoints
 from trainer.distributed import precision_name
 from trainer.encoding import Encoder
 from trainer.loop import Loop, StepResult
-from trainer.processes import STOP_SIGNALS
+from trainer.processes import STOP_SIGNALS, answering
 from trainer.progress import Reporter
 from trainer.saving import SaveTimer
 from trainer.state import State, steps_of
@@ -74,7 +72,7 @@ class Training:
         while True:
             try:
                 self._evaluate_if_due(state)  # a checkpoint is older than the evaluation of its step
-                with _answering(dict.fromkeys(STOP_SIGNALS, self._ask_to_stop)) as self._unheeded:
+                with answering(dict.fromkeys(STOP_SIGNALS, self._ask_to_stop)) as self._unheeded:
                     self.loop.run(
                         state, self._on_step, stop_asked=lambda: self.stopping, save_wanted=lambda: self.timer.due()
                     )
@@ -219,7 +217,7 @@ class Training:
         return (scheduled or state.done) and state.evaluated != state.step
 
     def _evaluate(self, state: State) -> None:
-        with _answering(self._unheeded):  # this step is saved: a stop signal may end the rank
+        with answering(self._unheeded):  # this step is saved: a stop signal may end the rank
             if self.stopping:
                 raise Retry(f"asked to stop: step {state.step} of {state.total_steps} is saved and not evaluated yet")
             scores = self.dev_scores()
@@ -246,17 +244,6 @@ class Training:
             f"{state.total_steps} steps of about {rows / state.steps_per_epoch:.0f} sentences "
             f"in {state.budget.bins_per_step} micro-batches, {self.world.size} processes on {self.world.device.type}"
         )
-
-
-@contextmanager
-def _answering(handlers: Mapping[int, Any]) -> Iterator[Mapping[int, Any]]:
-    """Set signal handlers for a while; give those of before."""
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield before
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _broken_base(nll: float, precision: str) -> str:

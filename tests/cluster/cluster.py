@@ -68,6 +68,13 @@ class Cluster:
         found = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return found["items"] if found["kind"] == "List" else found
 
+    def kubeconfig_content(self) -> dict[str, Any]:
+        """Return the administrator's kubeconfig with all its credentials in it, to be changed and written elsewhere."""
+        found: dict[str, Any] = json.loads(
+            self.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+        )
+        return found
+
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Create or change objects on the server's side.
 
@@ -116,7 +123,7 @@ class Cluster:
             },
         )
         token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "12h").strip()
-        view = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+        view = self.kubeconfig_content()
         view["users"] = [{"name": name, "user": {"token": token}}]
         view["contexts"][0]["context"].update(user=name, namespace=namespace)
         path = self.kubeconfig.with_name(f"{self.kubeconfig.name}.{name}")

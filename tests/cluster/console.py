@@ -5,7 +5,6 @@ Compared is every line; numbers, times and hashes may be others, and ``...`` sta
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -120,7 +119,7 @@ class Console:
         programs = self.folder / "console"
         programs.mkdir(exist_ok=True)
         config = programs / "config"
-        view = json.loads(self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+        view = self.cluster.kubeconfig_content()
         view["contexts"][0]["context"]["namespace"] = self.namespace
         write_kubeconfig(config, view)
         launcher = programs / "mtft-launch"

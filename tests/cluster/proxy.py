@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -61,7 +60,7 @@ class Proxy:
 @contextlib.contextmanager
 def cuttable(cluster: Cluster, folder: Path) -> Iterator[tuple[Path, Proxy]]:
     """Give a kubeconfig that leads through a proxy, and the proxy."""
-    view = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    view = cluster.kubeconfig_content()
     server = urlsplit(view["clusters"][0]["cluster"]["server"])
     proxy = Proxy(str(server.hostname), server.port or 443)
     view["clusters"][0]["cluster"] |= {

@@ -77,7 +77,7 @@ def finish(cluster: Cluster, namespace: str, **message: Any) -> None:
 def account(cluster: Cluster, namespace: str, name: str, folder: Path) -> Path:
     """Return a kubeconfig with a real token of a service account."""
     token = cluster.kubectl("create", "token", name, "-n", namespace).strip()
-    view = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    view = cluster.kubeconfig_content()
     view["users"] = [{"name": name, "user": {"token": token}}]
     view["contexts"][0]["context"].update(user=name, namespace=namespace)
     write_kubeconfig(folder / "kubeconfig", view)

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from launcher.cluster import Cluster
 from launcher.cluster_errors import Cut
 from launcher.log_lines import Line, Printer, merged, parse_line
 from launcher.pod_logs import Wanted
-from tests.unit.tiny_api import NAMESPACE, TinyApi, serve
+from tests.unit.tiny_api import NAMESPACE, TinyApi
 
 SECONDS = 30  # bound of every wait
 
@@ -54,17 +54,6 @@ def pod(state: str = "running", *, uid: str = "pod-1", role: str = "master", ind
             "containerStatuses": [{"name": "pytorch", "state": waiting if state == "waiting" else inner}],
         },
     }
-
-
-@pytest.fixture
-def api() -> TinyApi:
-    return TinyApi()
-
-
-@pytest.fixture
-def cluster(api: TinyApi) -> Iterator[Cluster]:
-    with serve(api) as cluster:
-        yield cluster
 
 
 class Following:

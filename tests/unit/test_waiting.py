@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,17 +27,6 @@ REFUSED = f"the cluster refuses its pods: {QUOTA}"
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "FIRST_ASKED", 0.05)
     monkeypatch.setattr(waiting, "ASKED_EVERY", 0.05)
-
-
-@pytest.fixture
-def api() -> TinyApi:
-    return TinyApi()
-
-
-@pytest.fixture
-def cluster(api: TinyApi) -> Iterator[Cluster]:
-    with serve(api) as cluster:
-        yield cluster
 
 
 def at(minutes: float) -> str:
