@@ -21,7 +21,7 @@ from mtft.config import StorageConfig
 from mtft.fields import Field, fields, fields_of, sections, sections_of
 from mtft.legacy import OLD_NAMES
 from mtft.models import MODELS
-from mtft.redaction import SECRET_NAMES, SECRET_VALUES
+from mtft.redaction import SECRET_NAMES, SECRET_VALUES, SWITCHES
 from mtft.reference import settings_tables, starter_lines
 
 _SUMMARY = "Retrains EN-FR translation models on a GPU cluster: one PyTorchJob for each enabled model"
@@ -74,6 +74,7 @@ def forms() -> dict[str, Any]:
     return {
         "secret_value": SECRET_VALUES.pattern,
         "secret_name": SECRET_NAMES.pattern,
+        "switch": f"^(?:{SWITCHES.pattern})$",
         "set_variable": _whole(SET_VARIABLES),
         "our_key": _whole(OUR_KEYS),
         "secret_ref": {name: _form(said.get("pattern", "")) for name, said in properties.items()},

@@ -17,7 +17,7 @@ from mtft.errors import Problem
 from mtft.fields import Field, fields, fields_of, sections, setting_paths, suggest
 from mtft.models import suggest_key
 from mtft.parts import LARGEST
-from mtft.redaction import HIDDEN, looks_secret, names_secret
+from mtft.redaction import HIDDEN, holds_secret, looks_secret, names_secret
 
 Where = Callable[[str], str | None]
 
@@ -47,15 +47,15 @@ def misplaced_secrets(values: Mapping[str, Any], where: Where) -> list[Problem]:
             path=path, message="a secret is given by reference only", value=HIDDEN, hint=_REFERENCE, where=where(path)
         )
         for path, value in _texts(values, "")
-        if looks_secret(value) or looks_secret(path) or _holds_secret(path)
+        if looks_secret(value) or looks_secret(path) or _misplaced(path, value)
     ]
 
 
-def _holds_secret(path: str) -> bool:
+def _misplaced(path: str, value: str) -> bool:
     path = _MODEL_PART.sub("", path)
     parent, _, name = path.rpartition(".")
     if parent == "cluster.env":
-        return names_secret(name)
+        return holds_secret(name, value)
     unknown = parent in ("", *sections()) and path not in setting_paths()
     return "cluster.secrets" in (path, parent) or (unknown and names_secret(name))
 

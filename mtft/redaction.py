@@ -23,6 +23,8 @@ SECRET_NAMES = re.compile(
     r"|[_.-]pwd$|(password|passwd|passphrase)$",  # PWD alone is where a shell stands
     re.ASCII,
 )
+SWITCHES = re.compile(r"(?i)0|1|true|false|", re.ASCII)
+"""What switches something named after a secret on or off, as HF_HUB_DISABLE_IMPLICIT_TOKEN: no secret itself."""
 
 _REFERENCES = re.compile(r"^(models\.[^.]*\.)?cluster\.(secrets|image_pull_secrets)([.\[]|$)")
 _VARIABLE = re.compile(r"^(?:models\.[^.]*\.)?cluster\.env\.([^.\[]+)")
@@ -52,6 +54,11 @@ def masked(text: str) -> str:
 def names_secret(name: str) -> bool:
     """Tell whether a field of this name would hold a secret."""
     return SECRET_NAMES.search(name) is not None
+
+
+def holds_secret(name: str, value: str) -> bool:
+    """Tell whether an environment variable would hold a secret: it is named as one, and its value is no switch."""
+    return names_secret(name) and SWITCHES.fullmatch(value) is None
 
 
 def refers_to_secret(path: str) -> bool:

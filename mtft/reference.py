@@ -25,8 +25,8 @@ def document_schema() -> dict[str, Any]:
     close_maps(whole)
     definitions = whole["$defs"]
     settings = whole["properties"]
-    for part in ("ModelRef", "DataConfig"):
-        del definitions[part]["required"]
+    for definition in definitions.values():
+        definition.pop("required", None)
     for part in _section_types(Config) - {"ModelRef"}:
         definitions[part]["type"] = ["object", "null"]
     key = {"type": "string", "enum": list(MODELS)}

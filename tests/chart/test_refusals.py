@@ -91,6 +91,12 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"models": {"m2m100_418m": {"cluster": {"annotations": {"note": TOKEN}}}}},
         ("models.m2m100_418m.cluster.annotations.note: a secret is given",),
     ),
+    "half a reference": ({"cluster": {"secrets": {"A": {"key": "k"}}}}, ("cluster.secrets.A.name: is required",)),
+    "half a reference of one": (
+        {"models": {"m2m100_418m": {"cluster": {"secrets": {"A": {"name": "n"}}}}}},
+        ("cluster.secrets.A.key: is required",),
+    ),
+    "models left empty": ({"models": None}, ("models: is not a mapping; allowed: {key: {enabled:",)),
     "no such field": ({"cluster": {"nodez": 2}}, ("/cluster", "'nodez' not allowed")),
     "no such part": ({"trian": {}}, ("'trian' not allowed",)),
     "no such field of one": (

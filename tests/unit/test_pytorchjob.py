@@ -205,12 +205,17 @@ class TestSecurity:
         assert entries["WANDB_API_KEY"]["valueFrom"]["secretKeyRef"]["optional"] is True
 
     @pytest.mark.parametrize(
-        "env", [{"HF_TOKEN": "abc"}, {"WANDB_API_KEY": "abc"}, {"URL": "https://me:pass@example.org"}]
+        "env",
+        [{"HF_TOKEN": "abc"}, {"HF_TOKEN": "truth"}, {"WANDB_API_KEY": "abc"}, {"URL": "https://me:pass@example.org"}],
     )
     def test_a_secret_in_env_is_refused_and_not_shown(self, env: dict[str, str]) -> None:
         text = problems(env=env)
         assert "a secret is given by reference only" in text
         assert not any(value in text for value in env.values())
+
+    @pytest.mark.parametrize("switch", ["1", "0", "true", "False", ""])
+    def test_a_switch_named_after_a_secret_is_none(self, switch: str) -> None:
+        assert {"name": "A_TOKEN", "value": switch} in container(env={"A_TOKEN": switch})["env"]
 
     def test_also_in_the_part_of_another_model(self) -> None:
         other = {"m2m100_418m": {"enabled": False, "cluster": {"env": {"S3_SECRET": "abc"}}}, MODEL: None}

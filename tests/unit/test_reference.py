@@ -55,6 +55,7 @@ def test_every_setting_is_in_the_reference() -> None:
         {"models": {"opus_mt_en_fr": {"enabled": False, "lora": {"r": 8}}, "m2m100_418m": None}, "chart": {"x": 1}},
         {"which": "opus_mt_en_fr", "lora_r": 8},
         {"cluster": {"secrets": {"HF_TOKEN": {"name": "hub", "key": "token"}}}},
+        {"models": {"m2m100_418m": {"cluster": {"secrets": {"HF_TOKEN": {"key": "other"}}}}}},
     ],
 )
 def test_the_json_schema_accepts(validator: Draft202012Validator, document: dict[str, Any]) -> None:

@@ -44,8 +44,8 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
       {{- $problems = append $problems (printf "%s%s: is an old name; write %s%s" $prefix $old $prefix $new) -}}
     {{- end -}}
   {{- end -}}
-  {{- range $name, $_value := get (get $part "cluster" | default dict) "env" | default dict -}}
-    {{- if regexMatch $facts.forms.secret_name $name -}}
+  {{- range $name, $value := get (get $part "cluster" | default dict) "env" | default dict -}}
+    {{- if and (regexMatch $facts.forms.secret_name $name) (not (regexMatch $facts.forms.switch $value)) -}}
       {{- $problems = append $problems (include "mtft.secret" (printf "%scluster.env.%s" $prefix $name)) -}}
     {{- end -}}
   {{- end -}}
@@ -67,6 +67,9 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- end -}}
 {{- if and (hasKey $document "models") (not (kindIs "invalid" $document.model)) -}}
   {{- $problems = append $problems "models: stands beside model; keep model for one job, models for a batch" -}}
+{{- else if and (kindIs "invalid" $document.model) (not (hasKey (index . 2) "models")) -}}
+  {{- /* Helm takes the null away. */ -}}
+  {{- $problems = append $problems "models: is not a mapping; allowed: {key: {enabled: true, ...overrides}}" -}}
 {{- else if not (include "mtft.chosen" $document | fromJson) -}}
   {{- if hasKey $document "models" -}}
     {{- $problems = append $problems "models: has no enabled model; leave out `enabled: false` of one of them" -}}
@@ -228,6 +231,13 @@ the value and the form of secrets.
   {{- end -}}
   {{- if regexMatch $forms.set_variable $name -}}
     {{- $problems = append $problems (printf "cluster.%s.%s: is set by the training operator or mtft; leave it out" (ternary "env" "secrets" (hasKey $cluster.env $name)) $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name, $reference := $cluster.secrets -}}
+  {{- range $required := list "key" "name" -}}
+    {{- if not (get $reference $required) -}}
+      {{- $problems = append $problems (printf "cluster.secrets.%s.%s: is required" $name $required) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- range $field := list "labels" "annotations" -}}
