@@ -180,7 +180,7 @@ class ClusterConfig(Part):
         default=90,
         json_schema_extra={"maximum": STOP_SECONDS},
         description="Seconds one optimizer step and writing a checkpoint take at most; a stopped rank is killed after "
-        f"{STOP_SECONDS}.",
+        f"{STOP_SECONDS}, and a run that takes longer says so.",
     )
     grace_seconds: Positive = Field(
         default=180,

@@ -1,9 +1,11 @@
-"""When a checkpoint is due by time, and what saving costs."""
+"""When a checkpoint is due by time, what saving costs, and how long a stop signal waits for it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+
+from mtft.stopping import STOP_SECONDS
 
 MOST_TIME = 0.02
 """Largest share of the wall time that goes into checkpoints by time; a slow volume makes them rarer."""
@@ -36,3 +38,36 @@ class SaveTimer:
         self._last = self._clock()
         self.cost = self._last - began
         return self.cost
+
+
+class StopTime:
+    """Holds the longest step and save against what ``cluster.longest_step_seconds`` promises.
+
+    Args:
+        promised: seconds both take at most together.
+    """
+
+    def __init__(self, promised: float) -> None:
+        self.promised = promised
+        self._step = self._save = 0.0  # seconds of the longest so far
+        self._told = False
+
+    def step(self, seconds: float) -> str | None:
+        """Take in a step; return what to tell a person the first time the promise is broken."""
+        self._step = max(self._step, seconds)
+        return self._remark()
+
+    def save(self, seconds: float) -> str | None:
+        """Take in a save, as `step`."""
+        self._save = max(self._save, seconds)
+        return self._remark()
+
+    def _remark(self) -> str | None:
+        if self._told or self._step + self._save <= self.promised:
+            return None
+        self._told = True
+        return (
+            f"a step took up to {self._step:.0f} s and a checkpoint {self._save:.0f} s, together more than "
+            f"cluster.longest_step_seconds says ({self.promised:g}): stopped ranks are killed after {STOP_SECONDS} s, "
+            "and then go on from the checkpoint before; lower train.batch_size or train.gradient_accumulation"
+        )

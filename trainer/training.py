@@ -17,7 +17,7 @@ from trainer.encoding import Encoder
 from trainer.loop import Loop, StepResult
 from trainer.processes import STOP_SIGNALS, answering
 from trainer.progress import Reporter
-from trainer.saving import SaveTimer
+from trainer.saving import SaveTimer, StopTime
 from trainer.state import State, steps_of
 
 ADVICE = "Lower train.learning_rate, raise train.warmup_ratio, look at the data, or set train.precision: fp32."
@@ -57,6 +57,7 @@ class Training:
         self.dev_scores = dev_scores
         self.stopping = False  # whether this process was asked to
         self.timer = SaveTimer(self.config.checkpoint.every_minutes)
+        self._stop_time = StopTime(self.config.cluster.longest_step_seconds)
         self._micro_batch_tokens: int | None = None
         self._suspects = ""  # sources of the last skipped step
         self._unheeded: Mapping[int, Any] = {}  # what stop signals do where nothing heeds them
@@ -141,6 +142,7 @@ class Training:
         if result.skipped:
             self._tell_skipped(state, result)
         self.reporter.step(state, result)
+        self._tell(self._stop_time.step(result.seconds))
         by_steps = self.config.checkpoint.every_steps
         due = result.save or (by_steps is not None and state.step % by_steps == 0)
         # Before the evaluation, which may take longer than a preempted pod has, and for its weights, which may be the
@@ -155,6 +157,11 @@ class Training:
     def _save(self, state: State) -> None:
         seconds = self.timer.time(lambda: self.checkpoints.save(self.loop, state, self.world))
         self.reporter.saved(state.step, seconds)
+        self._tell(self._stop_time.save(seconds))
+
+    def _tell(self, remark: str | None) -> None:
+        if remark:
+            self.reporter.say(remark)
 
     def _tell_skipped(self, state: State, result: StepResult) -> None:
         text = (

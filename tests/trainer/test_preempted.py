@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from demo.corpus import Pair
 from mtft.errors import Retry
 from tests.trainer.helpers import KEYS, Setup, build
 from tests.trainer.trainings import STEPS, kinds, lines, stopped_after, training
-from trainer.saving import SaveTimer
+from trainer.saving import SaveTimer, StopTime
 from trainer.training import Training
 
 
@@ -126,18 +127,23 @@ class TestSaveTimer:
         assert not SaveTimer(None, clock=iter([0.0, 1e9]).__next__).due()
 
 
-def test_torchrun_that_is_asked_before_it_listens_leaves_with_143() -> None:
-    code = """
-import signal, sys
+def test_a_step_and_save_longer_than_promised_are_told_once() -> None:
+    held = StopTime(90)
+    assert held.step(60) is None and held.save(30) is None and held.step(50) is None
+    told = held.save(31)
+    assert told is not None and "took up to 60 s and a checkpoint 31 s" in told and "longest_step_seconds" in told
+    assert held.step(500) is None
 
-class Asked:
-    def find_spec(self, name, *_):
-        if name == "torch.distributed.run":
-            signal.raise_signal(signal.SIGINT)
 
-sys.meta_path.insert(0, Asked())
-from trainer.ranks import main
-sys.exit(main(["statuses.json"]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (143, "")
+@pytest.mark.parametrize("slow", ["step", "save", ""])
+def test_a_run_holds_its_steps_and_saves_against_the_promise(
+    slow: str, fresh: Callable[[], Setup], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = training(fresh(), tmp_path)
+    step, time = run.loop.step, run.timer.time
+    if slow == "step":
+        run.loop.step = lambda *given, **options: replace(step(*given, **options), seconds=300)  # type: ignore[method-assign]
+    elif slow == "save":
+        run.timer.time = lambda save: time(save) + 300  # type: ignore[method-assign]
+    run.run()
+    assert capsys.readouterr().out.count("cluster.longest_step_seconds") == bool(slow)
