@@ -36,7 +36,8 @@ def values_schema() -> dict[str, Any]:
         "description": "Helm gives it to every subchart; nothing here reads it.",
     }
     close_maps(whole)
-    for name in ("ChartConfig", "Overrides"):
+    parts = [said["$ref"].rpartition("/")[2] for said in chart["properties"].values() if "$ref" in said]
+    for name in ("ChartConfig", "Overrides", *parts):
         # Helm drops the null of a model from files and `--set`, but not from what `upgrade --reuse-values` takes over.
         whole["$defs"][name]["type"] = ["object", "null"]
     _leave_to_templates(whole["$defs"])

@@ -65,6 +65,11 @@ def test_nothing_is_made_that_is_not_asked_for(helm: Helm) -> None:
     assert kinds(rendered(helm, {"jobs": False})) == set()
 
 
+def test_a_part_left_empty_is_its_default(helm: Helm) -> None:
+    empty = dict.fromkeys(("jobs", "claim", "schedule", "prefetch", "test"))
+    assert rendered(helm, empty) == rendered(helm, {})
+
+
 def test_the_claim_is_the_launchers_and_kept(helm: Helm) -> None:
     asked = {"create": True, "size": "5Ti", "storage_class": "fast"}
     objects = rendered(helm, {"claim": asked, "jobs": False}, cluster={"claim": "team", "namespace": "mt"})

@@ -75,7 +75,7 @@ cluster.{{ index . 2 }}
 {{/* The settings of the chart alone, with their defaults. */}}
 {{- define "mtft.chart" -}}
 {{- $chart := (include "mtft.facts" . | fromJson).chart -}}
-{{- include "mtft.overlay" (list $chart (.Values.chart | default dict | mustToRawJson | fromJson)) -}}
+{{- include "mtft.overlay" (list $chart (.Values.chart | default dict | mustToRawJson | fromJson | include "mtft.given" | fromJson)) -}}
 {{- if kindIs "invalid" $chart.jobs -}}
   {{- $_ := set $chart "jobs" (kindIs "invalid" $chart.schedule.cron) -}}
 {{- end -}}
