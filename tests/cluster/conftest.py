@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.launching import Launcher
 from tests.cluster.levels import for_tests, start_control_plane, start_full
 from tests.cluster.parts import MissingPart
 from tests.conftest import require
@@ -33,3 +35,11 @@ def full_cluster() -> Iterator[Cluster]:
             yield cluster
     except MissingPart as error:
         require("cluster", str(error))
+
+
+@pytest.fixture
+def launcher(
+    control_plane: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Launcher:
+    """Run verbs as an administrator in a namespace of the test's own."""
+    return Launcher(control_plane.kubeconfig, control_plane.namespace("verbs"), tmp_path, capsys, monkeypatch)

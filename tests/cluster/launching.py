@@ -11,7 +11,9 @@ import pytest
 
 from launcher.cli import main
 from launcher.cluster import Cluster, connect
+from launcher.pytorchjob import render
 from launcher.resources import JOBS, PODS
+from mtft.runs import JOB_UID_FILE
 
 DOCUMENT = {
     "model": "m2m100_418m",
@@ -86,3 +88,27 @@ def until_state(cluster: Cluster, name: str, kind: str, eventually: Callable[...
 
     found: dict[str, Any] = eventually(there)
     return found
+
+
+def changed(**cluster: Any) -> dict[str, Any]:
+    return {**DOCUMENT, "cluster": {**DOCUMENT["cluster"], **cluster}}  # type: ignore[dict-item]
+
+
+def names(launcher: Launcher) -> list[str]:
+    return sorted(job["metadata"]["name"] for job in launcher.cluster.list(JOBS).items)
+
+
+def rendered(launcher: Launcher, name: str | None = None, **settings: Any) -> list[dict[str, Any]]:
+    return render({**DOCUMENT, **settings}, "m2m100_418m", name=name, namespace=launcher.namespace)
+
+
+def without_uid(data: dict[str, str] | None) -> dict[str, str] | None:
+    """Return what a ConfigMap held when it was sent."""
+    return data and {name: text for name, text in data.items() if name != JOB_UID_FILE}
+
+
+def without_defaults(spec: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a job's specification without the one field the CRD fills in."""
+    if spec is not None and spec["runPolicy"].get("suspend") is False:
+        del spec["runPolicy"]["suspend"]
+    return spec

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from tests.cluster.launching import DOCUMENT, Launcher
 # Nobody else's pods ask for it.
 RESOURCE = "example.com/small"
 ASKED = DOCUMENT | {"cluster": {"image": "localhost/none:1", "gpu_resource": RESOURCE}}
-
-
-@pytest.fixture
-def launcher(
-    control_plane: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Launcher:
-    return Launcher(control_plane.kubeconfig, control_plane.namespace("fit"), tmp_path, capsys, monkeypatch)
 
 
 @pytest.fixture
