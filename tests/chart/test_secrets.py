@@ -79,6 +79,9 @@ def test_a_value_in_place_of_its_reference_is_not_shown(helm: Helm, part: str, v
         ({"image_pull_secrets": ["good", "Hunter2!"]}, "image_pull_secrets[1]", "has the wrong form; got (hidden"),
         ({"secrets": {"Hunter2!": {"name": "n", "key": "k"}}}, "secrets.(a key)", "has the wrong form"),
         ({"secrets": {"Hunter2!": "x"}}, "secrets.(a key)", "has the wrong form"),
+        ({"secrets": {"Hunter2!": {}}}, "secrets.(a key)", "has the wrong form"),
+        ({"secrets": {"Hunter2!": {"name": "n"}}}, "secrets.(a key)", "has the wrong form"),
+        ({"secrets": {"Hunter2!": None}}, "secrets.(a key)", "has the wrong form"),
         ({"secrets": {"A": {"name": "n", "key": "k", "Hunter2!": "x"}}}, "secrets.A.(a key)", "there is no such field"),
     ],
 )

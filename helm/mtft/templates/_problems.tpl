@@ -234,8 +234,10 @@ the value and the form of secrets.
   {{- end -}}
 {{- end -}}
 {{- range $name, $reference := $cluster.secrets -}}
+  {{- /* What else is wrong with a reference is told where it stands. */ -}}
+  {{- $told := not (and (kindIs "map" $reference) (regexMatch $forms.variable.pattern $name)) -}}
   {{- range $required := list "key" "name" -}}
-    {{- if not (get $reference $required) -}}
+    {{- if not (or $told (get $reference $required)) -}}
       {{- $problems = append $problems (printf "cluster.secrets.%s.%s: is required" $name $required) -}}
     {{- end -}}
   {{- end -}}
