@@ -9,10 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from mtft import exit_codes, files
 from trainer.processes import PARENT_VARIABLE, end_with_parent
+
+# torchrun waits 300 s for the other nodes' ranks once its own are done. Rank 0 is the last, so whoever is missing then
+# was lost; the other nodes' supervisors wait for node 0 themselves.
+_OTHERS_SECONDS = 15.0
 
 
 def main(arguments: list[str]) -> int:
@@ -29,11 +34,16 @@ def _run(arguments: list[str]) -> int:
     # The supervisor says what happened; torchrun's own warnings would say it twice.
     logging.disable(logging.ERROR)
     from torch.distributed import DistNetworkError, DistStoreError
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
+    from torch.distributed.launcher import api
     from torch.distributed.run import parse_args, run
 
+    # Nothing on torchrun's command line says it.
+    agent = partial(LocalElasticAgent, exit_barrier_timeout=_OTHERS_SECONDS)
+    api.LocalElasticAgent = agent  # type: ignore[attr-defined, assignment]
     statuses: dict[str, int] = {}
     error: str | None = None
     code = exit_codes.FAILED

@@ -465,6 +465,18 @@ def test_two_nodes_end_together_and_a_follower_never_finishes_what_node_0_has_no
     assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 0]
 
 
+def test_node_0_does_not_wait_for_a_node_that_was_lost_while_it_finished(bench: Bench) -> None:
+    """The last minutes are rank 0's alone; torchrun would wait five more for the ranks of the other node."""
+    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
+    with two_nodes(bench, {"0": "finish-when-told", "1": "wait"}) as (first, second):
+        until(first, "ready")
+        until(second, "ready")
+        second.kill()
+        second.wait(60)
+        (bench.folder / "told").touch()
+        assert first.wait(60) == 0
+
+
 def test_a_follower_does_not_join_an_attempt_twice(bench: Bench) -> None:
     """Node 0 was killed without a word; the other node's new pod waits for its next attempt."""
     bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})

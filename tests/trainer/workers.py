@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +32,12 @@ def main() -> None:
         if action == "finish":
             if rank == "0":
                 leave(RunPaths.of(Path(sys.argv[-1])))
+        elif action == "finish-when-told":
+            paths = RunPaths.of(Path(sys.argv[-1]))
+            print("ready", flush=True)
+            while not (paths.folder / "told").exists():
+                time.sleep(0.05)
+            leave(paths)
         elif action == "decide":
             # As a rank that is killed before it can promote what it decided to.
             leave(RunPaths.of(Path(sys.argv[-1])), gate=PROMOTED)
