@@ -8,6 +8,7 @@ import http.client
 import json
 import random
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,7 +75,7 @@ def unreliable(cluster: Cluster, plan: random.Random, folder: Path) -> Iterator[
     class Handler(_Handler):
         way = gateway
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     view["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{server.server_address[1]}"}
@@ -86,6 +87,13 @@ def unreliable(cluster: Cluster, plan: random.Random, folder: Path) -> Iterator[
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Let those go who hang up: that is what they are driven to."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
