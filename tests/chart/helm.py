@@ -55,7 +55,8 @@ class Helm:
         done = subprocess.run(
             command,
             input=None if values is None else json.dumps(values, ensure_ascii=False),
-            env={**os.environ, **folders, **cluster},
+            # It lives too short to be worth collecting its garbage: a quarter of its time.
+            env={**os.environ, **folders, **cluster, "GOGC": "off"},
             capture_output=True,
             text=True,
             timeout=_SECONDS,
