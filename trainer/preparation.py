@@ -58,16 +58,17 @@ def prepare_run(paths: RunPaths) -> None:
     Raises:
         InputError: the data, the tokenizer or the storage cannot be used.
     """
-    from trainer.quiet import quiet_libraries
+    from trainer.quiet import loading, quiet_libraries
 
-    quiet_libraries()
-    from trainer.base_files import check_checkpoint
-    from trainer.building import Inputs
-    from trainer.distributed import choose_device, choose_precision
-    from trainer.encoding import Encoder
-    from trainer.guards import prepare_guards
-    from trainer.hub import pin_base
-    from trainer.prepared_run import remember_prepared
+    with loading():
+        quiet_libraries()
+        from trainer.base_files import check_checkpoint
+        from trainer.building import Inputs
+        from trainer.distributed import choose_device, choose_precision
+        from trainer.encoding import Encoder
+        from trainer.guards import prepare_guards
+        from trainer.hub import pin_base
+        from trainer.prepared_run import remember_prepared
 
     resolved = resolve(load_document(paths.config))
     card = resolved.card

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from trainer.quiet import quiet_libraries
+from trainer.quiet import loading, quiet_libraries
 from trainer.reasons import guard
 
 
@@ -26,9 +26,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model-path", help="folder of the base, where it is not where the run had it")
     options = parser.parse_args(arguments)
     with guard(rank=0):
-        quiet_libraries()
         # Inside the guard: a library that cannot be loaded is a reason too.
-        from trainer.translating import run_translation
+        with loading():
+            quiet_libraries()
+            from trainer.translating import run_translation
 
         try:
             run_translation(options)

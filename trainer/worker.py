@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from trainer.processes import end_with_parent
-from trainer.quiet import quiet_libraries
+from trainer.quiet import loading, quiet_libraries
 from trainer.reasons import guard
 
 
@@ -23,11 +23,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with guard():
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        quiet_libraries()
         # Inside the guard: a library that cannot be loaded is a reason too.
-        from trainer.distributed import joined_world
-        from trainer.prepared_run import open_run
-        from trainer.session import Session
+        with loading():
+            quiet_libraries()
+            from trainer.distributed import joined_world
+            from trainer.prepared_run import open_run
+            from trainer.session import Session
 
         run = open_run(options.run_dir)
         with joined_world(run.config) as world:
