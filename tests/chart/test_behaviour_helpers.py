@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mtft.models import MODELS
 from tests.chart.helm import Helm
 from tests.chart.rendered import SMALL, Objects, Pod, mounted, of_kind, small_pods, trainer_pods, variables, whole
 
@@ -153,6 +154,22 @@ def test_the_prefetch_fetches_as_a_trainer_would(pods: dict[str, Pod], trainer: 
     assert container["command"] == ["python", "-m", "trainer.prefetch", "--config", "/etc/mtft/config.json"]
     document = release["ConfigMap", volumes["/etc/mtft"]["configMap"]["name"]]["data"]["config.json"]
     assert json.loads(document)["models"].keys() == _models(release)
+
+
+def test_a_reference_that_only_the_models_complete_is_no_small_pods(helm: Helm) -> None:
+    halves = {"HF_TOKEN": {"name": "hub"}, "WANDB_API_KEY": {"key": "k"}, "OTHER": SECRETS["HF_TOKEN"]}
+    own = {"secrets": {"HF_TOKEN": {"key": "k"}, "WANDB_API_KEY": {"name": "tracker"}}}
+    values: dict[str, Any] = {**VALUES, "cluster": {**VALUES["cluster"], "secrets": halves}, "models": {}}
+    for key in MODELS:
+        values["models"][key] = {"cluster": own} if key == "opus_mt_en_fr" else {"enabled": False}
+    objects = whole(helm, values)
+    (trainer,) = trainer_pods(objects).values()
+    assert {*halves} <= variables(trainer["spec"]["containers"][0]).keys()
+    pods = small_pods(objects)
+    for which in ("prefetch", "self-test"):
+        told = variables(pods[which]["spec"]["containers"][0])
+        assert {*halves} & told.keys() == {"OTHER"}, which
+    assert pods["self-test"]["spec"]["containers"][0]["command"][5:] == ["--secret=OTHER=hub/token"]
 
 
 def _models(release: Objects) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mtft.models import MODELS
 from tests.chart.conftest import find_helm
 from tests.chart.helm import CHART, VERSIONS, Helm
 from tests.chart.test_chart_key import WEEKLY
@@ -73,6 +74,11 @@ def test_what_helm_test_and_the_prefetch_do_not_see_is_named(tmp_path: Path) -> 
     said = notes(tmp_path, {"prefetch": {"enabled": True}})
     assert "nor used by the prefetch" in said and "storage.root of m2m100_418m, cluster.claim of m2m100_418m." in said
     assert "Not looked at" not in notes(tmp_path, {}, models={})
+    half = {**VALUES["cluster"], "secrets": {"HF_TOKEN": {"name": "hub"}}}
+    models = {key: {"enabled": False} for key in MODELS}
+    models["opus_mt_en_fr"] = {"cluster": {"secrets": {"HF_TOKEN": {"key": "k"}}}}  # type: ignore[dict-item]
+    said = notes(tmp_path, {}, cluster=half, models=models)
+    assert "Not looked at by `helm test`, which knows the shared settings alone: cluster.secrets of opus_mt_en_fr." in said
 
 
 def test_names_that_read_as_something_else_stay_texts(helm: Helm) -> None:

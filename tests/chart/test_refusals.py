@@ -174,6 +174,11 @@ def test_what_the_launcher_refuses_the_chart_refuses(helm: Helm, case: str) -> N
             "chart.schedule.wait: the waiting launcher would hold the volume",
         ),
         ({"chart": {"claims": {}}}, "'claims' not allowed"),
+        # The pod of `helm test` mounts the shared root.
+        (
+            {"storage": {"root": "x"}, "models": {key: {"storage": {"root": f"/mnt/{key}"}} for key in MODELS}},
+            "the values have 1 problem:\n  storage.root: cannot be mounted in a pod; got x;",
+        ),
     ],
 )
 def test_what_only_the_chart_refuses(helm: Helm, change: dict[str, Any], said: str) -> None:

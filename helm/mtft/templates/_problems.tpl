@@ -202,15 +202,7 @@ the value and the form of secrets.
 {{- if not $cluster.image -}}
   {{- $problems = append $problems "cluster.image: is required in a cluster; build one (docs/recipes/image.md) and add --set cluster.image=REPOSITORY:TAG" -}}
 {{- end -}}
-{{- if or (not (hasPrefix "/" $root)) (contains ":" $root) (ne (clean $root) (regexReplaceAll "/+$" $root "" | default "/")) -}}
-  {{- $problems = append $problems (printf "storage.root: cannot be mounted in a pod; got %s; allowed: an absolute path, such as /mnt/mtft" $root) -}}
-{{- end -}}
-{{- $inside := printf "%s/" (regexReplaceAll "/+$" $root "") -}}
-{{- range $mount := list "/etc/mtft/" "/tmp/" "/home/mtft/" "/dev/shm/" -}}
-  {{- if or (hasPrefix $mount $inside) (hasPrefix $inside $mount) -}}
-    {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
-  {{- end -}}
-{{- end -}}
+{{- $problems = concat $problems (include "mtft.rootProblems" $root | fromJsonArray) -}}
 {{- $rows := dict "data.train" $data.train "data.dev" $data.dev "data.test" $data.test -}}
 {{- range $name, $given := (index . 1).gate.guard_sets -}}
   {{- $_ := set $rows (printf "gate.guard_sets.%s" $name) $given -}}
@@ -259,6 +251,22 @@ the value and the form of secrets.
   {{- end -}}
   {{- if and (kindIs "float64" (get $toleration "tolerationSeconds")) (ne (toString (get $toleration "effect")) "NoExecute") -}}
     {{- $problems = append $problems (printf "%s: tolerationSeconds needs effect NoExecute" $path) -}}
+  {{- end -}}
+{{- end -}}
+{{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* Where no volume can be mounted. Takes the root. */}}
+{{- define "mtft.rootProblems" -}}
+{{- $root := . -}}
+{{- $problems := list -}}
+{{- if or (not (hasPrefix "/" $root)) (contains ":" $root) (ne (clean $root) (regexReplaceAll "/+$" $root "" | default "/")) -}}
+  {{- $problems = append $problems (printf "storage.root: cannot be mounted in a pod; got %s; allowed: an absolute path, such as /mnt/mtft" $root) -}}
+{{- end -}}
+{{- $inside := printf "%s/" (regexReplaceAll "/+$" $root "") -}}
+{{- range $mount := list "/etc/mtft/" "/tmp/" "/home/mtft/" "/dev/shm/" -}}
+  {{- if or (hasPrefix $mount $inside) (hasPrefix $inside $mount) -}}
+    {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
   {{- end -}}
 {{- end -}}
 {{- mustToRawJson $problems -}}

@@ -1,4 +1,7 @@
-{{/* What the templates of this folder share: the plan, and `cluster` and `storage` of all models together. */}}
+{{/*
+What the templates of this folder share: the plan, and `cluster` and `storage` of all models together. References to
+secrets that only the models complete are left out.
+*/}}
 {{- define "mtft.site" -}}
 {{- $plan := include "mtft.plan" . | fromJson -}}
 {{- $shared := include "mtft.resolved" (list (include "mtft.facts" . | fromJson) $plan.document) | fromJson -}}
@@ -7,6 +10,11 @@
   {{- $_ := set $shared.cluster "namespace" .cluster.namespace -}}
   {{- $_ := set $shared.cluster "image" ($shared.cluster.image | default .cluster.image) -}}
 {{- end -}}
+{{- $secrets := dict -}}
+{{- range $variable, $reference := $shared.cluster.secrets -}}
+  {{- if and (get $reference "name") (get $reference "key") -}}{{- $_ := set $secrets $variable $reference -}}{{- end -}}
+{{- end -}}
+{{- $_ := set $shared.cluster "secrets" $secrets -}}
 {{- $place := $shared.cluster.namespace | default .Release.Namespace -}}
 {{- merge $plan (dict "cluster" $shared.cluster "storage" $shared.storage "place" $place) | mustToRawJson -}}
 {{- end }}

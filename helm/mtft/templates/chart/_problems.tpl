@@ -4,6 +4,9 @@
 {{- $plan := index . 1 -}}
 {{- $chart := $plan.chart -}}
 {{- $schedule := $chart.schedule -}}
+{{- /* The pod of `helm test` mounts the shared root, whatever the models say. */ -}}
+{{- $shared := include "mtft.resolved" (list (include "mtft.facts" (index . 0) | fromJson) $plan.document) | fromJson -}}
+{{- $problems = concat $problems (include "mtft.rootProblems" $shared.storage.root | fromJsonArray) -}}
 {{- if and $chart.service_account (not (include "mtft.accounts" $plan | fromJsonArray)) -}}
   {{- $problems = append $problems "chart.service_account: is true, but cluster.service_account names no account; set cluster.service_account=NAME" -}}
 {{- end -}}
