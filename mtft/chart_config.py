@@ -99,7 +99,7 @@ class ChartConfig(Part):
     network_policy: bool = Field(
         default=False,
         description="Make a NetworkPolicy for the pods of each job: they reach each other, DNS and port 443; nothing "
-        "else reaches them.",
+        "else reaches them. The pods beside the trainers reach DNS, port 443 and, but for the prefetch, the API server.",
     )
     schedule: ScheduleConfig = Field(
         default_factory=ScheduleConfig, description="`mtft-launch batch` in the cluster at set times."

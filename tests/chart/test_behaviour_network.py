@@ -6,11 +6,14 @@ import itertools
 from typing import Any
 
 import pytest
+import yaml
 
 from launcher.pytorchjob import render
 from tests.chart.helm import Helm
 from tests.chart.rendered import SMALL, Objects, Pod, of_kind, small_pods, trainer_pods, whole
+from tests.conftest import CHECKOUT
 
+MANIFESTS = CHECKOUT / "manifests"
 VALUES: dict[str, Any] = {
     "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
     "cluster": {"image": "example.org/mtft:1.0", "labels": {"team": "nlp"}},
@@ -96,9 +99,53 @@ def test_small_pods_reach_dns_api_and_tls_and_nothing_reaches_them(scheduled: Ob
     pods = small_pods(scheduled)
     assert set(pods) == set(SMALL)
     for name, pod in pods.items():
-        assert all(reaches(scheduled, pod, None, port) for port in (*DNS, TLS, API)), name
+        assert all(reaches(scheduled, pod, None, port) for port in (*DNS, TLS)), name
+        assert reaches(scheduled, pod, None, API) is (name != "prefetch"), name
         assert not any(reaches(scheduled, pod, None, port) for port in (WEB, GLOO)), name
         assert not any(reaches(scheduled, STRANGER, pod, port) for port in (TLS, WEB, GLOO)), name
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_the_prefetch_is_held_to_it_before_the_release_is_there(helm: Helm, create: bool) -> None:
+    """Of the first install only hooks exist by then, those of the same event and of a lower weight."""
+    objects = whole(helm, {**VALUES, "chart": {**CHART, "claim": {"create": create}}})
+    notes = objects["Job", "night-prefetch"]["metadata"]["annotations"]
+    early = {
+        key: each
+        for key, each in objects.items()
+        for hook in [each["metadata"].get("annotations", {})]
+        if hook.get("helm.sh/hook") == notes["helm.sh/hook"]
+        and int(hook["helm.sh/hook-weight"]) < int(notes["helm.sh/hook-weight"])
+    }
+    pod = small_pods(objects)["prefetch"]
+    assert all(reaches(early, pod, None, port) for port in (*DNS, TLS))
+    assert not any(reaches(early, pod, None, port) for port in (API, WEB, GLOO))
+    assert not reaches(early, STRANGER, pod, TLS)
+    (policy,) = of_kind(early, "NetworkPolicy")
+    removed = set(policy["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(","))
+    assert removed == {"before-hook-creation", "hook-succeeded", "hook-failed"}, "uninstall leaves no hook"
+
+
+@pytest.fixture(scope="module")
+def online() -> Objects:
+    """Give the policies of manifests/online."""
+    files = [MANIFESTS / "base" / "network.yaml", MANIFESTS / "components" / "egress" / "network.yaml"]
+    policies = [each for file in files for each in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+    return {(each["kind"], each["metadata"]["name"]): each for each in policies}
+
+
+def test_a_namespace_set_up_online_lets_pods_reach_what_they_need(helm: Helm, online: Objects) -> None:
+    """``kubectl apply -k manifests/online``; without the component, the model hub is out of reach."""
+    released = whole(helm, {**VALUES, "chart": {"prefetch": {"enabled": True}, **WEEKLY, "jobs": True}})
+    pods = {**small_pods(released), "trainer": next(iter(trainer_pods(released).values()))}
+    base = {key: each for key, each in online.items() if key[1] != "mtft-egress"}
+    assert len(base) == 2 and len(online) == 3
+    for name, pod in pods.items():
+        assert all(reaches(online, pod, None, port) for port in (*DNS, TLS)), name
+        assert reaches(online, pod, None, API) is (name in ("launcher", "self-test")), name
+        assert reaches(base, pod, None, TLS) is (name in ("launcher", "self-test")), name
+        assert not any(reaches(online, pod, None, port) for port in (WEB, GLOO)), name
+        assert not reaches(online, STRANGER, pod, TLS), name
 
 
 def test_strangers_and_other_releases_are_left_alone(helm: Helm, scheduled: Objects, direct: Objects) -> None:

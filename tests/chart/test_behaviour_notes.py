@@ -109,7 +109,7 @@ def test_what_else_was_made_is_named_as_it_is(helm4: Helm) -> None:
         for each in of_kind(objects, kind):
             name = each["metadata"]["name"]
             assert name in jobs(objects).values() or any(kind in line and name in line for line in made.split("\n"))
-    assert "a NetworkPolicy for each job" in made and "Job and ConfigMap night-prefetch" in made
+    assert "a NetworkPolicy for each job" in made and "Job, NetworkPolicy and ConfigMap night-prefetch" in made
     assert "PersistentVolumeClaim" not in made
 
 

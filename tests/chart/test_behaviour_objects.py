@@ -70,7 +70,12 @@ def test_each_component_is_told_from_the_others(release: Objects) -> None:
         *((kind, "launcher") for kind in ("ConfigMap", "ServiceAccount", "Role", "RoleBinding", "CronJob")),
         *((kind, "trainer") for kind in ("ConfigMap", "PyTorchJob", "ServiceAccount", "NetworkPolicy")),
         *((kind, "prefetch") for kind in ("ConfigMap", "Job")),
-        *(("NetworkPolicy", "launcher"), ("PersistentVolumeClaim", "storage"), ("Pod", "self-test")),
+        *(
+            ("NetworkPolicy", "launcher"),
+            ("NetworkPolicy", "prefetch"),
+            ("PersistentVolumeClaim", "storage"),
+            ("Pod", "self-test"),
+        ),
     }
     assert found == wanted
 

@@ -78,7 +78,9 @@ def test_what_helm_test_and_the_prefetch_do_not_see_is_named(tmp_path: Path) -> 
     models = {key: {"enabled": False} for key in MODELS}
     models["opus_mt_en_fr"] = {"cluster": {"secrets": {"HF_TOKEN": {"key": "k"}}}}  # type: ignore[dict-item]
     said = notes(tmp_path, {}, cluster=half, models=models)
-    assert "Not looked at by `helm test`, which knows the shared settings alone: cluster.secrets of opus_mt_en_fr." in said
+    assert (
+        "Not looked at by `helm test`, which knows the shared settings alone: cluster.secrets of opus_mt_en_fr." in said
+    )
 
 
 def test_names_that_read_as_something_else_stay_texts(helm: Helm) -> None:

@@ -263,6 +263,9 @@ def test_jobs_are_made_after_the_prefetch_and_not_without_it(
         environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig), "HELM_CACHE_HOME": str(tmp_path)}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
+    def policies() -> list[Any]:
+        return list(control_plane.get("networkpolicies", "-n", namespace))
+
     failing = start()
     for _ in range(2):  # one try more
         end_prefetch(control_plane, namespace, "Failed")
@@ -275,11 +278,13 @@ def test_jobs_are_made_after_the_prefetch_and_not_without_it(
     fetching = start()
     eventually(lambda: control_plane.get("pods", "-n", namespace))
     assert jobs(control_plane, namespace) == []
+    assert [each["metadata"]["name"] for each in policies()] == ["night-prefetch"], "of the release none is there yet"
     end_prefetch(control_plane, namespace, "Succeeded")
     _, errors = fetching.communicate(timeout=90)
     assert fetching.returncode == 0, errors
     assert len(jobs(control_plane, namespace)) == len(MODELS)
     assert not control_plane.get("jobs", "-n", namespace), "the hook is gone"
+    assert "night-prefetch" not in [each["metadata"]["name"] for each in policies()]
     helm("uninstall", "night", "-n", namespace, "--wait")
     assert eventually(lambda: not left(control_plane, namespace))
     assert control_plane.get("persistentvolumeclaim", "mtft", "-n", namespace)

@@ -82,7 +82,7 @@ def test_what_failed_upgrades_leave_is_removed(release: Release, tmp_path: Path)
 
 
 def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path: Path) -> None:
-    values = {**VALUES, "chart": {"prefetch": {"enabled": True}, "jobs": False}}
+    values = {**VALUES, "chart": {"prefetch": {"enabled": True}, "jobs": False, "network_policy": True}}
     release("install", CHART, "--no-hooks", values=values)
     text = release.helm("template", release.name, CHART, values=values)
     place = ("--namespace", release.namespace)
