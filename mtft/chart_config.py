@@ -90,7 +90,8 @@ class ChartConfig(Part):
     )
     service_account: bool = Field(
         default=False,
-        description="Make the ServiceAccounts that cluster.service_account names for the trainers, without any right.",
+        description="Make the ServiceAccounts that cluster.service_account names for the trainers, without any right. Helm "
+        "removes them on uninstall, whoever uses them besides: let a release that stays make shared ones.",
     )
     rbac: bool = Field(
         default=True,
@@ -99,7 +100,7 @@ class ChartConfig(Part):
     network_policy: bool = Field(
         default=False,
         description="Make a NetworkPolicy for the pods of each job: they reach each other, DNS and port 443; nothing "
-        "else reaches them. The pods beside the trainers reach DNS, port 443 and, but for the prefetch, the API server.",
+        "else reaches them. Pods beside the trainers reach DNS, port 443 and, but for the prefetch, the API server.",
     )
     schedule: ScheduleConfig = Field(
         default_factory=ScheduleConfig, description="`mtft-launch batch` in the cluster at set times."

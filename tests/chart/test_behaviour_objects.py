@@ -69,7 +69,7 @@ def test_each_component_is_told_from_the_others(release: Objects) -> None:
     wanted = {
         *((kind, "launcher") for kind in ("ConfigMap", "ServiceAccount", "Role", "RoleBinding", "CronJob")),
         *((kind, "trainer") for kind in ("ConfigMap", "PyTorchJob", "ServiceAccount", "NetworkPolicy")),
-        *((kind, "prefetch") for kind in ("ConfigMap", "Job")),
+        *((kind, "prefetch") for kind in ("ConfigMap", "Job", "NetworkPolicy")),
         *(
             ("NetworkPolicy", "launcher"),
             ("NetworkPolicy", "prefetch"),

@@ -278,6 +278,16 @@ def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
     ("chart", "more", "words"),
     [
         ({"service_account": True}, {}, ["chart.service_account", "cluster.service_account names no account"]),
+        (
+            {"service_account": True},
+            {"cluster": {"service_account": "default"}},
+            ["  cluster.service_account: got default, which every namespace has already", "1 problem"],
+        ),
+        (
+            {"service_account": True},
+            {"models": {"opus_mt_en_fr": {"cluster": {"service_account": "default"}}}},
+            ["  models.opus_mt_en_fr.cluster.service_account: got default"],
+        ),
         ({"schedule": {"wait": True}}, {}, ["chart.schedule.wait", "set chart.schedule.cron"]),
         (
             WEEKLY,

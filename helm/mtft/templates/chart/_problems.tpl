@@ -10,6 +10,12 @@
 {{- if and $chart.service_account (not (include "mtft.accounts" $plan | fromJsonArray)) -}}
   {{- $problems = append $problems "chart.service_account: is true, but cluster.service_account names no account; set cluster.service_account=NAME" -}}
 {{- end -}}
+{{- range $job := ternary $plan.jobs list $chart.service_account -}}
+  {{- if eq ($job.cluster.service_account | default "") "default" -}}
+    {{- $path := include "mtft.clusterPath" (list $plan.document $job.model "service_account") -}}
+    {{- $problems = append $problems (printf "%s: got default, which every namespace has already, so chart.service_account=true cannot make it; give another name, or leave out chart.service_account" $path) -}}
+  {{- end -}}
+{{- end -}}
 {{- $launcher := $schedule.service_account | default (include "mtft.chartName" (list (index . 0) "launcher")) -}}
 {{- range $job := ternary $plan.jobs list (not (empty $schedule.cron)) -}}
   {{- if eq $launcher ($job.cluster.service_account | default "default") -}}
