@@ -90,8 +90,8 @@ class ChartConfig(Part):
     )
     service_account: bool = Field(
         default=False,
-        description="Make the ServiceAccounts that cluster.service_account names for the trainers, without any right. Helm "
-        "removes them on uninstall, whoever uses them besides: let a release that stays make shared ones.",
+        description="Make the ServiceAccounts that cluster.service_account names for the trainers, without any right. "
+        "Helm removes them on uninstall, whoever uses them besides: let a release that stays make shared ones.",
     )
     rbac: bool = Field(
         default=True,

@@ -15,6 +15,8 @@ _PATH = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 # A first part with neither dot nor port is part of the repository, which is lower-case: no registry has such a name.
 _HOST = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _REGISTRY = rf"{_HOST}((\.{_HOST})+(:[0-9]+)?|:[0-9]+)"
+# Asked for, or a digest: a name alone means :latest, of which each node keeps the one it has pulled (IfNotPresent).
+_TAG = r":[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}"
 
 _POSITIVE = r"0*[1-9][0-9]*(\.[0-9]*)?|0*\.0*[1-9][0-9]*"
 
@@ -41,9 +43,8 @@ PATTERNS: dict[str, str] = {
     f"^({_SUBDOMAIN}/)?{_NAME}$": "label key, such as pool or example.org/pool",
     f"^({_NAME})?$": "label value of letters, digits, -, _ and . (at most 63)",
     f"^{_SUBDOMAIN}/{_NAME}$": "resource name, such as nvidia.com/gpu",
-    rf"^({_REGISTRY}/)?{_PATH}(/{_PATH})*"
-    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$": "image name, lower case before the tag, "
-    "such as example.org/mtft:1.0",
+    rf"^({_REGISTRY}/)?{_PATH}(/{_PATH})*({_TAG}|({_TAG})?@sha256:[0-9a-f]{{64}})$": "image name with tag or digest, "
+    "lower case before the tag, such as example.org/mtft:1.0",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "name of letters, digits and _",
     r"^[-._A-Za-z0-9]{1,253}$": "name of letters, digits, -, _ and .",
     rf"^({_POSITIVE})([KMGTPE]i|[kMGTPE]|[eE][-+]?[0-9]{{1,2}})?$": "size, such as 100Gi or 0.5Ti",

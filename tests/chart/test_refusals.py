@@ -119,6 +119,7 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no shared memory": ({"cluster": {"shared_memory_gib": 1e-9}}, ("/cluster/shared_memory_gib", "want 0.0625")),
     "no such disk": ({"cluster": {"ephemeral_storage_gib": 1e9}}, ("/cluster/ephemeral_storage_gib", "want 65,536")),
     "no image name": ({"cluster": {"image": "Not An Image"}}, ("/cluster/image", "'Not An Image'")),
+    "image without a tag": ({"cluster": {"image": "example.org/mtft"}}, ("/cluster/image", "'example.org/mtft'")),
 }
 
 

@@ -144,7 +144,7 @@ def test_both_programs_read_the_forms_of_secrets_alike(helm: Helm) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    ["example.org:5000/mtft:1.0@sha256:" + "a" * 64, "mtft:1.0@sha256:" + "a" * 64, "disk-image-of-the-team-mtft"],
+    ["example.org:5000/mtft:1.0@sha256:" + "a" * 64, "mtft:1.0@sha256:" + "a" * 64, "disk-image-of-the-team-mtft:1.0"],
 )
 def test_names_that_hold_none_are_taken(helm: Helm, image: str) -> None:
     assert helm.template("weekly", values=document({"cluster": {"image": image}}))

@@ -84,7 +84,9 @@ def test_what_failed_upgrades_leave_is_removed(release: Release, tmp_path: Path)
 def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path: Path) -> None:
     values = {**VALUES, "chart": {"prefetch": {"enabled": True}, "jobs": False, "network_policy": True}}
     release("install", CHART, "--no-hooks", values=values)
-    text = release.helm("template", release.name, CHART, values=values)
+    hooks = [f"--show-only=templates/chart/{name}.yaml" for name in ("prefetch", "self-test")]
+    text = release.helm("template", release.name, CHART, *hooks, values=values)
+    assert text.count("kind: NetworkPolicy") == 1
     place = ("--namespace", release.namespace)
     release.cluster.kubectl("create", *place, "-f", "-", text=text)
     release("uninstall")

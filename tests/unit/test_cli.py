@@ -140,7 +140,7 @@ class TestStreams:
             assert shown["rejected"][0]["excerpt"].startswith('{"source": "déjà 🐟 déjà')
 
     def test_a_manifest_is_never_written_with_other_letters(self) -> None:
-        line = "mtft-launch render --model opus_mt_en_fr --set cluster.image=a/b --set cluster.env.NAME=déjà"
+        line = "mtft-launch render --model opus_mt_en_fr --set cluster.image=a/b:1 --set cluster.env.NAME=déjà"
         done = self.shell(f"{line} --data /mnt/mtft/data/été.jsonl -n one", PYTHONIOENCODING="ascii")
         assert done.returncode == 0, done.stderr
         config, job = yaml.safe_load_all(done.stdout)

@@ -114,7 +114,7 @@ def test_data_of_this_machine_are_refused_with_the_way_to_the_volume(
         said = capsys.readouterr().err
         assert f"data push {path}" in said and f"give /mnt/mtft/data/{Path(path).name}" in said
     assert (
-        main(["run", "--model", "m2m100_418m", "--data", "gone.jsonl", "--set", "cluster.image=a", "-n", "team"]) == 2
+        main(["run", "--model", "m2m100_418m", "--data", "gone.jsonl", "--set", "cluster.image=a:1", "-n", "team"]) == 2
     )
     assert "`mtft-launch data push gone.jsonl -n team` puts it there" in capsys.readouterr().err
     # The image may hold a file that is not here; a digest says the caller knows what is meant.

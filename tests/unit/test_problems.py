@@ -155,25 +155,29 @@ class TestProblems:
 @pytest.mark.parametrize(
     ("image", "good"),
     [
-        ("mtft", True),
+        ("mtft:1.0", True),
         ("team/mtft:1.0", True),
         ("localhost/mtft:1", True),
-        ("localhost:5000/mtft", True),
+        ("localhost:5000/mtft:1", True),
         ("registry:5000/a/b_c/d__e/f--g:V1.0-RC", True),
         ("Example.ORG/mtft:1.0", True),
         ("example.org:443/mtft:1.0@sha256:" + "0" * 64, True),
         ("example.org/mtft@sha256:" + "0" * 64, True),
         ("UPPER/x:1", False),
         ("example.org/Mtft:1", False),
-        ("Mtft", False),
-        ("a..b/x", False),
-        ("a___b", False),
-        ("example.org./x", False),
-        ("-a.org/x", False),
-        ("example.org:port/x", False),
+        ("Mtft:1", False),
+        ("a..b/x:1", False),
+        ("a___b:1", False),
+        ("example.org./x:1", False),
+        ("-a.org/x:1", False),
+        ("example.org:port/x:1", False),
         ("mtft:", False),
         ("mtft@sha256:0", False),
-        ("https://example.org/mtft", False),
+        ("https://example.org/mtft:1", False),
+        # Whatever "latest" is, and each node keeps its own.
+        ("mtft", False),
+        ("example.org/mtft", False),
+        ("localhost:5000/mtft", False),
     ],
 )
 def test_image_names_are_those_a_node_can_pull(image: str, good: bool) -> None:
@@ -181,5 +185,5 @@ def test_image_names_are_those_a_node_can_pull(image: str, good: bool) -> None:
     if good:
         assert resolve(document).config.cluster.image == image
     else:
-        with pytest.raises(ConfigError, match=r"cluster.image: .*image name, lower case before the tag"):
+        with pytest.raises(ConfigError, match=r"cluster.image: .*image name with tag or digest, lower case before the tag"):
             resolve(document)

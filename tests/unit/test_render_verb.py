@@ -67,7 +67,7 @@ class TestSelection:
         assert job["metadata"]["namespace"] == "team"
 
     def test_no_file_is_needed(self, capsys: pytest.CaptureFixture[str]) -> None:
-        flags = ["--model", "m2m100_418m", "--data", "/mnt/mtft/data/a.jsonl", "--set", "cluster.image=mtft"]
+        flags = ["--model", "m2m100_418m", "--data", "/mnt/mtft/data/a.jsonl", "--set", "cluster.image=mtft:1.0"]
         assert [each["kind"] for each in rendered(capsys, *flags)] == ["ConfigMap", "PyTorchJob"]
 
 
