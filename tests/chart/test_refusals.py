@@ -222,6 +222,48 @@ def test_paths_no_pod_knows_are_refused_by_both(
     assert_refused(helm, values, f"{field}: ", "a path of this machine, but the pods see only /mnt/mtft")
 
 
+ALONE = {key: {"enabled": False} for key in MODELS if key != "m2m100_418m"}
+HALF = {"cluster": {"secrets": {"A": {"name": "n"}}}}
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "said"),
+    [
+        ({}, {"data": {"dev": "dev.jsonl"}}, "models.m2m100_418m.data.dev: dev.jsonl is a path"),
+        ({}, {"data": {"test": ["dev.jsonl"]}}, "models.m2m100_418m.data.test: dev.jsonl is a path"),
+        ({}, {"data": {"dev_fraction": 0}}, "models.m2m100_418m.data: no dev rows"),
+        ({}, {"gate": {"guard_sets": {"a": "x"}}}, "models.m2m100_418m.gate.guard_sets.a: x is a path"),
+        ({}, {"train": {"batch_size": 8, "tokens_per_batch": 512}}, "models.m2m100_418m.train: train.batch_size and"),
+        ({"train": {"batch_size": 8}}, {"train": {"tokens_per_batch": 512}}, "models.m2m100_418m.train: train.batch"),
+        ({}, {"storage": {"root": "x"}}, "models.m2m100_418m.storage.root: cannot be mounted"),
+        ({}, {"cluster": {"tolerations": [{"value": "x"}]}}, "models.m2m100_418m.cluster.tolerations[0]: operator"),
+        ({}, {"cluster": {"labels": {"mtft/a": "x"}}}, "models.m2m100_418m.cluster.labels.mtft/a: is set by"),
+        ({}, {"cluster": {"labels": {"helm.sh/a": "x"}}}, "models.m2m100_418m.cluster.labels.helm.sh/a: is set by"),
+        ({}, {"cluster": {"env": {"RANK": "0"}}}, "models.m2m100_418m.cluster.env.RANK: is set by"),
+        (HALF, {"cluster": {"env": {"A": "x"}, "secrets": {"A": {"key": "k"}}}}, "models.m2m100_418m.cluster: A: in"),
+        ({}, HALF, "models.m2m100_418m.cluster.secrets.A.key: is required"),
+        # What the shared part says is told there, and what nobody says, too.
+        ({"data": {"dev": "dev.jsonl"}}, {"data": {"test": "/a"}}, "data.dev: dev.jsonl is a path"),
+        (
+            {"train": {"batch_size": 8, "tokens_per_batch": 512}},
+            {"train": {"epochs": 1}},
+            "train: train.batch_size and train.tokens_per_batch",
+        ),
+        (HALF, {"cluster": {"secrets": {"B": {"name": "n", "key": "k"}}}}, "cluster.secrets.A.key: is required"),
+        ({"data": None}, {"data": {"test": "/a"}}, "data.train: is required"),
+    ],
+)
+def test_a_value_is_told_where_it_stands(helm: Helm, shared: dict[str, Any], own: dict[str, Any], said: str) -> None:
+    """Also where one model alone is enabled, and what only one says is everybody's."""
+    values = document({**shared, "models": {**ALONE, "m2m100_418m": own}})
+    assert_refused(helm, values, f"the values have 1 problem:\n  {said}")
+
+
+def test_what_all_but_one_take_from_the_shared_part_is_told_once(helm: Helm) -> None:
+    own = {"m2m100_418m": {"storage": {"root": "/mnt/own"}}}
+    assert_refused(helm, document({"storage": {"root": "x"}, "models": own}), "1 problem:\n  storage.root: cannot be")
+
+
 def test_one_pod_may_have_a_claim_of_its_own_node(helm: Helm) -> None:
     claim = {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}
     shared = {"data": GOOD["data"], "cluster": GOOD["cluster"]}

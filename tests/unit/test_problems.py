@@ -185,5 +185,7 @@ def test_image_names_are_those_a_node_can_pull(image: str, good: bool) -> None:
     if good:
         assert resolve(document).config.cluster.image == image
     else:
-        with pytest.raises(ConfigError, match=r"cluster.image: .*image name with tag or digest, lower case before the tag"):
+        with pytest.raises(
+            ConfigError, match=r"cluster.image: .*image name with tag or digest, lower case before the tag"
+        ):
             resolve(document)

@@ -126,7 +126,8 @@ class TestMore:
 class TestRefused:
     def test_problems_of_every_model_at_once(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         text = (
-            "data: {train: a}\ncluster: {image: a}\nmodels: {opus_mt_en_fr: {lora: {r: 0}}, m2m100_418m: {epochs: 1}}\n"
+            "data: {train: a}\ncluster: {image: a:1}\n"
+            "models: {opus_mt_en_fr: {lora: {r: 0}}, m2m100_418m: {epochs: 1}}\n"
         )
         (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
         assert cli.main(["render", "--config", "b.yaml"]) == 2

@@ -10,15 +10,24 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- $plan := index . 2 -}}
 {{- $given := omit $root.Values "global" | mustToRawJson | fromJson -}}
 {{- $problems := include "mtft.documentProblems" (list $facts $plan.document $given) | fromJsonArray -}}
-{{- $where := dict -}}
+{{- $missing := dict -}}
 {{- range $job := $plan.jobs -}}
+  {{- $override := dig "models" $job.model nil $plan.document | default dict -}}
   {{- $own := concat (include "mtft.trainProblems" $job | fromJsonArray) (include "mtft.clusterProblems" (list $facts $job) | fromJsonArray) -}}
-  {{- range uniq $own -}}{{- $_ := set $where . (append (get $where . | default list) $job.model) -}}{{- end -}}
+  {{- range $problem := uniq $own -}}
+    {{- if include "mtft.saidBy" (list $override $problem) -}}
+      {{- $problems = append $problems (printf "models.%s.%s" $job.model $problem) -}}
+    {{- else if include "mtft.saidBy" (list $plan.document $problem) -}}
+      {{- $problems = append $problems $problem -}}
+    {{- else -}}
+      {{- $_ := set $missing $problem (append (get $missing $problem | default list) $job.model) -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
-{{- range $problem, $models := $where -}}
-  {{- $shared := eq (len $models) (len $plan.jobs) -}}
-  {{- range ternary (list "") $models $shared -}}
-    {{- $problems = append $problems (ternary $problem (printf "models.%s.%s" . $problem) $shared) -}}
+{{- range $problem, $models := $missing -}}
+  {{- $everywhere := eq (len $models) (len $plan.jobs) -}}
+  {{- range ternary (list "") $models $everywhere -}}
+    {{- $problems = append $problems (ternary $problem (printf "models.%s.%s" . $problem) $everywhere) -}}
   {{- end -}}
 {{- end -}}
 {{- range concat (include "mtft.releaseProblems" (list $root $plan) | fromJsonArray) (include "mtft.chartProblems" (list $root $plan) | fromJsonArray) -}}
@@ -28,6 +37,36 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
   {{- $told := regexReplaceAll $facts.forms.secret_value (join "\n" .) "(hidden: it looks like a secret)" -}}
   {{- $told = $told | replace "\n" "\n  " -}}
   {{- fail (printf "\n\nthe values have %d problem%s:\n  %s\n" (len .) (ternary "" "s" (eq (len .) 1)) $told) -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+Whether a part of the document gives one of the fields that a problem is about. Takes the part and the problem, which
+begins with the path of the field, or of the part whose fields exclude each other.
+*/}}
+{{- define "mtft.saidBy" -}}
+{{- $path := splitList ": " (index . 1) | first -}}
+{{- $paths := list $path -}}
+{{- if has $path (list "train" "data") -}}
+  {{- $paths = list "train.batch_size" "train.tokens_per_batch" -}}
+  {{- if eq $path "data" -}}{{- $paths = list "data.dev" "data.dev_fraction" -}}{{- end -}}
+{{- else if eq $path "cluster" -}}
+  {{- $name := index (splitList ": " (index . 1)) 1 -}}
+  {{- $paths = list (printf "cluster.env.%s" $name) (printf "cluster.secrets.%s" $name) -}}
+{{- else if hasPrefix "cluster.secrets." $path -}}
+  {{- $paths = list (regexFind "^cluster\\.secrets\\.[^.]+" $path) -}}
+{{- end -}}
+{{- range $each := $paths -}}{{- include "mtft.holds" (list (index $ 0) $each) -}}{{- end -}}
+{{- end }}
+
+{{/* Whether a part says anything at a path, of whose last key dots may be a part. Takes the part and the path. */}}
+{{- define "mtft.holds" -}}
+{{- $path := index . 1 -}}
+{{- range $key, $value := index . 0 -}}
+  {{- if or (eq $key $path) (hasPrefix (printf "%s[" $key) $path) -}}true
+  {{- else if and (kindIs "map" $value) (hasPrefix (printf "%s." $key) $path) -}}
+    {{- include "mtft.holds" (list $value (trimPrefix (printf "%s." $key) $path)) -}}
+  {{- end -}}
 {{- end -}}
 {{- end }}
 
