@@ -15,6 +15,7 @@ SECRETS = {
     "HF_TOKEN": {"name": "hub", "key": "token"},
     "WANDB_API_KEY": {"name": "tracker", "key": "key"},
     "MLFLOW_TRACKING_PASSWORD": {"name": "tracker", "key": "password", "optional": False},
+    "MLFLOW_TRACKING_USERNAME": {"name": "tracker", "key": "user"},
 }
 VALUES: dict[str, Any] = {
     "data": {"train": "/data/mtft/train.jsonl.gz"},
@@ -145,7 +146,8 @@ def test_the_prefetch_fetches_as_a_trainer_would(pods: dict[str, Pod], trainer: 
     assert told == variables(trainer["spec"]["containers"][0])
     assert told["HTTPS_PROXY"] == VALUES["cluster"]["env"]["HTTPS_PROXY"]
     assert told["HF_TOKEN"] == {"secretKeyRef": {"name": "hub", "key": "token", "optional": False}}
-    assert told["WANDB_API_KEY"]["secretKeyRef"]["optional"] is True
+    for tracker in ("WANDB_API_KEY", "MLFLOW_TRACKING_USERNAME"):
+        assert told[tracker]["secretKeyRef"]["optional"] is True
     volumes = mounted(pod)
     for path in ("/data/mtft", told["HOME"], told["TMPDIR"]):
         assert not volumes[path]["readOnly"], path

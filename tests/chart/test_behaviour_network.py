@@ -38,8 +38,8 @@ def passes(rules: list[dict[str, Any]], side: str, peer: Pod | None, port: tuple
     """Say whether one of the rules lets through ``port`` to or from a pod; None is what is outside the cluster."""
     for rule in rules:
         peers = rule.get(side)
-        fits = peers is None or (peer is not None and any(selects(each["podSelector"], peer) for each in peers))
-        ports = [(each["protocol"], each["port"]) for each in rule.get("ports", [])]
+        fits = not peers or (peer is not None and any(selects(each["podSelector"], peer) for each in peers))
+        ports = [(each["protocol"], each["port"]) for each in rule.get("ports") or []]
         if fits and (not ports or port in ports):
             return True
     return False
@@ -56,6 +56,14 @@ def reaches(objects: Objects, pod: Pod, peer: Pod | None, port: tuple[str, int])
         if policies and not any(passes(each.get(side.lower(), []), rules, other, port) for each in policies):
             return False
     return True
+
+
+@pytest.mark.parametrize("rule", [{}, {"from": []}, {"from": None, "ports": []}])
+def test_a_rule_that_names_nobody_lets_everybody_through(rule: dict[str, Any]) -> None:
+    """The measure itself: an empty list is no refusal to Kubernetes."""
+    assert passes([rule], "from", STRANGER, WEB) and passes([rule], "from", None, WEB)
+    assert not passes([], "from", STRANGER, WEB)
+    assert not passes([{"from": [{"podSelector": {"matchLabels": {"app": "db"}}}]}], "from", STRANGER, WEB)
 
 
 @pytest.fixture(scope="module")

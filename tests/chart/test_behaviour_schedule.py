@@ -123,7 +123,9 @@ def test_the_launcher_sees_the_data_and_no_secret(weekly: Objects) -> None:
     data = volumes["/data/mtft"]
     assert data["persistentVolumeClaim"] == {"claimName": "team"} and data["readOnly"]
     assert volumes["/tmp"]["emptyDir"] == {} and not volumes["/tmp"]["readOnly"]
+    assert set(volumes) == {"/data/mtft", "/tmp", "/etc/mtft"} and len(pod["spec"]["volumes"]) == 3
     (container,) = pod["spec"]["containers"]
+    assert "envFrom" not in container and "initContainers" not in pod["spec"]
     known = {"HOME": "/tmp", "MTFT_IMAGE": container["image"]}
     assert variables(container) == known, "the one folder it may write to, and whose files it sees beside the volumes"
 

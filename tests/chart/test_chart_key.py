@@ -309,6 +309,11 @@ def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
             {"cluster": {"service_account": "t"}},
             ["  cluster.service_account and chart.schedule.service_account: both are t"],
         ),
+        (
+            {"schedule": {"cron": "@daily", "service_account": "default"}},
+            {},
+            ["  cluster.service_account and chart.schedule.service_account: both are default"],
+        ),
         *(
             ({"schedule": {"cron": cron}}, {}, ["chart.schedule.cron: range", "goes backwards"])
             for cron in ("5-1 2 * * 0", "0 2 * * FRI-1", "0 09-08/2 * * *", "0 2 * 1,DEC-feb *")

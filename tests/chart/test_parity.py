@@ -74,6 +74,21 @@ def test_overrides_of_a_model_reach_every_field(helm: Helm) -> None:
         assert by_name(jobs(helm.template("weekly", values=batch))) == by_name(wanted), (shared, own)
 
 
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"tolerations": [{"key": "a", "value": None, "effect": None, "tolerationSeconds": None}]},
+        {"ttl_minutes": 0},
+    ],
+    ids=lambda cluster: next(iter(cluster)),
+)
+def test_empty_values_of_placement_mean_the_same(helm: Helm, cluster: dict[str, Any]) -> None:
+    cluster = {**cluster, "image": "example.org/mtft:1.0"}
+    document = {"model": "opus_mt_en_fr", "data": {"train": "/mnt/mtft/data"}, "cluster": cluster}
+    objects = jobs(helm.template("weekly", values=document))
+    assert by_name(objects) == by_name(render(document, "opus_mt_en_fr", batch="weekly"))
+
+
 def test_the_digest_of_an_image_reaches_the_pod(helm: Helm) -> None:
     image = f"example.org:5000/mtft:1.0@sha256:{hashlib.sha256(b'an image').hexdigest()}"
     document = {"model": "opus_mt_en_fr", "data": {"train": "/mnt/mtft/data"}, "cluster": {"image": image}}

@@ -41,6 +41,9 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no size": ({"train": {"batch_size": None}}, ("train: give either train.batch_size",)),
     "root": ({"storage": {"root": "data"}}, ("storage.root: cannot be mounted", "got data", "/mnt/mtft")),
     "root of two slashes": ({"storage": {"root": "//mnt/mtft"}}, ("storage.root: cannot be mounted",)),
+    "root with a colon": ({"storage": {"root": "/mnt/a:b"}}, ("storage.root: cannot be mounted", "got /mnt/a:b")),
+    "root above ours": ({"storage": {"root": "/etc"}}, ("storage.root: overlaps /etc/mtft", "got /etc;")),
+    "root above all": ({"storage": {"root": "/"}}, ("storage.root: overlaps /tmp", "storage.root: overlaps /dev/shm")),
     "root taken": ({"storage": {"root": "/tmp/x"}}, ("storage.root: overlaps /tmp", "got /tmp/x")),
     "two topologies": ({"cluster": {"topology": {"required": "a", "preferred": "b"}}}, ("cluster.topology",)),
     "variable twice": (
@@ -50,6 +53,10 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "operator's variable": (
         {"cluster": {"env": {"RANK": "0"}}},
         ("cluster.env.RANK: is set by the training operator",),
+    ),
+    "operator's variable by reference": (
+        {"cluster": {"secrets": {"RANK": {"name": "n", "key": "k"}}}},
+        ("cluster.secrets.RANK: is set by the training operator",),
     ),
     "what a pod is told of itself": (
         {"cluster": {"env": {"MTFT_RUN": "0123456789"}}},
@@ -72,6 +79,10 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"models": {"m2m100_418m": {"model": {"key": "opus_mt_en_fr"}}}},
         ("models.m2m100_418m.model.key: is another model; got opus_mt_en_fr; allowed: m2m100_418m",),
     ),
+    "another model": (
+        {"models": {"m2m100_418m": {"model": "opus_mt_en_fr"}}},
+        ("models.m2m100_418m.model.key: is another model; got opus_mt_en_fr; allowed: m2m100_418m",),
+    ),
     "toleration": (
         {"cluster": {"tolerations": [{"value": "x"}]}},
         ("cluster.tolerations[0]: operator Equal needs a key",),
@@ -86,6 +97,10 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "secret by value": ({"cluster": {"secrets": {"HF_TOKEN": TOKEN}}}, ("/cluster/secrets/HF_TOKEN", "want object")),
     "secret in env": ({"cluster": {"env": {"HF_TOKEN": "x"}}}, ("cluster.env.HF_TOKEN", "cluster.secrets.<VARIABLE>=")),
+    "secret in the env of one": (
+        {"models": {"m2m100_418m": {"cluster": {"env": {"HF_TOKEN": "x"}}}}},
+        ("models.m2m100_418m.cluster.env.HF_TOKEN: a secret is given by reference only",),
+    ),
     "secret in a list": ({"data": {"test": ["a", f"s3://u:{TOKEN}@h"]}}, ("data.test[1]: a secret is given",)),
     "secret for one": (
         {"models": {"m2m100_418m": {"cluster": {"annotations": {"note": TOKEN}}}}},
@@ -164,6 +179,10 @@ def test_what_the_launcher_refuses_the_chart_refuses(helm: Helm, case: str) -> N
         ({"chart": {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}}, "chart.claim.access_mode: got"),
         ({"chart": {"claim": {"access_mode": "ReadWriteOnce"}}}, "chart.claim.access_mode: got ReadWriteOnce"),
         (
+            {"chart": {"claim": {"access_mode": "ReadWriteOnce"}, "schedule": {"cron": "@weekly"}}},
+            "chart.claim.access_mode: got ReadWriteOnce",
+        ),
+        (
             {
                 "model": "opus_mt_en_fr",
                 "models": {},
@@ -222,6 +241,11 @@ def test_paths_no_pod_knows_are_refused_by_both(
     assert_refused(helm, values, f"{field}: ", "a path of this machine, but the pods see only /mnt/mtft")
 
 
+def test_no_share_is_needed_where_dev_rows_are_given(helm: Helm) -> None:
+    values = document({"data": {"dev": "/mnt/mtft/data/dev.jsonl", "dev_fraction": 0}})
+    assert helm.template("weekly", values=values) and render(values, "m2m100_418m")
+
+
 ALONE = {key: {"enabled": False} for key in MODELS if key != "m2m100_418m"}
 HALF = {"cluster": {"secrets": {"A": {"name": "n"}}}}
 
@@ -254,7 +278,7 @@ HALF = {"cluster": {"secrets": {"A": {"name": "n"}}}}
     ],
 )
 def test_a_value_is_told_where_it_stands(helm: Helm, shared: dict[str, Any], own: dict[str, Any], said: str) -> None:
-    """Also where one model alone is enabled, and what only one says is everybody's."""
+    """Also where one model alone is enabled."""
     values = document({**shared, "models": {**ALONE, "m2m100_418m": own}})
     assert_refused(helm, values, f"the values have 1 problem:\n  {said}")
 
