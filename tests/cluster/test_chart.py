@@ -154,29 +154,43 @@ def test_a_job_that_trains_keeps_its_number_of_pods(
     release("install", CHART, values=VALUES)
     first = release.running()
     english, french = sorted(release.jobs())
-    larger = ("--set", "models.opus_mt_en_fr.cluster.nodes=2")
+    larger = ("--set", "models.opus_mt_en_fr.cluster.nodes=3")
     for verb in ((), ("--dry-run=server",)):
-        with pytest.raises(HelmFailed, match=r"models\.opus_mt_en_fr\.cluster\.nodes: got 2") as refused:
+        with pytest.raises(HelmFailed, match=r"models\.opus_mt_en_fr\.cluster\.nodes: got 3") as refused:
             release("upgrade", CHART, *larger, *verb, values=VALUES)
         text = str(refused.value)
         assert f"job {english} is there with 1 and has not ended" in text and "the values have 1 problem:" in text
         assert "cluster.nodes=1 again" in text and f"kubectl delete pytorchjob {english} -n {release.namespace}" in text
         assert f"mtft-launch suspend {english} -n {release.namespace}" in text
-    with pytest.raises(HelmFailed, match=r"the values have 2 problems:\s+cluster\.nodes: got 3"):
-        release("upgrade", CHART, "--set", "cluster.nodes=3", values=VALUES)
+    with pytest.raises(HelmFailed, match=r"the values have 2 problems:\s+cluster\.nodes: got 2"):
+        release("upgrade", CHART, "--set", "cluster.nodes=2", values=VALUES)
     assert release.stored() == first
 
     assert launcher("suspend", english) == 0, launcher.err
     release("upgrade", CHART, *larger, values=VALUES)
     assert launcher("resume", english) == 0, launcher.err
-    pods = [f"{english}-master-0", f"{english}-worker-0", f"{french}-master-0"]
+    pods = [f"{english}-master-0", f"{english}-worker-0", f"{english}-worker-1", f"{french}-master-0"]
     eventually(lambda: {f"{pod} uid" for pod in pods} <= set(release.stored()))
-    for pod in (pods[0], pods[2]):
-        end_pod(launcher.cluster, pod, 2)
-    until_state(launcher.cluster, french, "Failed", eventually)
-    until_state(launcher.cluster, english, "Failed", eventually)
-    release("upgrade", CHART, "--set", "cluster.nodes=3", values=VALUES)
+    with pytest.raises(HelmFailed, match=f"got 2, but job {english} is there with 3 and has not ended"):
+        release("upgrade", CHART, "--set", "models.opus_mt_en_fr.cluster.nodes=2", values=VALUES)
+    for job, code, state in ((english, 2, "Failed"), (french, 0, "Succeeded")):
+        end_pod(launcher.cluster, f"{job}-master-0", code)
+        until_state(launcher.cluster, job, state, eventually)
+    release("upgrade", CHART, "--set", "cluster.nodes=2", values=VALUES)
     assert [len(each["spec"]["pytorchReplicaSpecs"]) for each in release.jobs().values()] == [2, 2]
+
+
+def test_what_is_there_is_looked_up_where_the_jobs_are(release: Release) -> None:
+    """The release in its own namespace, its jobs and its claim in that of ``cluster.namespace``."""
+    place = release.cluster.namespace("jobs")
+    values = VALUES | {"cluster": VALUES["cluster"] | {"namespace": place}}
+    release("install", CHART, values=values)
+    with pytest.raises(HelmFailed, match=rf"cluster\.nodes: got 2, but job .* -n {place}"):
+        release("upgrade", CHART, "--set", "cluster.nodes=2", values=values)
+    # The claim is there by now, so the bases are fetched before the jobs are made.
+    fetching = ("--set", "chart.prefetch.enabled=true", "--dry-run=server")
+    assert "helm.sh/hook: pre-install,pre-upgrade" in release("upgrade", CHART, *fetching, values=values)
+    release("uninstall")
 
 
 @pytest.mark.parametrize("side", ["", " --server-side"], ids=["client", "server"])
