@@ -168,5 +168,6 @@ docs/recipes/helm.md of the checkout goes through installing, upgrading, schedul
 - **Old names** of settings (`lora_r`, `grad_accum`, ...) are refused with the new name.
 - **Namespace.** Objects name one only where `cluster.namespace` does; give `-n` to Helm, and to kubectl where it
   applies what `helm template` prints.
-- Tested with Helm 3.22 and 4.2, and a cluster with the Kubeflow training operator (v1).
+- Tested with Helm 3.22 and 4.2, and a cluster with the Kubeflow training operator (v1). `chart.schedule` needs
+  Kubernetes 1.27.
 """

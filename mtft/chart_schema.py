@@ -25,7 +25,7 @@ def values_schema() -> dict[str, Any]:
     whole["$defs"]["ChartConfig"] = chart
     properties = whole["properties"]
     models = properties["models"]
-    models["properties"] = {key: {"$ref": "#/$defs/Overrides"} for key in models["propertyNames"]["enum"]}
+    models["properties"] = {key: {"$ref": "#/$defs/Overrides"} for key in models.pop("propertyNames")["enum"]}
     models["additionalProperties"] = False
     # As any part left empty. Beside `models` it would say which one alone is trained: a null there is refused.
     model = properties["model"]

@@ -74,6 +74,8 @@ def test_a_schedule_says_when_and_how_to_launch_at_once(helm4: Helm) -> None:
     assert "CronJob night-launcher makes 2 jobs in namespace mt, 0 2 * * 0 Europe/Paris. At once:\n" in said
     (run,) = re.findall(r"kubectl create job -n mt (\S+) --from=cronjob/night-launcher\n", said)
     assert f"kubectl logs -n mt -f job/{run}\n" in said
+    before = said.partition("kubectl create job")[0]
+    assert f"kubectl delete job -n mt {run} --ignore-not-found" in before, "the name is taken the second time"
     assert not of_kind(objects, "Job") and "No job was made" not in said
     assert "An upgrade with the same configuration" not in said
     # The names of its jobs are not known yet.

@@ -56,6 +56,24 @@ def test_what_a_cluster_knows_may_be_told(helm: Helm) -> None:
         helm.template("retrain", "-f", MINIMAL, *known)
     operator = ("--api-versions", "kubeflow.org/v1/PyTorchJob")
     assert helm.template("retrain", "-f", MINIMAL, *known, *operator) == helm.template("retrain", "-f", MINIMAL)
+    # Who makes no job needs no operator yet.
+    assert helm.template("retrain", "-f", MINIMAL, *known, "--set", "chart.jobs=false") == []
+    with pytest.raises(HelmFailed, match="does not know PyTorchJob"):
+        helm.template("retrain", "-f", MINIMAL, *known, "--set", "chart.schedule.cron=@weekly")
+
+
+@pytest.mark.parametrize(("version", "taken"), [("v1.26.15", False), ("v1.27.0", True), ("v1.27.3-gke.100", True)])
+def test_a_schedule_needs_a_cluster_that_knows_time_zones(helm: Helm, version: str, taken: bool) -> None:
+    """An older server drops the field without a word."""
+    names = ("v1", "apiregistration.k8s.io/v1", "kubeflow.org/v1/PyTorchJob")
+    known = [part for name in names for part in ("--api-versions", name)]
+    arguments: list[str | Path] = ["-f", MINIMAL, *known, "--kube-version", version]
+    assert helm.template("retrain", *arguments)
+    if taken:
+        assert helm.template("retrain", *arguments, "--set", "chart.schedule.cron=@weekly")
+    else:
+        with pytest.raises(HelmFailed, match=r"chart\.schedule: needs Kubernetes 1\.27.* has v1\.26\.15"):
+            helm.template("retrain", *arguments, "--set", "chart.schedule.cron=@weekly")
 
 
 def test_nothing_is_said_about_suspension_or_lifetime(helm: Helm) -> None:

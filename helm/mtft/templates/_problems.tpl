@@ -332,7 +332,8 @@ the value and the form of secrets.
 {{- if and (eq $plan.chart.claim.access_mode "ReadWriteOnce") (gt $pods 1) -}}
   {{- $problems = append $problems (printf "chart.claim.access_mode: got ReadWriteOnce, which serves a single pod; the enabled models have %d on claim %s; allowed: ReadWriteMany, or one model with cluster.nodes 1" $pods $claim) -}}
 {{- end -}}
-{{- if and (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}
+{{- $makes := or $plan.chart.jobs $plan.chart.schedule.cron -}}
+{{- if and $makes (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}
   {{- $problems = append $problems (include "mtft.noOperator" $root) -}}
 {{- end -}}
 {{- concat $problems (include "mtft.sizeProblems" . | fromJsonArray) | mustToRawJson -}}

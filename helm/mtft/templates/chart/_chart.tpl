@@ -40,13 +40,21 @@ labels: {{ include "mtft.chartLabels" (list $root (index . 2)) }}
 {{- include "mtft.labels" . | fromJson | merge $chart | include "mtft.json" -}}
 {{- end }}
 
-{{/* Metadata of a small pod. Takes the root, the site and the component. */}}
+{{/* Metadata of a small pod, which no queue shall hold. Takes the root, the site and the component. */}}
 {{- define "mtft.smallPodMetadata" -}}
 {{- $cluster := (index . 1).cluster -}}
 {{- $istio := dict "sidecar.istio.io/inject" "false" -}}
 {{- $own := include "mtft.labels" (list (index . 0) (index . 2)) | fromJson -}}
-labels: {{ merge $own $cluster.labels $istio | include "mtft.json" }}
-annotations: {{ merge $cluster.annotations $istio | include "mtft.json" }}
+labels: {{ merge $own (include "mtft.unqueued" $cluster.labels | fromJson) $istio | include "mtft.json" }}
+annotations: {{ merge (include "mtft.unqueued" $cluster.annotations | fromJson) $istio | include "mtft.json" }}
+{{- end }}
+
+{{- define "mtft.unqueued" -}}
+{{- $free := dict -}}
+{{- range $key, $value := . -}}
+  {{- if not (hasPrefix "kueue.x-k8s.io/" $key) -}}{{- $_ := set $free $key $value -}}{{- end -}}
+{{- end -}}
+{{- mustToRawJson $free -}}
 {{- end }}
 
 {{/*

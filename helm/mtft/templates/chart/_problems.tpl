@@ -27,6 +27,11 @@
   {{- $forms := (include "mtft.facts" (index . 0) | fromJson).forms -}}
   {{- $problems = concat $problems (include "mtft.cronProblems" (list $forms $schedule.cron) | fromJsonArray) -}}
 {{- end -}}
+{{- /* Not Chart.yaml's kubeVersion: without a cluster, a Helm built from source takes it for 1.20. Vendors write 1.27.3-name. */ -}}
+{{- $version := (index . 0).Capabilities.KubeVersion.Version -}}
+{{- if and $schedule.cron (include "mtft.live" (index . 0)) (not (semverCompare ">=1.27.0-0" $version)) -}}
+  {{- $problems = append $problems (printf "chart.schedule: needs Kubernetes 1.27, which knows the time zone of a CronJob; the cluster has %s" $version) -}}
+{{- end -}}
 {{- if and $schedule.wait (not $schedule.cron) -}}
   {{- $problems = append $problems "chart.schedule.wait: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" -}}
 {{- end -}}
