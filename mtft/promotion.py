@@ -111,7 +111,7 @@ class Store:
                 given against another run than the current one.
             Retry: the lease was lost.
         """
-        gate = store.gate_of(store.run_at(self.folder, run_id))
+        gate = store.gate_of(store.run_at(self.folder, run_id, hashed=True))
         if self.current == run_id:
             return None
         objection = self._objection(gate)
@@ -160,7 +160,7 @@ class Store:
         """Return the run that a rollback would make current, or None; never the current one itself."""
         earlier, now_current = journal.line_of_runs(self.entries)[:-1], self.current
         earlier = [run for run in earlier if run != now_current]  # A, B, A with B gone would go from A to A
-        return next((run for run in reversed(earlier) if store.is_complete(self.folder, run)), None)
+        return next((run for run in reversed(earlier) if store.is_complete(self.folder, run, hashed=True)), None)
 
     def prune(self, keep: int, spare: Collection[str] = ()) -> dict[str, Path]:
         """Take the finished runs but for the ``keep`` that finished last out of the store.
@@ -180,9 +180,11 @@ class Store:
             OSError: the volume refuses.
             Retry: the lease was lost.
         """
+        old, removed = store.finished_ids(self.folder)[:-keep], {}
+        if not old:
+            return {}  # before a target's weights are read
         spared = {self.current, self.rollback_target(), *spare} | runs.runs_at_work(self.root, self.folder.name)
-        removed = {}
-        for run_id in store.finished_ids(self.folder)[:-keep]:
+        for run_id in old:
             if run_id in spared or store.in_use(self.folder, run_id):
                 continue
             self.held.check()

@@ -107,3 +107,40 @@ def test_a_younger_one_that_was_moved_away_is_put_back(path: Path, monkeypatch: 
     with pytest.raises(Retry, match="held by quicker:2:y"), lease.hold(path, patience=0):
         pass
     assert lease.read(path)[0] == "quicker:2:y" and [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_whom_a_wait_is_for_is_said_once_it_is_more_than_a_moment(path: Path) -> None:
+    path.write_text(json.dumps({"owner": "far/4026531836:17:x", "expires": 9e9}))
+    said: list[str] = []
+    waits: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 8:
+            path.write_text(json.dumps({"owner": "near:18:y", "expires": 9e9}))
+        if len(waits) <= 4:
+            assert said == [], "a change takes well under a second"
+
+    with pytest.raises(Retry), lease.hold(path, patience=9, pause=pause, poll=0.5, say=said.append):
+        pass
+    assert said == [
+        f"waiting for process {who}, which holds {path}; 9 s at most" for who in ("17 on far", "18 on near")
+    ]
+
+
+def test_waiting_writes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(json.dumps({"owner": "far:1:x", "expires": 9e9}))
+    written: list[object] = []
+    monkeypatch.setattr(lease, "_put", lambda *put: written.append(put))
+    with pytest.raises(Retry, match="held by far:1:x"), lease.hold(path, patience=3, pause=lambda _: None):
+        pass
+    assert written == []
+
+
+def test_a_lease_that_is_away_for_a_moment_is_still_held(path: Path) -> None:
+    with lease.hold(path) as held:
+        aside = path.rename(path.with_name("aside"))  # by another, to see whether it expired
+        back = threading.Timer(0.1, aside.rename, [path])
+        back.start()
+        held.check()
+        back.join()
