@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,6 +317,28 @@ def test_a_holder_that_overslept_its_lease_changes_nothing(tmp_path: Path) -> No
     assert current(tmp_path) == run_id(2)
     promote(tmp_path, 1)
     assert [each.run for each in history(tmp_path)] == [run_id(1), run_id(2), run_id(1)]
+
+
+def test_a_holder_that_overslept_its_lease_removes_nothing(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    with changing(tmp_path, MODEL) as sleeper:
+        sleeper.held.path.write_text('{"owner": "elsewhere:1:x", "expires": 1}')
+        with pytest.raises(Retry, match="taken over"):
+            sleeper.prune(1)
+    assert store.finished_ids(store.outputs(tmp_path, MODEL)) == [run_id(1), run_id(2)]
+
+
+def test_what_killed_waiters_left_is_swept_and_what_others_write_now_is_not(tmp_path: Path) -> None:
+    make_run(tmp_path, 1)
+    longest_wait_s = 2 * lease.LEASE_SECONDS
+    now_s, left = time.time(), {}
+    for age in (0, longest_wait_s - 10, longest_wait_s + 10):
+        left[age] = store.outputs(tmp_path, MODEL) / f"..store.lease.{age}.tmp"
+        left[age].touch()
+        os.utime(left[age], (now_s - age,) * 2)
+    promote(tmp_path, 1)
+    assert [age for age, path in left.items() if path.exists()] == [0, longest_wait_s - 10]
 
 
 def test_a_holder_whose_unfinished_files_were_swept_is_told_to_run_again(
