@@ -151,10 +151,19 @@ class Store:
         if last is None or target is None:
             raise InputError(
                 f"{self.folder.name} has no earlier run to go back to that is still there; "
-                f"`mtft-launch history {self.folder.name}` shows all. {overruling(self.folder.name, 'RUN-ID')}"
+                f"`mtft-launch history {self.folder.name}` shows all. {self._way_on()}"
             )
         verdict = store.gate_of(store.run_at(self.folder, target)).get("verdict")
         return self._move("rollback", target, verdict, who, reason)
+
+    def _way_on(self) -> str:
+        """Say what a person can do where no rollback is possible."""
+        model, last = self.folder.name, self.entries[-1].run if self.entries else None
+        if last is None or self.current is not None or not store.is_complete(self.folder, last, hashed=True):
+            return overruling(model, "RUN-ID")
+        # Somebody removed the pointer.
+        force = " --force" if self._objection(store.gate_of(store.run_at(self.folder, last))) else ""
+        return f"Nothing is current; `mtft-launch promote {model} --run {last}{force}` makes the last one so again"
 
     def rollback_target(self) -> str | None:
         """Return the run that a rollback would make current, or None; never the current one itself."""
