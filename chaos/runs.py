@@ -170,7 +170,7 @@ def half_made(root: Path, job: str = JOB) -> Iterator[str]:
     for checkpoint in paths.checkpoints.glob("step-*"):
         if not is_complete(checkpoint):
             yield f"{checkpoint} is not complete"
-    if paths.finished.exists() and not store.is_complete(store.outputs(root, MODEL), paths.run_id):
+    if paths.finished.exists() and not store.is_complete(store.outputs(root, MODEL), paths.run_id, hashed=True):
         yield f"{paths.finished} is there, and the run is not complete"
     try:
         store.current(root, MODEL)

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +150,35 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of each file of a folder by name, for :func:`damage` to hold it against later."""
+    found = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in found}
+
+
+def damage(folder: Path, listed: Mapping[str, Mapping[str, Any]], *, hashed: bool) -> str | None:
+    """Say of the first file that is not as it was listed what is wrong with it; None where all are.
+
+    Args:
+        folder: where they lie.
+        listed: as :func:`listing` returns it; an entry without ``sha256`` is held against its size alone.
+        hashed: compare SHA-256 too, for which everything is read.
+
+    Raises:
+        OSError: the volume does not answer.
+    """
+    for name, entry in listed.items():
+        path = folder / name
+        try:
+            if path.stat().st_size != entry["size"]:
+                return f"{path}: has not the size it was written with"
+            if hashed and "sha256" in entry and sha256_file(path) != entry["sha256"]:
+                return f"{path}: has not the SHA-256 it was written with"
+        except FileNotFoundError:
+            return f"{path}: is missing"
+    return None
 
 
 def sha256_file(path: Path) -> str:

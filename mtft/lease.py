@@ -2,7 +2,8 @@
 
 Made for NFS: no file lock, only links and renames. The holder is not needed for correctness: each works beside, and
 what is complete appears in one rename. So a clock that is wrong, or two processes that take over the same expired
-lease, cost double work only; one that must not go on then asks :meth:`Held.check`.
+lease, cost double work only; one that must not go on then asks :meth:`Held.check`. A holder whose clock was ahead keeps
+nobody waiting for longer: a lease that nobody renews for ``LEASE_SECONDS`` is over, whatever expiry it names.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def hold(
     path: Path,
     *,
     now: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] = time.monotonic,
     pause: Callable[[float], object] = time.sleep,
     patience: float | None = None,
     poll: float = POLL_SECONDS,
@@ -64,6 +66,7 @@ def hold(
     Args:
         path: the lease file; its folder exists.
         now: the clock, in seconds since the epoch.
+        elapsed: a clock in seconds that nobody sets.
         pause: waits that many seconds; what it raises ends the wait.
         patience: seconds to wait for another holder; None: without end.
         poll: seconds between two looks.
@@ -75,7 +78,8 @@ def hold(
     held = Held(path, f"{_machine()}:{os.getpid()}:{secrets.token_hex(4)}")
     waited_for, waited = "", 0.0
     tell = _teller(path, patience, say)
-    while not _take(held, now):
+    watch = _Watch(now, elapsed)
+    while not _take(held, watch):
         if (other := read(path)[0]) != waited_for:
             waited_for = other
             _log.info("waiting for %s, which does the same work (%s)", other or "another process", path.name)
@@ -100,6 +104,8 @@ def hold(
 def is_live(path: Path, now: Callable[[], float] = time.time) -> bool:
     """Tell whether somebody holds this lease."""
     owner, expires = read(path)
+    if expires > now() + LEASE_SECONDS:  # by a clock that was ahead: the age of the file tells more
+        expires = _expiry_by_age(path)
     return expires > now() and not _is_dead(owner)
 
 
@@ -111,18 +117,38 @@ def read(path: Path) -> tuple[str, float]:
     except FileNotFoundError:
         return "", 0.0
     except (ValueError, KeyError, TypeError):
-        with contextlib.suppress(OSError):
-            return "", path.stat().st_mtime + LEASE_SECONDS
-        return "", 0.0
+        return "", _expiry_by_age(path)
 
 
-def _take(held: Held, now: Callable[[], float]) -> bool:
+def _expiry_by_age(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime + LEASE_SECONDS
+    return 0.0
+
+
+@dataclass
+class _Watch:
+    """What a waiter sees of a lease: one that stays as it is for too long is over."""
+
+    now: Callable[[], float]
+    elapsed: Callable[[], float]
+    seen: tuple[str, float] | None = None
+    since: float = 0.0
+
+    def is_live(self, path: Path) -> bool:
+        found, at = read(path), self.elapsed()
+        if found != self.seen:
+            self.seen, self.since = found, at
+        return at - self.since < LEASE_SECONDS and is_live(path, self.now)
+
+
+def _take(held: Held, watch: _Watch) -> bool:
     # Looked at first, because each try to put one writes to the volume.
-    if is_live(held.path, now):
+    if watch.is_live(held.path):
         return False
-    if _put(held, now):
+    if _put(held, watch.now):
         return True
-    if is_live(held.path, now):  # put by another between the two
+    if watch.is_live(held.path):  # put by another between the two
         return False
     # Of several that find it expired, one moves it away; a younger one, taken meanwhile, is put back.
     aside = held.path.with_name(f".{held.path.name}.{secrets.token_hex(4)}.tmp")
@@ -131,11 +157,11 @@ def _take(held: Held, now: Callable[[], float]) -> bool:
     except FileNotFoundError:
         return False
     try:
-        if is_live(aside, now):
+        if watch.is_live(aside):
             with contextlib.suppress(OSError):
                 os.link(aside, held.path)
             return False
-        return _put(held, now)
+        return _put(held, watch.now)
     finally:
         aside.unlink(missing_ok=True)
 

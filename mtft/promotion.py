@@ -111,7 +111,7 @@ class Store:
                 given against another run than the current one.
             Retry: the lease was lost.
         """
-        gate = store.gate_of(store.run_at(self.folder, run_id))
+        gate = store.gate_of(store.run_at(self.folder, run_id, hashed=True))
         if self.current == run_id:
             return None
         objection = self._objection(gate)
@@ -151,16 +151,25 @@ class Store:
         if last is None or target is None:
             raise InputError(
                 f"{self.folder.name} has no earlier run to go back to that is still there; "
-                f"`mtft-launch history {self.folder.name}` shows all. {overruling(self.folder.name, 'RUN-ID')}"
+                f"`mtft-launch history {self.folder.name}` shows all. {self._way_on()}"
             )
         verdict = store.gate_of(store.run_at(self.folder, target)).get("verdict")
         return self._move("rollback", target, verdict, who, reason)
+
+    def _way_on(self) -> str:
+        """Say what a person can do where no rollback is possible."""
+        model, last = self.folder.name, self.entries[-1].run if self.entries else None
+        if last is None or self.current is not None or not store.is_complete(self.folder, last, hashed=True):
+            return overruling(model, "RUN-ID")
+        # Somebody removed the pointer.
+        force = " --force" if self._objection(store.gate_of(store.run_at(self.folder, last))) else ""
+        return f"Nothing is current; `mtft-launch promote {model} --run {last}{force}` makes the last one so again"
 
     def rollback_target(self) -> str | None:
         """Return the run that a rollback would make current, or None; never the current one itself."""
         earlier, now_current = journal.line_of_runs(self.entries)[:-1], self.current
         earlier = [run for run in earlier if run != now_current]  # A, B, A with B gone would go from A to A
-        return next((run for run in reversed(earlier) if store.is_complete(self.folder, run)), None)
+        return next((run for run in reversed(earlier) if store.is_complete(self.folder, run, hashed=True)), None)
 
     def prune(self, keep: int, spare: Collection[str] = ()) -> dict[str, Path]:
         """Take the finished runs but for the ``keep`` that finished last out of the store.
@@ -180,9 +189,11 @@ class Store:
             OSError: the volume refuses.
             Retry: the lease was lost.
         """
+        old, removed = store.finished_ids(self.folder)[:-keep], {}
+        if not old:
+            return {}  # before a target's weights are read
         spared = {self.current, self.rollback_target(), *spare} | runs.runs_at_work(self.root, self.folder.name)
-        removed = {}
-        for run_id in store.finished_ids(self.folder)[:-keep]:
+        for run_id in old:
             if run_id in spared or store.in_use(self.folder, run_id):
                 continue
             self.held.check()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,10 @@ CURRENT_FILE = "current.json"
 RUNS = "runs"
 _DELIVERABLES = ("lora", "model")
 _USE = ".use.{}.lease"
-SIZES = "deliverable_bytes"
-"""Field of ``finished.json``: bytes of each file of the deliverable, so that a damaged run is known without hashing."""
+_FILE = re.compile(r"[^/\0]+")
+FILES = "deliverable_files"
+"""Field of ``finished.json``: size and SHA-256 of each file of the deliverable, so that a damaged run is known."""
+_SIZES = "deliverable_bytes"  # in runs of earlier versions: the sizes alone
 
 
 def outputs(root: Path, model: str) -> Path:
@@ -64,8 +67,13 @@ def current_id(folder: Path) -> str | None:
         raise InputError(f"{link}: is no link of mtft's ({error.strerror}); move it away, then promote a run") from None
 
 
-def run_at(folder: Path, run_id: str) -> RunPaths:
+def run_at(folder: Path, run_id: str, *, hashed: bool = False) -> RunPaths:
     """Return a run of the store that is complete.
+
+    Args:
+        folder: of the model's outputs.
+        run_id: its name.
+        hashed: compare its deliverable's SHA-256 too, for which all of it is read.
 
     Raises:
         InputError: its name is no run-id, it is not there, it is not complete, or its weights are links.
@@ -74,28 +82,28 @@ def run_at(folder: Path, run_id: str) -> RunPaths:
     if path.is_symlink() or not path.is_dir():
         raise InputError(f"{path}: there is no such run; `mtft-launch history {folder.name}` lists what was promoted")
     paths = RunPaths.of(path)
-    _refuse_links(path / str(read_finished(paths)["deliverable"]))
+    _refuse_links(path / str(read_finished(paths, hashed=hashed)["deliverable"]))
     return paths
 
 
-def read_finished(paths: RunPaths) -> dict[str, Any]:
-    """Return ``finished.json`` of a run whose deliverable is there.
+def read_finished(paths: RunPaths, *, hashed: bool = False) -> dict[str, Any]:
+    """Return ``finished.json`` of a run whose deliverable is there, of the sizes it says, or ``hashed``: the bytes.
 
     Raises:
         InputError: the run is not finished, or lost its weights.
     """
     try:
         finished = json.loads(files.read_steadily(paths.finished))
-        deliverable, sizes = finished["deliverable"], dict(finished.get(SIZES, {}))
+        deliverable, listed = finished["deliverable"], _listed(finished)
     except FileNotFoundError:
         raise InputError(f"{paths.folder} is not a finished run (no finished.json in it)") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{paths.finished}: cannot be understood ({error}); train the run anew with --rerun") from None
     weights = paths.folder / deliverable if deliverable in _DELIVERABLES else None
     if weights is None or weights.is_symlink() or not any(weights.glob("*.safetensors")):
         raise InputError(f"{paths.folder}: its deliverable {deliverable!r} holds no safetensors; the run is damaged")
-    if lost := sorted(name for name, size in sizes.items() if not _has_size(weights / name, size)):
-        raise InputError(f"{weights / lost[0]}: has not the size it was written with; the run is damaged")
+    if found := files.damage(weights, listed, hashed=hashed):
+        raise InputError(f"{found}; the run is damaged")
     return dict(finished)
 
 
@@ -112,29 +120,25 @@ def gate_of(paths: RunPaths) -> dict[str, Any]:
     return dict(gate)
 
 
-def sizes_of(deliverable: Path) -> dict[str, int]:
-    """Return the bytes of each file of a deliverable, as ``finished.json`` keeps them."""
-    return {path.name: path.stat().st_size for path in sorted(deliverable.iterdir()) if path.is_file()}
+def _listed(finished: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    sizes = {name: {"size": size} for name, size in finished.get(_SIZES, {}).items()}
+    listed = {name: dict(entry) for name, entry in finished.get(FILES, sizes).items()}
+    if strange := [name for name, entry in listed.items() if "size" not in entry or not _FILE.fullmatch(name)]:
+        raise ValueError(f"{strange[0]!r} below {FILES!r}")
+    return listed
 
 
-def _has_size(path: Path, size: int) -> bool:
+def is_complete(folder: Path, run_id: str, *, hashed: bool = False) -> bool:
+    """Tell whether a run is there with all that users need; ``hashed``: byte for byte."""
     try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
-
-
-def is_complete(folder: Path, run_id: str) -> bool:
-    """Tell whether a run is there with all that users need."""
-    try:
-        run_at(folder, run_id)
+        run_at(folder, run_id, hashed=hashed)
     except InputError:
         return False
     return True
 
 
-def current(root: Path, model: str) -> RunPaths | None:
-    """Return a model's current run, or None while nothing is promoted.
+def current(root: Path, model: str, *, hashed: bool = False) -> RunPaths | None:
+    """Return a model's current run, ``hashed``: as it was written byte for byte, or None while nothing is promoted.
 
     Raises:
         InputError: there is no such model, or the pointer names a run that is gone or damaged.
@@ -144,7 +148,7 @@ def current(root: Path, model: str) -> RunPaths | None:
     if run_id is None:
         return None
     try:
-        return run_at(folder, run_id)
+        return run_at(folder, run_id, hashed=hashed)
     except InputError as error:
         raise InputError(
             f"the current run of {model} cannot be used: {error}; `mtft-launch rollback {model}`"

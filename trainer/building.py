@@ -23,7 +23,7 @@ from mtft.leakage import Leakage, remarks
 from mtft.models import ModelCard
 from mtft.rows import Row, Tally, read_rows
 from mtft.split import HELD_OUT, SPLITS, Documents, Split, SplitName, plan_split
-from trainer.prepared_data import FORMAT, PairEncoder, SplitWriter
+from trainer.prepared_data import FORMAT, MANIFEST, STATS, PairEncoder, SplitWriter
 
 _log = logging.getLogger("mtft.data")
 
@@ -118,7 +118,8 @@ class Builder:
         for name in HELD_OUT:
             for _, text in remarks(name, found[name]["loose"]):
                 _log.warning(text)
-        files.write_json(self._folder / "stats.json", self._stats(splits, found))
+        stats = self._stats(splits, found) | {MANIFEST: files.listing(self._folder)}
+        files.write_json(self._folder / STATS, stats)
 
     def _survey(self) -> None:
         """Read everything once: count, list what is dropped, refuse what is too bad."""

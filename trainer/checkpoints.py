@@ -150,10 +150,7 @@ def is_complete(path: Path) -> bool:
     """Whether every file of a checkpoint is there with the size and SHA-256 of its manifest."""
     try:
         listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return STATE in listed and all(
-            (path / name).stat().st_size == entry["size"] and files.sha256_file(path / name) == entry["sha256"]
-            for name, entry in listed.items()
-        )
+        return STATE in listed and files.damage(path, listed, hashed=True) is None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -177,10 +174,7 @@ def _mib(size: int) -> str:
 
 
 def _seal(folder: Path) -> None:
-    entries: dict[str, Any] = {}
-    for path in sorted(folder.iterdir()):
-        entries[path.name] = {"size": path.stat().st_size, "sha256": files.sha256_file(path)}
-    files.write_json(folder / MANIFEST, {"files": entries})
+    files.write_json(folder / MANIFEST, {"files": files.listing(folder)})
 
 
 def _optimizer_tensors(loop: Loop) -> dict[str, Tensor]:

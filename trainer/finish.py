@@ -11,7 +11,7 @@ from typing import Any
 from mtft import files, runs
 from mtft.config import Config
 from mtft.split import HELD_OUT
-from mtft.store import SIZES, sizes_of
+from mtft.store import FILES
 from trainer import evaluation, gate, publishing
 from trainer.pairs import TEST, Outputs, TestSet
 from trainer.prepared_run import PreparedRun
@@ -114,7 +114,7 @@ def write_results(
         "run_id": run.paths.run_id,
         "method": run.config.method,
         "deliverable": str(deliverable.relative_to(folder)),
-        SIZES: sizes_of(deliverable),
+        FILES: files.listing(deliverable),
         "steps": state.step,
         "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
         "stopped_early": state.stopped_early,

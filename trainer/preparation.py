@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from trainer.building import Inputs
     from trainer.prepared_data import PairEncoder, Prepared
 
+_log = logging.getLogger("mtft.data")
+
 _DAY_SECONDS = 86_400
 
 
@@ -102,23 +104,28 @@ def copy_rejected(prepared: Prepared, inputs: Inputs, target: Path, further: Ite
 
 
 def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs, root: Path) -> Prepared:
-    """Return the prepared data of a run; build them below ``<root>/cache/data`` when they are not there.
+    """Return the prepared data of a run; build them below ``<root>/cache/data`` when they are not there as written.
 
     Raises:
         InputError: a file is unreadable; too many rows are bad; no rows are left for training or dev; the tokenizer
             does not know the text; the cache cannot be written.
-        Retry: the volume failed in a way that may pass.
+        Retry: the volume failed in a way that may pass, or another process damaged what was built.
     """
     from trainer.building import Builder
-    from trainer.prepared_data import open_prepared, publish
+    from trainer.prepared_data import damage, open_prepared, publish
 
     folder = root / "cache" / "data" / _key(config, card, encoder, inputs)
-    if folder.is_dir():
-        return open_prepared(folder)
-    building = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    building = _beside(folder)
     try:
+        if folder.is_dir() and damage(folder, hashed=True) is None:
+            return open_prepared(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lease.hold(folder.with_name(f"{folder.name}.lease")):
+            # Looked at again: another process may have built it meanwhile.
+            if folder.is_dir() and (found := damage(folder, hashed=True)):
+                _log.warning("%s; the tokenised data are built anew", found)
+                # Without its name first: nobody opens half a store. NFS keeps what another process reads.
+                shutil.rmtree(folder.rename(_beside(folder)), ignore_errors=True)
             if not folder.is_dir():
                 for other in folder.parent.glob(f".{folder.name}.*.tmp"):
                     if _is_abandoned(other):
@@ -136,6 +143,11 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Input
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_prepared(folder)
+
+
+def _beside(folder: Path) -> Path:
+    """Return a name beside a store that says whose it is, for :func:`_is_abandoned`."""
+    return folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 def _is_abandoned(building: Path) -> bool:

@@ -5,7 +5,7 @@ A store is one folder that is complete or absent::
     train.arrow dev.arrow test.arrow    columns of `FEATURES`
     dev.jsonl test.jsonl                the raw rows, line i of them is ``row`` i of the Arrow file
     rejected.jsonl                      every dropped line: file, line, reason, excerpt
-    stats.json                          counts
+    stats.json                          counts, and size and SHA-256 of every other file
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
 from mtft import files
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from mtft.rows import Row
 from mtft.split import SPLITS, SplitName
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the store's layout and of what decides its content; part of its key."""
+
+STATS = "stats.json"
+MANIFEST = "manifest"
+"""Field of ``stats.json``: size and SHA-256 of every other file."""
 
 FEATURES = Features(
     {
@@ -66,19 +70,43 @@ class Prepared:
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """Open a store, memory-mapped.
+    """Open a store, memory-mapped; files that were cut since the preparation checked them are seen.
 
     Raises:
-        InputError: the folder is no complete store.
+        InputError: its files cannot be understood.
+        Retry: one is gone or was cut; the next preparation builds the store anew.
     """
+    if found := damage(folder, hashed=False):
+        raise Retry(f"{found}; the next start builds the tokenised data anew")
     try:
-        stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+        stats = json.loads((folder / STATS).read_text(encoding="utf-8"))
         train, dev, test = (Dataset.from_file(str(folder / f"{name}.arrow")) for name in SPLITS)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder}: the prepared data cannot be read ({error}); remove the folder to rebuild it"
         ) from error
     return Prepared(train=train, dev=dev, test=test, folder=folder, stats=stats)
+
+
+def damage(folder: Path, *, hashed: bool) -> str | None:
+    """Say what of a store is not as it was written; None where everything is.
+
+    Args:
+        folder: of the store.
+        hashed: compare SHA-256 too, for which everything is read.
+
+    Raises:
+        OSError: the volume does not answer.
+    """
+    stats = folder / STATS
+    try:
+        return files.damage(folder, json.loads(stats.read_text(encoding="utf-8"))[MANIFEST], hashed=hashed)
+    except FileNotFoundError:
+        return f"{stats}: is missing"
+    except KeyError:
+        return f"{stats}: does not list the files beside it, as earlier versions wrote it"
+    except (ValueError, TypeError, AttributeError) as error:
+        return f"{stats}: cannot be understood ({error})"
 
 
 class SplitWriter:
@@ -176,13 +204,13 @@ def publish(built: Path, folder: Path) -> None:
     """Make a finished store visible under its name, durable and in one step; one that is there already stays.
 
     Raises:
-        InputError: it is not complete; an invisible store is never published.
+        Retry: it is not complete; an invisible store is never published.
     """
     open_prepared(built)
     files.sync_files(built)
     try:
         built.rename(folder)
     except OSError:
-        if not (folder / "stats.json").is_file():
+        if not (folder / STATS).is_file():
             raise
     files.sync_folder(folder.parent)

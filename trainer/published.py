@@ -62,7 +62,7 @@ def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) ->
     """
     paths: RunPaths | None = None
     try:
-        paths = store.current(run.paths.root, run.card.key)
+        paths = store.current(run.paths.root, run.card.key, hashed=True)
         if paths is None:
             return Published()
         finished = store.read_finished(paths)

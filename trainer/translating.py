@@ -117,8 +117,10 @@ def load_finished(
     """Load what a finished run made: the base with its adapter, or the fully tuned model.
 
     Raises:
-        InputError: the adapter is missing or is no safetensors file, or the base cannot be loaded.
+        InputError: what the run made is not as it was written, is no safetensors file, or the base cannot be loaded.
     """
+    if not base_only:
+        store.read_finished(paths, hashed=True)
     tuned = paths.deliverable(config.method)
     if config.method == "full" and not base_only:
         config = _with_base(config, str(tuned))

@@ -29,7 +29,8 @@ def same_run(root: Path, model: str, config: Config, ingredients: dict[str, Any]
             recorded = files.read_json(RunPaths.at(root, model, run_id).provenance)
             # Steps of two versions of the code are those of neither.
             same = not recorded.get("earlier_code") and all(recorded[name] == ingredients[name] for name in _KEPT)
-            if same and _same_base(recorded["base"], ingredients["base"]) and store.is_complete(folder, run_id):
+            same = same and _same_base(recorded["base"], ingredients["base"])
+            if same and store.is_complete(folder, run_id, hashed=True):
                 return run_id
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run without its provenance is like no other

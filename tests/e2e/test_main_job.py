@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mtft.files import damage
 from tests.e2e.conftest import Finished
 from tests.e2e.readme import run_without_mtft
 
@@ -33,6 +34,8 @@ def test_run_directory_is_complete(finished: Callable[[str], Finished], model: s
     ending = json.loads((run.folder / "finished.json").read_text())
     assert ending["status"] == "finished"
     assert ending["steps"] == 8
+    assert "adapter_model.safetensors" in ending["deliverable_files"]
+    assert damage(run.folder / "lora", ending["deliverable_files"], hashed=True) is None
     directions = {"m2m100_418m": {"en-fr", "fr-en"}, "mbart50_mmt_en": {"fr-en"}, "opus_mt_en_fr": {"en-fr"}}[model]
     assert set(ending["scores"]["tuned"]) == set(ending["scores"]["base"]) == directions
     for direction in directions:

@@ -16,6 +16,7 @@ from mtft.config import Config
 from mtft.promotion import changing
 from mtft.runs import RunPaths
 from mtft.settings import to_yaml
+from mtft.store import FILES
 from tests.trainer.helpers import ALONE, Setup, build
 from trainer import evaluation, finish
 from trainer import published as opponent
@@ -227,6 +228,21 @@ def test_a_damaged_store_never_stops_a_judgement(candidate: PreparedRun, rival: 
     link.symlink_to("/etc")
     found = on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING))
     assert found.texts is None and found.problem and "out of the store" in found.problem
+
+
+def test_a_published_run_with_changed_bytes_blocks_the_promotion_and_is_told(
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]
+) -> None:
+    files.write_json(rival.finished, files.read_json(rival.finished) | {FILES: files.listing(rival.lora)})
+    facts = facts_of_sets(candidate, sets, DECODING)
+    assert published(candidate, sets, facts, DECODING, ALONE).texts is not None
+    weights = rival.lora / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found = published(candidate, sets, facts, DECODING, ALONE)
+    judged = finish.judge(candidate.config, sets, outputs(sets, "x"), perfect(sets), found)
+    assert judged.gate["verdict"] == "not better"
+    assert "has not the SHA-256 it was written with; the run is damaged" in judged.gate["reasons"][-1]
 
 
 def test_what_was_judged_is_told_set_by_set(candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]) -> None:

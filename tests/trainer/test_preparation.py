@@ -21,7 +21,7 @@ import pytest
 
 from mtft import lease
 from mtft.config import Config
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from mtft.files import sha256_file
 from mtft.leakage import Leakage
 from mtft.models import card
@@ -30,7 +30,7 @@ from trainer.building import Inputs
 from trainer.encoding import Encoded, Encoder
 from trainer.families import load_tokenizer
 from trainer.preparation import copy_rejected, prepare
-from trainer.prepared_data import Prepared, open_prepared, publish
+from trainer.prepared_data import MANIFEST, Prepared, open_prepared, publish
 
 Standins = Callable[[str], Path]
 TWO_WAY, ONE_WAY = "m2m100_418m", "opus_mt_fr_en"
@@ -278,9 +278,51 @@ class TestCache:
         folder = build(config(corpus), tmp_path).folder
         (folder / "train.arrow").unlink()
         moved = folder.rename(tmp_path / "built")
-        with pytest.raises(InputError, match=r"train\.arrow"):
+        with pytest.raises(Retry, match=r"train\.arrow"):
             publish(moved, folder)
         assert not folder.exists()
+
+    @pytest.mark.parametrize(
+        ("name", "damage", "found"),
+        [
+            ("test.jsonl", "cut", r"test\.jsonl: has not the size"),
+            ("train.arrow", "zeroed", r"train\.arrow: has not the SHA-256"),
+            ("rejected.jsonl", "gone", r"rejected\.jsonl: is missing"),
+            ("stats.json", "zeroed", r"stats\.json: cannot be understood"),
+            ("stats.json", "gone", r"stats\.json: is missing"),
+            ("stats.json", "earlier", r"stats\.json: does not list the files"),
+        ],
+    )
+    def test_a_damaged_store_is_told_and_built_anew(
+        self, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str, found: str
+    ) -> None:
+        folder = build(config(corpus), tmp_path).folder
+        before = {path.name: sha256_file(path) for path in folder.iterdir()}
+        if damage == "gone":
+            (folder / name).unlink()
+        elif damage == "earlier":
+            stats = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps({key: its for key, its in stats.items() if key != MANIFEST}))
+        else:
+            content = (folder / name).read_bytes()
+            (folder / name).write_bytes(content[: len(content) // 2] + (b"\0" * 100 if damage == "zeroed" else b""))
+            if damage == "zeroed":
+                with (folder / name).open("r+b") as shorter:
+                    shorter.seek(0, os.SEEK_END)
+                    shorter.write(content[shorter.tell() :])
+        encoder = Letters()
+        with caplog.at_level("WARNING", logger="mtft.data"):
+            assert build(config(corpus), tmp_path, encoder).folder == folder
+        assert re.search(f"{found}.*; the tokenised data are built anew", caplog.text)
+        assert encoder.calls and {path.name: sha256_file(path) for path in folder.iterdir()} == before
+        assert tree(tmp_path) == {folder.name}
+
+    def test_a_rank_does_not_open_a_store_that_was_cut_meanwhile(self, corpus: Path, tmp_path: Path) -> None:
+        folder = build(config(corpus), tmp_path).folder
+        lines = (folder / "test.jsonl").read_text().splitlines(keepends=True)
+        (folder / "test.jsonl").write_text("".join(lines[:2]))
+        with pytest.raises(Retry, match=r"test\.jsonl: has not the size .*; the next start builds"):
+            open_prepared(folder)
 
 
 class TestLease:

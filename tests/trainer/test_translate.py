@@ -14,11 +14,12 @@ import torch
 import zstandard
 
 from demo.corpus import Pair
+from mtft import files
 from mtft.config import Config
-from mtft.files import write_json
 from mtft.provenance import base_identity
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve, to_yaml
+from mtft.store import FILES
 from tests.trainer.helpers import build
 from trainer import translate, translating
 from trainer.generation import Decoding, Hypothesis, Segment
@@ -39,7 +40,7 @@ def finished(
     values = setup.config.model_dump(mode="json")
     config = Config.model_validate(values | {"train": values["train"] | train, "eval": {"beams": 1}})
     paths.config.write_text(to_yaml(config), encoding="utf-8")
-    paths.finished.write_text("{}", encoding="utf-8")
+    paths.finished.write_text('{"deliverable": "lora"}', encoding="utf-8")
     return paths
 
 
@@ -166,7 +167,7 @@ def test_the_adapter_goes_on_the_base_it_was_trained_on(
     shutil.copytree(finished.folder, moved.folder)
     model = config.model.model_copy(update={"path": str(base)})
     moved.config.write_text(to_yaml(config.model_copy(update={"model": model})), encoding="utf-8")
-    write_json(moved.provenance, {"base": base_identity("", str(base), None)})
+    files.write_json(moved.provenance, {"base": base_identity("", str(base), None)})
     (tmp_path / "in.txt").write_text("The cod.\n", encoding="utf-8")
     if changed:
         (base / "generation_config.json").write_text("{}", encoding="utf-8")
@@ -190,9 +191,14 @@ def test_only_safetensors_are_read(finished: RunPaths, tmp_path: Path, capsys: p
     weights = finished.lora / "adapter_model.safetensors"
     (tmp_path / "in.txt").write_text("a\n")
     aside = weights.rename(finished.lora / "adapter_model.bin")
+    other = finished.lora / "other.safetensors"
     try:
         refused(finished, tmp_path / "in.txt")
+        assert "holds no safetensors" in capsys.readouterr().err
+        other.touch()
+        refused(finished, tmp_path / "in.txt")
     finally:
+        other.unlink()
         aside.rename(weights)
     assert "adapter_model.safetensors is missing" in capsys.readouterr().err
 
@@ -210,3 +216,21 @@ def test_a_damaged_adapter_is_one_message(
     finally:
         path.write_bytes(whole)
     assert "the adapter cannot be loaded" in capsys.readouterr().err
+
+
+def test_an_adapter_with_changed_bytes_is_not_used(
+    finished: RunPaths, tmp_path: Path, echo: list[Decoding], capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = RunPaths.at(tmp_path, KEY, "two")
+    shutil.copytree(finished.folder, copy.folder)
+    files.write_json(copy.finished, {"deliverable": "lora", FILES: files.listing(copy.lora)})
+    (tmp_path / "in.txt").write_text("a\n")
+    translate.main([f"{tmp_path}/in.txt", "--run-dir", str(copy.folder)])
+    assert capsys.readouterr().out == "a\n"
+    weights = copy.lora / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(copy, tmp_path / "in.txt")
+    assert f"{weights}: has not the SHA-256 it was written with; the run is damaged" in capsys.readouterr().err
+    translate.main([f"{tmp_path}/in.txt", "--run-dir", str(copy.folder), "--base"])
+    assert capsys.readouterr().out == "a\n"

@@ -44,6 +44,14 @@ def test_a_run_becomes_current_when_its_verdict_says_so(tmp_path: Path, verdict:
         assert (entry.who, entry.reason, entry.forced) == ("job night-x", "r", False)
 
 
+def test_reasons_without_end_are_cut_to_what_history_takes(tmp_path: Path) -> None:
+    paths, finished = ending(tmp_path, 1, "promoted", None)
+    reasons = [f"guard set {number}: chrf +1.00" for number in range(100)]
+    assert publishing.finish(paths, {**finished, "gate": {**finished["gate"], "reasons": reasons}})
+    [entry] = journal.read(store.outputs(tmp_path, MODEL))
+    assert entry.reason == "; ".join(reasons)[:500] and current(tmp_path) == run_id(1)
+
+
 def test_a_run_judged_against_another_published_one_is_judged_again(tmp_path: Path) -> None:
     paths, finished = ending(tmp_path, 2, "promoted", None)
     publishing.finish(*ending(tmp_path, 1, "promoted", None))
@@ -189,3 +197,18 @@ def test_only_the_same_data_base_configuration_and_code_are_nothing_to_retrain(
     make_run(tmp_path, 2, None).provenance.write_text(json.dumps(MADE_OF))  # not finished
     found = same_run(tmp_path, MODEL, config, {**MADE_OF, **changed})
     assert found == (run_id(1) if same else None)
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_damaged_run_is_trained_again(tmp_path: Path, damage: str) -> None:
+    config = Config.model_validate({"model": MODEL, "data": {"train": "x.jsonl"}})
+    paths = make_run(tmp_path, 1)
+    paths.provenance.write_text(json.dumps(MADE_OF))
+    files.write_json(paths.finished, files.read_json(paths.finished) | {store.FILES: files.listing(paths.lora)})
+    assert same_run(tmp_path, MODEL, config, MADE_OF) == run_id(1)
+    weights = paths.lora / "adapter_model.safetensors"
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(b"Weights")
+    assert same_run(tmp_path, MODEL, config, MADE_OF) is None

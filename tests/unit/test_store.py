@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mtft import journal, lease, promotion, runs, store
+from mtft import files, journal, lease, promotion, runs, store
 from mtft.errors import InputError, Retry
 from mtft.promotion import changing
-from mtft.runs import Attempt, Job
+from mtft.runs import Attempt, Job, RunPaths
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
 
 
@@ -106,22 +106,50 @@ def test_a_verdict_counts_against_the_run_it_was_given_against(tmp_path: Path) -
     assert [each.forced for each in history(tmp_path)] == [False, False, False, False, True]
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "a link"])
-def test_a_deliverable_that_is_not_what_was_written_is_damaged(tmp_path: Path, damage: str) -> None:
-    paths = make_run(tmp_path, 1, deliverable_bytes={"adapter_model.safetensors": 7, "adapter_config.json": 2})
+SIZES = {"adapter_model.safetensors": 7, "adapter_config.json": 2}
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["of now", "of an earlier version"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "a link", "changed"])
+def test_a_deliverable_that_is_not_what_was_written_is_damaged(tmp_path: Path, damage: str, earlier: bool) -> None:
+    paths = make_run(tmp_path, 1)
     (paths.lora / "adapter_config.json").write_text("{}")
-    assert store.sizes_of(paths.lora) == {"adapter_config.json": 2, "adapter_model.safetensors": 7}
+    listed = {"deliverable_bytes": SIZES} if earlier else {store.FILES: files.listing(paths.lora)}
+    files.write_json(paths.finished, files.read_json(paths.finished) | listed)
     folder = store.outputs(tmp_path, MODEL)
-    assert store.is_complete(folder, run_id(1))
+    assert store.is_complete(folder, run_id(1), hashed=True)
     if damage == "a link":
         paths.lora.rename(tmp_path / "elsewhere")
         paths.lora.symlink_to(tmp_path / "elsewhere")
     elif damage == "gone":
         (paths.lora / "adapter_config.json").unlink()
     else:
-        (paths.lora / "adapter_model.safetensors").write_bytes(b"" if damage == "emptied" else b"weight")
+        content = {"cut": b"weight", "emptied": b"", "changed": b"Weights"}[damage]
+        (paths.lora / "adapter_model.safetensors").write_bytes(content)
+    assert store.is_complete(folder, run_id(1)) is (damage == "changed"), "read by those alone who publish or load it"
+    if earlier and damage == "changed":
+        return
     with pytest.raises(InputError, match="the run is damaged"):
         promote(tmp_path, 1)
+    assert current(tmp_path) is None
+
+
+@pytest.mark.parametrize("listed", [[], {"../x": {"size": 1}}, {"x\0": {"size": 1}}, {"x": {}}, {"x": 7}])
+def test_a_list_of_files_that_is_none_is_told(tmp_path: Path, listed: object) -> None:
+    make_run(tmp_path, 1, deliverable_files=listed)
+    with pytest.raises(InputError, match=r"finished\.json: cannot be understood"):
+        promote(tmp_path, 1)
+
+
+def test_a_rollback_passes_over_changed_bytes_and_what_it_goes_to_is_kept(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        paths = make_run(tmp_path, number)
+        files.write_json(paths.finished, files.read_json(paths.finished) | {store.FILES: files.listing(paths.lora)})
+        promote(tmp_path, number)
+    (RunPaths.at(tmp_path, MODEL, run_id(2)).lora / "adapter_model.safetensors").write_bytes(b"Weights")
+    with changing(tmp_path, MODEL) as held:
+        assert list(held.prune(1)) == [run_id(2)]
+    assert rollback(tmp_path) == run_id(1)
 
 
 def test_a_pointer_moved_by_hand_is_found_and_can_be_rolled_back(tmp_path: Path) -> None:
@@ -291,6 +319,28 @@ def test_a_holder_that_overslept_its_lease_changes_nothing(tmp_path: Path) -> No
     assert [each.run for each in history(tmp_path)] == [run_id(1), run_id(2), run_id(1)]
 
 
+def test_a_holder_that_overslept_its_lease_removes_nothing(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    with changing(tmp_path, MODEL) as sleeper:
+        sleeper.held.path.write_text('{"owner": "elsewhere:1:x", "expires": 1}')
+        with pytest.raises(Retry, match="taken over"):
+            sleeper.prune(1)
+    assert store.finished_ids(store.outputs(tmp_path, MODEL)) == [run_id(1), run_id(2)]
+
+
+def test_what_killed_waiters_left_is_swept_and_what_others_write_now_is_not(tmp_path: Path) -> None:
+    make_run(tmp_path, 1)
+    longest_wait_s = 2 * lease.LEASE_SECONDS
+    now_s, left = time.time(), {}
+    for age in (0, longest_wait_s - 10, longest_wait_s + 10):
+        left[age] = store.outputs(tmp_path, MODEL) / f"..store.lease.{age}.tmp"
+        left[age].touch()
+        os.utime(left[age], (now_s - age,) * 2)
+    promote(tmp_path, 1)
+    assert [age for age, path in left.items() if path.exists()] == [0, longest_wait_s - 10]
+
+
 def test_a_holder_whose_unfinished_files_were_swept_is_told_to_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,46 +371,6 @@ def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monk
     path.write_text(json.dumps({"owner": f"{lease._machine()}:{dead_process()}:x", "expires": 9e9}))
     promote(tmp_path, 1)
     assert current(tmp_path) == run_id(1) and not path.exists()
-
-
-def test_whom_a_wait_is_for_is_said_once_it_is_more_than_a_moment(tmp_path: Path) -> None:
-    path = tmp_path / "x.lease"
-    path.write_text(json.dumps({"owner": "far/4026531836:17:x", "expires": 9e9}))
-    said: list[str] = []
-    waits: list[float] = []
-
-    def pause(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 8:
-            path.write_text(json.dumps({"owner": "near:18:y", "expires": 9e9}))
-        if len(waits) <= 4:
-            assert said == [], "a change takes well under a second"
-
-    with pytest.raises(Retry), lease.hold(path, patience=9, pause=pause, poll=0.5, say=said.append):
-        pass
-    assert said == [
-        f"waiting for process {who}, which holds {path}; 9 s at most" for who in ("17 on far", "18 on near")
-    ]
-
-
-def test_waiting_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.lease"
-    path.write_text(json.dumps({"owner": "far:1:x", "expires": 9e9}))
-    written: list[object] = []
-    monkeypatch.setattr(lease, "_put", lambda *put: written.append(put))
-    with pytest.raises(Retry, match="held by far:1:x"), lease.hold(path, patience=3, pause=lambda _: None):
-        pass
-    assert written == []
-
-
-def test_a_lease_that_is_away_for_a_moment_is_still_held(tmp_path: Path) -> None:
-    path = tmp_path / "x.lease"
-    with lease.hold(path) as held:
-        aside = path.rename(tmp_path / "aside")  # by another, to see whether it expired
-        back = threading.Timer(0.1, aside.rename, [path])
-        back.start()
-        held.check()
-        back.join()
 
 
 def dead_process() -> int:

@@ -19,7 +19,7 @@ from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
 from mtft import exit_codes, journal, lease, promotion, runs, store
 from mtft.errors import InputError
-from mtft.runs import Job
+from mtft.runs import Job, RunPaths
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
 from tests.unit.tiny_exec import TinyExec, serve
 from trainer import publishing
@@ -73,6 +73,22 @@ def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
     assert told == [("promote", run_id(1), False, ""), forced, ("rollback", run_id(1), False, "")]
     table = say("history")[1]
     assert "promote --force" in table and "we want it" in table
+
+
+@pytest.mark.parametrize(("verdict", "force"), [("promoted", []), ("regressed", ["--force"])])
+def test_the_way_back_after_a_pointer_was_removed_by_hand(
+    say: Say, tmp_path: Path, verdict: str, force: list[str]
+) -> None:
+    make_run(tmp_path, 1, verdict)
+    assert say("promote", *force)[0] == exit_codes.DONE
+    (tmp_path / "outputs" / MODEL / "current").unlink()
+    code, _, words = say("rollback")
+    way = " ".join(["promote", MODEL, "--run", run_id(1), *force])
+    assert (code, f"Nothing is current; `mtft-launch {way}` makes" in words) == (exit_codes.BAD_INPUT, True)
+    assert say("promote", "--run", run_id(1), *force)[0] == exit_codes.DONE
+    (tmp_path / "outputs" / MODEL / "current").unlink()
+    RunPaths.at(tmp_path, MODEL, run_id(1)).finished.unlink()
+    assert "--run RUN-ID --force" in say("rollback")[2]
 
 
 @pytest.mark.parametrize(
