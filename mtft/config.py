@@ -262,6 +262,11 @@ class GateConfig(Part):
         description="Largest two-sided p-value of a gain that counts; a loss counts up to it, and 0.05 at most, after "
         "Holm's correction for the number of comparisons.",
     )
+    min_sentences: Positive = Field(
+        default=30,
+        description="Test sentences that every direction needs: on fewer nothing is promoted, nor called a "
+        "regression; the latter goes for a guard set's directions too.",
+    )
     guard_sets: dict[DnsLabel, Paths] = Field(
         default_factory=dict,
         description="Name -> rows of another kind than test, given as data.test is: a significant loss of the score "
