@@ -27,8 +27,8 @@ def numbers(text: str, language: str, *, slashed: bool = False) -> Counter[str]:
     separator before exactly three digits divides thousands but for the language's own decimal sign (``1,234`` is 1234
     in English and 1.234 in French); one that comes twice divides thousands where all groups have three digits, else
     it is a number like ``7.2.1``. ``5 %``, ``5 per cent``, ``5 pour cent`` and ``5 p. 100`` are ``5%``. Leading zeros
-    are dropped. ``3½`` is ``3.5``, as ``3 1/2`` is with ``slashed``. Signs are not looked at, nor raised digits behind a
-    digit (``10²``), nor digits behind a letter (``B12``: see :func:`entities`).
+    are dropped. ``3½`` is ``3.5``, as ``3 1/2`` is with ``slashed``. Not looked at are signs, raised digits behind a
+    digit (``10²``), and digits behind a letter (``B12``: see :func:`entities`).
     """
     found: Counter[str] = Counter()
     text = _FRACTION.sub(lambda match: _decimal(match[1], unicodedata.numeric(match[2]), language), text)
