@@ -174,7 +174,7 @@ def _judged(sets: Sequence[TestSet], base: Outputs, published: Outputs, tuned: O
         name: statistics.fmean(its["chrf"]["delta"] for its in directions.values())
         for name, directions in against.items()
     }
-    verdict = gate.apply_gate(config, rivals)["verdict"]
+    verdict = gate.apply_gate(config, {each.name: each.sentences() for each in sets}, rivals)["verdict"]
     return Trial(verdict=verdict, test=deltas[TEST], guard=deltas[GUARD])
 
 

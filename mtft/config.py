@@ -14,21 +14,21 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from mtft.cluster_config import ClusterConfig
 from mtft.cluster_names import DnsLabel
 from mtft.models import MODELS
-from mtft.parts import LARGEST, Natural, Part, Positive, Text, Whole
+from mtft.parts import LARGEST, Natural, Part, PathText, Positive, Text, Whole
 
 
 def _key_only(value: Any) -> Any:
     return {"key": value} if isinstance(value, str) else value
 
 
-Paths = Text | Annotated[list[Text], Field(min_length=1)]
+Paths = PathText | Annotated[list[PathText], Field(min_length=1)]
 
 
 class ModelRef(Part):
     """Which base model is tuned."""
 
     key: str = Field(description="Key of the model in the registry.", json_schema_extra={"enum": list(MODELS)})
-    path: Text | None = Field(
+    path: PathText | None = Field(
         default=None, description="Local directory of the base checkpoint; null: the hub repository of the model card."
     )
     revision: Text | None = Field(
@@ -262,6 +262,11 @@ class GateConfig(Part):
         description="Largest two-sided p-value of a gain that counts; a loss counts up to it, and 0.05 at most, after "
         "Holm's correction for the number of comparisons.",
     )
+    min_sentences: Positive = Field(
+        default=30,
+        description="Test sentences that every direction needs: on fewer nothing is promoted, nor called a "
+        "regression; the latter goes for a guard set's directions too.",
+    )
     guard_sets: dict[DnsLabel, Paths] = Field(
         default_factory=dict,
         description="Name -> rows of another kind than test, given as data.test is: a significant loss of the score "
@@ -276,7 +281,7 @@ class GateConfig(Part):
 class StorageConfig(Part):
     """Where everything lies."""
 
-    root: Text = Field(default="/mnt/mtft", description="Directory that holds data/, outputs/ and cache/.")
+    root: PathText = Field(default="/mnt/mtft", description="Directory that holds data/, outputs/ and cache/.")
     keep_runs: Positive | None = Field(
         default=None,
         description="Newest finished runs of a model that are kept, beside the current one, the one rollback goes to "

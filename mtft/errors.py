@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from mtft import exit_codes
 from mtft.redaction import UNSHOWN, masked, masked_path, refers_to_secret
+from mtft.text import printable
 
 
 class MtftError(Exception):
@@ -85,10 +86,13 @@ class Problem:
     def __post_init__(self) -> None:
         if self.value is not None and refers_to_secret(self.path):
             object.__setattr__(self, "value", UNSHOWN)
-        object.__setattr__(self, "path", masked_path(self.path))
+        object.__setattr__(self, "path", printable(masked_path(self.path)))
         for name in ("message", "hint"):
             if text := getattr(self, name):
                 object.__setattr__(self, name, masked(text))
+        for name in ("value", "where"):
+            if text := getattr(self, name):
+                object.__setattr__(self, name, printable(text))
 
     def __str__(self) -> str:
         parts = [f"{self.path}: {self.message}"]

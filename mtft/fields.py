@@ -12,7 +12,7 @@ from typing import Any
 from mtft.cluster_names import PATTERNS
 from mtft.config import Config
 from mtft.legacy import OLD_NAMES
-from mtft.parts import LARGEST, Part
+from mtft.parts import LARGEST, PATH, Part
 
 Schema = Mapping[str, Any]
 
@@ -203,7 +203,7 @@ def _map_keys(part: Schema) -> str:
 
 
 def _pattern(pattern: str) -> str:
-    return PATTERNS.get(pattern) or f"text matching {pattern}"
+    return "path" if pattern == PATH else PATTERNS.get(pattern) or f"text matching {pattern}"
 
 
 def _plain(number: Any) -> str:

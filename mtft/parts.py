@@ -28,6 +28,9 @@ Minutes = Annotated[int, Field(ge=0, le=TEN_YEARS), BeforeValidator(_whole)]
 PositiveMinutes = Annotated[int, Field(ge=1, le=TEN_YEARS), BeforeValidator(_whole)]
 UpTo64 = Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole)]
 Text = Annotated[str, Field(min_length=1)]
+PATH = r"^[^\x00-\x1f\x7f]*$"
+"""No system opens a name with NUL, and one with a line break is no one line of a message or a list."""
+PathText = Annotated[str, Field(min_length=1, pattern=PATH)]
 
 
 class Part(BaseModel):

@@ -16,7 +16,7 @@ from mtft.config import Config
 from mtft.errors import Problem
 from mtft.fields import Field, fields, fields_of, sections, setting_paths, suggest
 from mtft.models import suggest_key
-from mtft.parts import LARGEST
+from mtft.parts import LARGEST, PATH
 from mtft.redaction import HIDDEN, holds_secret, looks_secret, names_secret
 
 Where = Callable[[str], str | None]
@@ -96,8 +96,11 @@ def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> P
             hint = suggest_key(str(detail["input"])).strip() or None
         return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
     message = _MESSAGES.get(kind) or ("has the wrong type" if kind.endswith("_type") else detail["msg"])
-    if detail.get("ctx", {}).get("le") == LARGEST:
+    bound = detail.get("ctx", {})
+    if bound.get("le") == LARGEST:
         message += f", more than {LARGEST}"
+    if bound.get("pattern") == PATH:
+        message = "has a control character in it, such as NUL or a line break"
     value = shown(detail["input"])
     hint = _near(detail) if kind == "literal_error" else None
     return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)

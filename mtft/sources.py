@@ -57,7 +57,7 @@ def expand(paths: Sequence[Path | str]) -> list[str]:
         real = real_path(file)
         if real in first:
             how = "named twice" if first[real] == file else f"the same file as {first[real]}"
-            raise InputError(f"{file}: {how}; each data file may be given once")
+            raise InputError(f"{printable(file)}: {how}; each data file may be given once")
         first[real] = file
     return files
 
@@ -158,8 +158,8 @@ def _expand_one(path: str) -> list[str]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if exists:
-        raise InputError(f"{path}: not a regular file or folder; data are read more than once")
-    raise InputError(f"{path}: no such file or folder; check data.train, data.dev and data.test")
+        raise InputError(f"{printable(path)}: not a regular file or folder; data are read more than once")
+    raise InputError(f"{printable(path)}: no such file or folder; check data.train, data.dev and data.test")
 
 
 def _listing(path: str) -> tuple[list[str], list[str]] | None:
@@ -199,7 +199,7 @@ def _last(name: str) -> str:
 
 
 def _no_data(path: str) -> list[str]:
-    raise InputError(f"{path}: no {_PATTERNS} in this folder")
+    raise InputError(f"{printable(path)}: no {_PATTERNS} in this folder")
 
 
 def _fsspec(path: str) -> Any:
@@ -281,5 +281,5 @@ def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
 def _unreadable(file: str, error: Exception) -> InputError | Retry:
     detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     if may_pass(error):
-        return Retry(f"{file}: cannot be read now: {detail}; try again")
-    return InputError(f"{file}: cannot be read: {detail}")
+        return Retry(f"{printable(file)}: cannot be read now: {detail}; try again")
+    return InputError(f"{printable(file)}: cannot be read: {detail}")

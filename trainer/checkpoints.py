@@ -12,6 +12,8 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from mtft.errors import Diverged, InputError
 from mtft.naming import differences
 from trainer.distributed import World
 from trainer.loop import Loop
+from trainer.reasons import is_disk_full
 from trainer.state import State
 
 MANIFEST = "manifest.json"
@@ -61,6 +64,22 @@ class Checkpoints:
             self._write(loop, state, random)
             self._retain(state.step, state.best.step)
         world.barrier()
+
+    @contextmanager
+    def named_when_full(self) -> Iterator[None]:
+        """Let an error of a volume that has no room, whatever was written, say from where the next start goes on."""
+        try:
+            yield
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            named = sorted(self._named(), reverse=True)
+            kept = f"{named[0][1].name} stays, the next start goes on there" if named else "there is no checkpoint yet"
+            # As OSError shows them, but for the number, which the one raised here shows again.
+            file = f": {error.filename!r}" if isinstance(error, OSError) and error.filename else ""
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
+            raise OSError(number, f"{text}{file}; {kept}") from error
 
     def latest(self, until: float = math.inf) -> Path | None:
         """Return the newest complete checkpoint, of this step or an earlier one; incomplete ones are passed over."""
@@ -123,9 +142,7 @@ class Checkpoints:
         needed = sum(tensor.numel() * tensor.element_size() for its in tensors.values() for tensor in its.values())
         free = shutil.disk_usage(folder).free
         if free < needed + _ROOM_FOR_THE_REST:
-            named = sorted(self._named(), reverse=True)
-            kept = f"{named[0][1].name} stays, the next start goes on there" if named else "there is none yet"
-            text = f"No space left on device for a checkpoint of {_mib(needed)}: {_mib(free)} are free; {kept}"
+            text = f"No space left on device for a checkpoint of {_mib(needed)}: {_mib(free)} are free"
             raise OSError(errno.ENOSPC, text)
 
     def _retain(self, newest: int, best: int) -> None:

@@ -30,13 +30,22 @@ def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths:
     target = paths.deliverable(config.method)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        _write(model, card, config, encoder, temporary, paths.folder)
+        files.publish_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # a volume that is full needs its room
+    return target
+
+
+def _write(model: Any, card: ModelCard, config: Config, encoder: Encoder, temporary: Path, run: Path) -> None:
     base = base_of(model)
     base.config.use_cache = True
     check_tied(model)
     point(card, encoder.tokenizer, *card.directions[0])
     encoder.tokenizer.save_pretrained(temporary)
     base.config.save_pretrained(temporary)
-    _copy_beside(temporary, paths.folder)
+    _copy_beside(temporary, run)
     # PEFT tells an adapter from a model by its own config; a second config.json would confuse loaders.
     if config.method != "full":
         (temporary / "config.json").unlink()
@@ -48,8 +57,6 @@ def export(model: Any, card: ModelCard, config: Config, encoder: Encoder, paths:
     settings.save_pretrained(temporary)
     (temporary / "README.md").unlink(missing_ok=True)  # PEFT's model card template, all of it unfilled
     refuse_pickles(temporary)
-    files.publish_folder(temporary, target)
-    return target
 
 
 def _copy_beside(source: Path, folder: Path) -> None:

@@ -60,7 +60,7 @@ def judge(config: Config, sets: Sequence[TestSet], base: Outputs, tuned: Outputs
                 "scores": evaluation.score_pairs(pairs, published.texts[each.name], ter=False),
                 "comparison": rivals[gate.PUBLISHED][each.name],
             }
-    judged = gate.apply_gate(config, rivals, published.problem)
+    judged = gate.apply_gate(config, {each.name: each.sentences() for each in sets}, rivals, published.problem)
     return Judgement(
         **found.pop(TEST),
         guard_sets={name.removeprefix("guard."): its for name, its in found.items()},

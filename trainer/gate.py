@@ -16,6 +16,8 @@ from trainer.pairs import TEST, Outputs, TestSet, direction_name
 
 Comparisons = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Name of the test set -> direction -> metric or fault -> how the tuned model compares with one rival."""
+Sizes = Mapping[str, Mapping[str, int]]
+"""Name of the test set -> direction -> number of sentences."""
 
 _LOSS_P = 0.05
 """A larger ``gate.max_p`` makes gains easier, never losses likelier: an equal model is called worse 1 time in 20."""
@@ -84,7 +86,9 @@ def weigh(
     return found, {"samples": samples, "seed": comparison.SEED}
 
 
-def apply_gate(config: Config, rivals: Mapping[str, Comparisons], problem: str | None = None) -> dict[str, Any]:
+def apply_gate(
+    config: Config, sizes: Sizes, rivals: Mapping[str, Comparisons], problem: str | None = None
+) -> dict[str, Any]:
     """Judge the tuned model against each rival: the base, and the published run where there is one.
 
     Promoted: on test, against every rival, every direction gains at least ``min_delta`` points with p <= ``max_p``, and
@@ -92,36 +96,65 @@ def apply_gate(config: Config, rivals: Mapping[str, Comparisons], problem: str |
     points, or test has more of a fault (:mod:`trainer.faults`). A loss counts with p <= ``max_p``, and 0.05 at most,
     after Holm's correction over all scores compared; one by a fault, over all faults compared.
 
+    Where a direction of test has fewer than ``min_sentences`` sentences, nothing is promoted. A loss on so few, of test
+    or of a guard set, is no regression: it is told, and nothing is promoted.
+
     Args:
         config: has the policy.
+        sizes: of the sets compared on.
         rivals: name -> comparisons.
         problem: why the published run could not be compared with; nothing is promoted over it then.
     """
     policy, loss_p = config.gate, _loss_p(config)
     scores = _listed(rivals, [policy.metric], guards=True)
     rates = _listed(rivals, [*faults.ERRORS, *faults.AGREEMENT], guards=False)
+    few = _too_few(sizes, policy)
     losses: list[str] = []
+    unsure: list[str] = []
     told: list[str] = []
-    for family, always in ((scores, True), (rates, False)):
-        adjusted = comparison.holm([each.found["p_value"] for each in family])
-        for each, p_value in zip(family, adjusted, strict=True):
-            lost = each.fell and p_value <= loss_p
-            if lost or always:
-                (losses if lost else told).append(each.text(p_value, len(family)))
+    for each, text, lost in [*_found(scores, loss_p), *_found(rates, loss_p)]:
+        if lost:
+            (unsure if (each.test_set, each.direction) in few else losses).append(text)
+        elif each.what == policy.metric:
+            told.append(text)
     gains = [_gains(each, policy) for each in scores if each.test_set == TEST]
-    reasons = losses + told
+    reasons = losses + list(few.values()) + unsure + told
     if not gains:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
     if problem is not None:
         reasons.append(f"nothing is promoted, because the published run cannot be compared with: {problem}")
     better = exit_codes.PROMOTED if policy.promote == "auto" else exit_codes.BETTER
-    passed = gains and all(gains) and problem is None
+    enough = not unsure and all(test_set != TEST for test_set, _ in few)
+    passed = gains and all(gains) and enough and problem is None
     return {
         "verdict": exit_codes.REGRESSED if losses else better if passed else exit_codes.NOT_BETTER,
         "compared_with": list(rivals),
         "policy": policy.model_dump(mode="json"),
         "reasons": reasons,
     }
+
+
+def _found(family: Sequence[_Compared], loss_p: float) -> list[tuple[_Compared, str, bool]]:
+    """Return each comparison of a family, how to say it, and whether it is a loss that chance does not explain."""
+    adjusted = comparison.holm([each.found["p_value"] for each in family])
+    return [
+        (each, each.text(p_value, len(family)), each.fell and p_value <= loss_p)
+        for each, p_value in zip(family, adjusted, strict=True)
+    ]
+
+
+def _too_few(sizes: Sizes, policy: GateConfig) -> dict[tuple[str, str], str]:
+    """Return the directions with too few sentences to judge by, each with how to say so."""
+    return {
+        (name, direction): f"only {count} {_set_text(name)} {direction}, gate.min_sentences is {policy.min_sentences}"
+        for name, directions in sizes.items()
+        for direction, count in directions.items()
+        if count < policy.min_sentences
+    }
+
+
+def _set_text(name: str) -> str:
+    return "test sentences" if name == TEST else f"sentences of {name.replace('.', ' set ', 1)},"
 
 
 def _listed(rivals: Mapping[str, Comparisons], wanted: Sequence[str], *, guards: bool) -> list[_Compared]:

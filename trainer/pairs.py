@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,10 @@ class TestSet:
     def guard(self) -> str | None:
         """Its name among the guard sets; None for test."""
         return None if self.name == TEST else self.name.removeprefix("guard.")
+
+    def sentences(self) -> Counter[str]:
+        """Return how many there are of each direction, by its name."""
+        return Counter(direction_name(pair.direction) for pair in self.pairs)
 
 
 Outputs = Mapping[str, Sequence[str]]

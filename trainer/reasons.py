@@ -171,6 +171,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_HOST_MEMORY_TEXT.search(text) or _DEVICE_MEMORY_TEXT.search(text))
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether a volume has no room left, or takes nothing any more."""
+    return (isinstance(error, OSError) and error.errno in _DISK_FULL) or "No space left on device" in str(error)
+
+
 def explain(error: BaseException, rank: int) -> Reason:
     """Say in which way a worker's exception ends it."""
     kind, message = _classify(error)
@@ -189,7 +194,7 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
         return _kind_of_code(code), f"left with {error.code}" if code else "finished"
     if isinstance(error, KeyboardInterrupt):
         return "preempted", "interrupted"
-    if (isinstance(error, OSError) and error.errno in _DISK_FULL) or "No space left on device" in text:
+    if is_disk_full(error):
         return "input", f"cannot write: {text}; free space below storage.root or choose another one"
     if isinstance(error, MemoryError) or _HOST_MEMORY_TEXT.search(text):
         return "preempted", f"out of host memory: {text}"

@@ -87,9 +87,11 @@ def policy_text(policy: dict[str, Any]) -> str | None:
     metric = METRICS.get(policy["metric"], policy["metric"])
     gain = f"at least {policy['min_delta']:g} points more" if policy["min_delta"] else "more"
     guards = " or a guard set" if policy.get("guard_sets") else ""
+    least = policy.get("min_sentences", 1)
+    few = f" Fewer than {least} sentences of a direction are too few to tell either by." if least > 1 else ""
     return (
         f"Better means: {gain} {metric} in every direction, with p ≤ {policy['max_p']:g}. Worse means: less of it in "
-        f"a direction of test{guards}, or more faulty translations, by more than chance over all comparisons."
+        f"a direction of test{guards}, or more faulty translations, by more than chance over all comparisons.{few}"
     )
 
 

@@ -61,8 +61,13 @@ class Session:
             Retry: asked to stop; a checkpoint holds what was done.
             Diverged: the loss is not finite.
         """
-        self._record_precision()
-        with self._reporter() as self.reporter:
+        checkpoints = Checkpoints(
+            folder=self.paths.checkpoints,
+            keep=self.config.checkpoint.keep,
+            settings=self.prepared_run.training_settings,
+        )
+        with checkpoints.named_when_full(), self._reporter() as self.reporter:
+            self._record_precision()
             base, base_outputs = self._base_and_outputs()
             self._open_rows(base)
             torch.manual_seed(self.config.train.seed)
@@ -70,14 +75,9 @@ class Session:
             del base  # self.model alone holds it: _free_device lets go of it
             torch.manual_seed(self.config.train.seed + 1 + self.world.rank)  # dropout differs between ranks
             self.loop = Loop(self.config, self.world, self.model, self.rows, self.dtype)
-            self._finish(self._train(), base_outputs)
+            self._finish(self._train(checkpoints), base_outputs)
 
-    def _train(self) -> State:
-        checkpoints = Checkpoints(
-            folder=self.paths.checkpoints,
-            keep=self.config.checkpoint.keep,
-            settings=self.prepared_run.training_settings,
-        )
+    def _train(self, checkpoints: Checkpoints) -> State:
         kills, reporter = self.memory_kills, self.reporter
         return Training(self.loop, checkpoints, kills, reporter, self.encoder, self._dev_scores).run()
 

@@ -134,6 +134,12 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "patience of 32 bits": ({"cluster": {"gang": {"timeout_seconds": 2**31}}}, ("/gang/timeout_seconds",)),
     "no shared memory": ({"cluster": {"shared_memory_gib": 1e-9}}, ("/cluster/shared_memory_gib", "want 0.0625")),
     "no such disk": ({"cluster": {"ephemeral_storage_gib": 1e9}}, ("/cluster/ephemeral_storage_gib", "want 65,536")),
+    "NUL in a path": ({"storage": {"root": "/mnt/a\0b"}}, ("/storage/root",)),
+    "line break in a path": ({"data": {"train": ["/mnt/mtft/a\nb"]}}, ("/data/train",)),
+    "line break in a guard set's path": (
+        {"gate": {"guard_sets": {"a": "/mnt/mtft/a\nb"}}},
+        ("/gate/guard_sets/a",),
+    ),
     "no image name": ({"cluster": {"image": "Not An Image"}}, ("/cluster/image", "'Not An Image'")),
     "image without a tag": ({"cluster": {"image": "example.org/mtft"}}, ("/cluster/image", "'example.org/mtft'")),
 }

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from demo.corpus import Pair
 from mtft.errors import Diverged, InputError
-from tests.trainer.helpers import ALONE, KEYS, Setup, build, new_state
+from mtft.runs import RunPaths
+from tests.trainer.helpers import ALONE, KEYS, Setup, build, make_config, new_state
 from trainer import checkpoints as module
+from trainer import session as session_module
 from trainer.checkpoints import Checkpoints, is_complete
 from trainer.loop import Loop
 from trainer.reasons import explain
+from trainer.session import Session
 from trainer.state import BestScore, State
 
 Standins = Callable[[str], Path]
@@ -248,10 +256,50 @@ class TestWriting:
         monkeypatch.setattr(module, "save_file", pytest.fail)
         state = new_state(sealed[2], bins_per_step=2, bin_tokens=400, steps=9)
         state.step = 6
-        with pytest.raises(OSError, match=r"No space .* of [\d.]+ MiB: 1\.0 MiB are free; step-5 stays") as found:
+        said = pytest.raises(OSError, match=r"No space .* of [\d.]+ MiB: 1\.0 MiB are free; step-5 stays")
+        with said as found, copied.named_when_full():
             copied.save(sealed[2], state, ALONE)
         assert explain(found.value, 0).kind == "input"
         assert {path.name for path in copied.folder.iterdir()} == {"step-3", "step-5"}
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (
+                OSError(errno.ENOSPC, "No space left on device", "/a/.lora.tmp/x"),
+                "device: '/a/.lora.tmp/x'; step-5 stays",
+            ),
+            (OSError(errno.EROFS, "Read-only file system"), "system; step-5 stays, the next start goes on there"),
+            (SafetensorError("I/O error: No space left on device (os error 28)"), "error 28); step-5 stays"),
+        ],
+    )
+    def test_is_named_where_anything_else_finds_the_volume_full(
+        self, copied: Checkpoints, error: Exception, said: str
+    ) -> None:
+        with pytest.raises(OSError, match=re.escape(said)) as found, copied.named_when_full():
+            raise error
+        assert explain(found.value, 0).kind == "input"
+        with pytest.raises(ValueError, match="another"), copied.named_when_full():
+            raise ValueError("another")
+
+    @pytest.mark.parametrize("phase", ["_record_precision", "_train", "_finish"])
+    def test_is_named_in_every_phase_of_a_run(
+        self, copied: Checkpoints, monkeypatch: pytest.MonkeyPatch, standins: Standins, phase: str
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        run = Mock(paths=RunPaths.of(copied.folder.parent), config=make_config("opus_mt_en_fr", standins("marian")))
+        session = Session.__new__(Session)
+        session.prepared_run, session.config, session.paths, session.world = run, run.config, run.paths, ALONE
+        for name in ("_record_precision", "_reporter", "_open_rows", "_train", "_finish"):
+            monkeypatch.setattr(Session, name, full if name == phase else lambda *_: nullcontext())
+        monkeypatch.setattr(Session, "_base_and_outputs", lambda _: (None, None))
+        for name in ("make_trainable", "Loop"):
+            monkeypatch.setattr(session_module, name, Mock())
+        session.card, session.rows, session.dtype = Mock(), Mock(), torch.float32
+        with pytest.raises(OSError, match="step-5 stays, the next start goes on there"):
+            session.run()
 
     def test_manifest_lists_every_other_file(self, copied: Checkpoints) -> None:
         folder = copied.folder / "step-5"

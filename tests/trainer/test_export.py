@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -239,6 +240,21 @@ class TestContent:
         again = export(its.setup.model, its.setup.card, its.setup.config, its.setup.encoder, its.paths)
         assert again == its.folder
         assert sorted(path.name for path in its.folder.iterdir()) == before
+
+    def test_on_a_full_volume_leaves_none_of_its_room_taken(
+        self, deliverables: dict[str, Deliverable], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(folder: Path) -> None:
+            (folder / "half").write_text("a")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        its = deliverables["marian-lora"]
+        before = sorted(path.name for path in its.folder.parent.iterdir())
+        monkeypatch.setattr(its.setup.model, "save_pretrained", full)
+        with pytest.raises(OSError, match="No space left"):
+            export(its.setup.model, its.setup.card, its.setup.config, its.setup.encoder, its.paths)
+        assert sorted(path.name for path in its.folder.parent.iterdir()) == before
+        assert not (its.folder / "half").exists()
 
 
 class TestRefusals:

@@ -75,6 +75,13 @@ class TestNumbers:
             ("2024-01-05", "5/1/2024"),
             ("0.125", "0,125"),
             ("in 1990 200 boats", "en 1990 200 bateaux"),
+            ("3½ hours", "3,5 heures"),
+            ("3 ¼ or ½", "3.25 ou 0,5"),
+            ("1⅛ inches", "1,125 pouce"),
+            ("５ km²", "5\u2007km2"),
+            ("10² or 10⁻³", "10 ou 10"),
+            ("as of 2010¹", "de 2010"),
+            ("… and …5", "et 5"),
         ],
     )
     def test_are_read_alike_in_both_languages(self, english: str, french: str) -> None:
@@ -93,12 +100,49 @@ class TestNumbers:
         assert keeps_numbers(asked[0], "le mai à 14 h", *asked[1:]) is False
         assert keeps_numbers("two cod", "x", "2 morues", ("en", "fr")) is None
 
+    @pytest.mark.parametrize(
+        ("source", "reference", "good", "bad"),
+        [
+            (
+                "3½ days",
+                "3,5 jours",
+                ("3½ jours", "3 1/2 jours", "3.5 jours"),
+                ("3 jours", "3,25 jours", "3 1/4 jours"),
+            ),
+            ("1,234½ t", "1 234 et ½ t", ("1234 et 1/2",), ("1234",)),
+            ("½ a day", "½ journée", ("0,5 jour", "1/2 jour"), ("1 jour", "2/1 jour")),
+            ("page 1/2", "page 1/2", ("page 1/2", "page 1 sur 2", "page ½"), ("page 1", "page 3/2")),
+            ("on 1/5/2024", "le 1/5/2024", ("le 5/1/2024", "2024-01-05"), ("le 1/5", "0,2/2024")),
+        ],
+    )
+    def test_fractions_may_be_written_either_way(
+        self, source: str, reference: str, good: tuple[str, ...], bad: tuple[str, ...]
+    ) -> None:
+        for said, kept in ((good, True), (bad, False)):
+            found = [keeps_numbers(source, each, reference, ("en", "fr")) for each in said]
+            assert found == [kept] * len(said)
+
 
 class TestEntities:
     def test_are_what_stands_out_but_for_the_first_word(self) -> None:
         text = "Section 5: NAFO: Gadus morhua, pH 7.1, vitamin B12, 5 kg, 20 µg of L'Anse"
-        assert entities(text) == {"NAFO", "Gadus", "pH", "B12", "kg", "µg", "L", "Anse"}
+        assert entities(text) == {"NAFO", "Gadus", "pH", "B12", "kg", "\u03bcg", "L", "Anse"}
         assert entities("NAFO and Canada") == {"NAFO", "Canada"} == entities("Le Canada et la NAFO")
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            *(("CO₂ rose", "CO2 rose"), ("of CO2", "of CO₂"), ("5 m²", "5 m2"), ("5 µg", "5 \u03bcg")),
+            *(("by Nutreco™", "by Nutreco"), ("in Zone Ⅳ", "in Zone IV"), ("by ＮＡＦＯ", "by NAFO")),
+            ("as B12¹", "as B12"),
+        ],
+    )
+    def test_are_the_same_however_their_signs_are_written(self, one: str, other: str) -> None:
+        assert entities(one) == entities(other) != set()
+        assert (
+            keeps_entities(f"The {one}", other, f"Le {one}") is keeps_entities(f"The {one}", one, f"Le {other}") is True
+        )
+        assert keeps_entities(f"The {one}", "none", f"Le {other}") is False
 
     def test_only_those_the_reference_copied_are_asked_for(self) -> None:
         source, reference = "The DFO counts Gadus.", "Le MPO compte les Gadus."

@@ -44,6 +44,12 @@ def scores(delta: float, p_value: float, **rates: tuple[int, int, float]) -> dic
     return {"en-fr": found}
 
 
+def judged(rivals: dict[str, Any], problem: str | None = None, *, n: int = 100, **gate: Any) -> dict[str, Any]:
+    """Apply the gate to sets that all have so many sentences from English."""
+    sizes = {name: {"en-fr": n} for sets in rivals.values() for name in sets}
+    return apply_gate(config(**gate), sizes, rivals, problem)
+
+
 UP, EVEN, DOWN = scores(2.0, 0.001), scores(0.0, 1.0), scores(-2.0, 0.001)
 
 
@@ -64,11 +70,11 @@ def test_a_model_has_to_beat_the_base_and_what_is_published(
     base: dict[str, Any], rival: dict[str, Any] | None, problem: str | None, verdict: str
 ) -> None:
     rivals = {"the base": {"test": base}} | ({} if rival is None else {"the published run": {"test": rival}})
-    gate = apply_gate(config(), rivals, problem)
+    gate = judged(rivals, problem)
     assert gate["verdict"] == verdict
     assert gate["compared_with"] == list(rivals)
     assert problem is None or problem in gate["reasons"][-1]
-    by_hand = apply_gate(config(promote="never"), rivals, problem)["verdict"]
+    by_hand = judged(rivals, problem, promote="never")["verdict"]
     assert by_hand == ("better" if verdict == "promoted" else verdict)
 
 
@@ -86,22 +92,59 @@ def test_a_model_has_to_beat_the_base_and_what_is_published(
 def test_a_loss_on_a_guard_set_or_of_a_rate_is_a_regression_whatever_the_gain(
     guard: dict[str, Any], test: dict[str, Any], reason: str | None
 ) -> None:
-    gate = apply_gate(config(), {"the base": {"test": test, "guard.general": guard}})
+    gate = judged({"the base": {"test": test, "guard.general": guard}})
     assert gate["verdict"] == ("promoted" if reason is None else "regressed")
     assert reason is None or reason in gate["reasons"][0]
 
 
 def test_one_of_several_comparisons_may_look_like_a_loss_by_chance() -> None:
     unsure = scores(-2.0, 0.03)
-    assert apply_gate(config(), {"the base": {"test": unsure}})["verdict"] == "regressed"
-    gate = apply_gate(config(max_p=1.0), {"the base": {"test": EVEN, "guard.general": unsure}})
+    assert judged({"the base": {"test": unsure}})["verdict"] == "regressed"
+    gate = judged({"the base": {"test": EVEN, "guard.general": unsure}}, max_p=1.0)
     assert gate["verdict"] == "not better"
     assert gate["reasons"][1].endswith("chrf -2.00 against the base, p = 0.0300 (0.0600 among 2 comparisons)")
 
 
+@pytest.mark.parametrize(
+    ("test", "sentences", "verdict"), [(UP, 30, "promoted"), (UP, 29, "not better"), (DOWN, 29, "not better")]
+)
+def test_a_few_test_sentences_of_a_direction_decide_nothing(test: dict[str, Any], sentences: int, verdict: str) -> None:
+    loss = scores(0.0, 1.0, numbers=(20, 0, 0.0001)) if test is DOWN else test
+    sizes = {"test": {"en-fr": 100, "fr-en": sentences}}
+    for found in (test, loss):
+        rivals = {"the base": {"test": UP | {"fr-en": found["en-fr"]}}}
+        gate = apply_gate(config(), sizes, rivals)
+        assert gate["verdict"] == verdict
+        too_few = f"only {sentences} test sentences fr-en, gate.min_sentences is 30"
+        assert (too_few in gate["reasons"]) is (sentences < 30)
+        assert any("fr-en: " in reason for reason in gate["reasons"]), "what was found is told all the same"
+        assert apply_gate(config(min_sentences=sentences), sizes, rivals)["verdict"] in ("promoted", "regressed")
+
+
+@pytest.mark.parametrize(("guard", "verdict"), [(EVEN, "promoted"), (DOWN, "not better")])
+def test_a_loss_on_a_few_guard_sentences_holds_a_model_back_and_is_no_regression(
+    guard: dict[str, Any], verdict: str
+) -> None:
+    gate = apply_gate(
+        config(),
+        {"test": {"en-fr": 100}, "guard.general": {"en-fr": 4}},
+        {"the base": {"test": UP, "guard.general": guard}},
+    )
+    assert gate["verdict"] == verdict
+    assert gate["reasons"][0] == "only 4 sentences of guard set general, en-fr, gate.min_sentences is 30"
+
+
+def test_the_sentences_of_each_direction_are_counted(sets: list[TestSet]) -> None:
+    for least, verdict in ((6, "promoted"), (7, "not better")):
+        policy = config(max_p=1, min_sentences=least)
+        found = finish.judge(policy, sets[:1], outputs(sets, "x"), perfect(sets), opponent.Published())
+        assert found.gate["verdict"] == verdict
+        assert ("only 6 test sentences en-fr, gate.min_sentences is 7" in found.gate["reasons"]) is (least == 7)
+
+
 @pytest.fixture
 def setup(standins: Callable[[str], Path], short_text: list[TextPair]) -> Setup:
-    return build(KEY, standins("marian"), short_text[:6])
+    return build(KEY, standins("marian"), short_text[:6], gate={"min_sentences": 1})
 
 
 @pytest.fixture

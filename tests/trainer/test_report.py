@@ -80,7 +80,7 @@ def finished(*directions: str, verdict: str = "better") -> dict[str, Any]:
         },
         "gate": {
             "verdict": verdict,
-            "policy": {"metric": "chrf", "min_delta": 0.5, "max_p": 0.05},
+            "policy": {"metric": "chrf", "min_delta": 0.5, "max_p": 0.05, "min_sentences": 30},
             "reasons": [f"{name}: chrf +13.25 against the base, p = 0.0010" for name in directions],
         },
     }
@@ -132,7 +132,14 @@ def written(paths: RunPaths, result: dict[str, Any]) -> Page:
 def test_the_verdict_and_its_reasons_come_before_the_scores(paths: RunPaths, verdict: str, shown: str) -> None:
     text = written(paths, finished("en-fr", "fr-en", verdict=verdict)).text()
     at = [
-        text.index(part) for part in (shown, "en-fr: chrf +13.25", "at least 0.5 points more chrF", "English → French")
+        text.index(part)
+        for part in (
+            shown,
+            "en-fr: chrf +13.25",
+            "at least 0.5 points more chrF",
+            "Fewer than 30 sentences",
+            "English → French",
+        )
     ]
     assert at == sorted(at)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mtft.errors import ConfigError
+from mtft.paths import put
 from mtft.settings import load_document, read_document, resolve
 from tests.unit.documents import GIVEN, written
 
@@ -77,6 +78,30 @@ class TestProblems:
         assert "data.train: is not UTF-8 text; give the file or folder a name that is" in str(refused.value)
         assert "pydantic" not in str(refused.value)
         assert "surrogate" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("storage.root", "model.path", "data.train", "data.dev", "data.test", "data.train[0]"),
+            *("gate.guard_sets.a", "gate.guard_sets.a[0]"),
+        ],
+    )
+    @pytest.mark.parametrize(("sign", "shown"), [("\0", r"\u0000"), ("\n", r"\n"), ("\x7f", r"\x7f")])
+    def test_a_path_with_a_control_character(self, path: str, sign: str, shown: str) -> None:
+        value = f"/mnt/a{sign}b"
+        given: dict[str, Any] = {"model": "opus_mt_en_fr", "data": {"train": "rows.jsonl"}}
+        put(given, path.removesuffix("[0]"), [value] if path.endswith("[0]") else value)
+        with pytest.raises(ConfigError) as refused:
+            resolve(given)
+        (problem,) = [each for each in refused.value.problems if each.path == path]
+        assert "control character" in problem.message
+        assert f'got "/mnt/a{shown}b"' in str(problem) and str(problem).isprintable()
+
+    def test_a_name_with_a_line_break_stays_on_its_line(self) -> None:
+        with pytest.raises(ConfigError) as refused:
+            resolve(GIVEN | {"gate": {"guard_sets": {"a\nb": "rows.jsonl"}}})
+        (problem,) = refused.value.problems
+        assert r"gate.guard_sets.a\nb" in str(problem) and str(problem).isprintable()
 
     def test_of_a_batch_says_where_each_model_was_chosen_and_no_notes_of_others(self, tmp_path: Path) -> None:
         text = "data: {train: a}\nmodels:\n  opus_mt_en_fr: {lora_r: 8}\n  opus_mt_fr_en: {}\n"

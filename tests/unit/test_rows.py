@@ -242,7 +242,8 @@ class TestPaths:
             (["linked", "a.jsonl"], "^a.jsonl: the same file as linked/a.jsonl"),
             ([], "no data file given"),
             (["/dev/null"], "/dev/null: not a regular file"),
-            (["a\0b"], "no such file"),
+            (["a\0b"], r"a\\x00b: no such file"),
+            (["a\nb"], r"^a\\nb: no such file"),
         ],
     )
     def test_what_cannot_be_opened_is_refused_before_reading(

@@ -315,19 +315,19 @@ class TestHashOfOtherData:
 
 class TestEffectiveConfig:
     @settings(deadline=None, max_examples=50)
-    @example(train="a\x85b", rate=1e-5, notes={})
+    @example(name="a\x85b", rate=1e-5, notes={})
     @given(
-        train=st.text(min_size=1).filter(lambda text: "://" not in text and "_" not in text),
+        name=st.text(min_size=1).filter(lambda text: "://" not in text and "_" not in text),
         rate=st.floats(1e-12, 1),
         notes=st.dictionaries(
             st.sampled_from(["no", "1e5", "0x1f", "a.b/c"]), st.sampled_from(["on", "1e3", "~", "", "a: b"])
         ),
     )
     def test_reading_it_back_gives_an_equal_one(
-        self, tmp_path_factory: pytest.TempPathFactory, train: str, rate: float, notes: dict[str, str]
+        self, tmp_path_factory: pytest.TempPathFactory, name: str, rate: float, notes: dict[str, str]
     ) -> None:
         document = GIVEN | {
-            "data": {"train": train},
+            "lora": {"target_modules": [name]},
             "train": {"learning_rate": rate},
             "cluster": {"annotations": notes},
         }
