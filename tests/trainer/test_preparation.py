@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from mtft import lease
 from mtft.config import Config
 from mtft.errors import InputError, Retry
 from mtft.files import sha256_file
@@ -305,11 +304,10 @@ class TestCache:
             (folder / name).write_text(json.dumps({key: its for key, its in stats.items() if key != MANIFEST}))
         else:
             content = (folder / name).read_bytes()
-            (folder / name).write_bytes(content[: len(content) // 2] + (b"\0" * 100 if damage == "zeroed" else b""))
-            if damage == "zeroed":
-                with (folder / name).open("r+b") as shorter:
-                    shorter.seek(0, os.SEEK_END)
-                    shorter.write(content[shorter.tell() :])
+            half = content[: len(content) // 2]
+            (folder / name).write_bytes(
+                (half + bytes(100) + content[len(half) + 100 :]) if damage == "zeroed" else half
+            )
         encoder = Letters()
         with caplog.at_level("WARNING", logger="mtft.data"):
             assert build(config(corpus), tmp_path, encoder).folder == folder
@@ -323,50 +321,6 @@ class TestCache:
         (folder / "test.jsonl").write_text("".join(lines[:2]))
         with pytest.raises(Retry, match=r"test\.jsonl: has not the size .*; the next start builds"):
             open_prepared(folder)
-
-
-class TestLease:
-    def test_it_is_waited_for_until_released(self, tmp_path: Path) -> None:
-        path, waits = tmp_path / "a.lease", []
-        path.write_text('{"owner": "other", "expires": 1000}')
-
-        def pause(_: float) -> None:
-            waits.append(1)
-            if len(waits) == 3:
-                path.unlink()
-
-        with lease.hold(path, now=lambda: 900.0, pause=pause):
-            assert json.loads(path.read_text())["expires"] == 900 + lease.LEASE_SECONDS
-        assert len(waits) == 3
-        assert not path.exists()
-
-    @pytest.mark.parametrize("content", ['{"owner": "dead", "expires": 899}', "", '{"owner'])
-    def test_an_expired_one_is_taken_over(self, tmp_path: Path, content: str) -> None:
-        path = tmp_path / "a.lease"
-        path.write_text(content)
-        os.utime(path, (100, 100))
-        with lease.hold(path, now=lambda: 900.0, pause=lambda _: pytest.fail("waited")):
-            assert json.loads(path.read_text())["owner"] != "dead"
-
-    def test_one_being_written_is_respected(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.lease"
-        path.write_text("")
-        os.utime(path, (899, 899))
-
-        class WaitedError(Exception):
-            pass
-
-        def pause(_: float) -> None:
-            raise WaitedError
-
-        with pytest.raises(WaitedError), lease.hold(path, now=lambda: 900.0, pause=pause):
-            pass
-
-    def test_one_lost_to_another_is_not_removed(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.lease"
-        with lease.hold(path):
-            path.write_text('{"owner": "other", "expires": 1000}')
-        assert path.exists()
 
 
 class TestRefused:

@@ -144,3 +144,46 @@ def test_a_lease_that_is_away_for_a_moment_is_still_held(path: Path) -> None:
         back.start()
         held.check()
         back.join()
+
+
+def test_it_is_waited_for_until_released(path: Path) -> None:
+    waits: list[int] = []
+    path.write_text('{"owner": "other", "expires": 1000}')
+
+    def pause(_: float) -> None:
+        waits.append(1)
+        if len(waits) == 3:
+            path.unlink()
+
+    with lease.hold(path, now=lambda: 900.0, pause=pause):
+        assert json.loads(path.read_text())["expires"] == 900 + lease.LEASE_SECONDS
+    assert len(waits) == 3
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ['{"owner": "dead", "expires": 899}', "", '{"owner'])
+def test_an_expired_one_is_taken_over(path: Path, content: str) -> None:
+    path.write_text(content)
+    os.utime(path, (100, 100))
+    with lease.hold(path, now=lambda: 900.0, pause=lambda _: pytest.fail("waited")):
+        assert json.loads(path.read_text())["owner"] != "dead"
+
+
+def test_one_being_written_is_respected(path: Path) -> None:
+    path.write_text("")
+    os.utime(path, (899, 899))
+
+    class WaitedError(Exception):
+        pass
+
+    def pause(_: float) -> None:
+        raise WaitedError
+
+    with pytest.raises(WaitedError), lease.hold(path, now=lambda: 900.0, pause=pause):
+        pass
+
+
+def test_one_lost_to_another_is_not_removed(path: Path) -> None:
+    with lease.hold(path):
+        path.write_text('{"owner": "other", "expires": 1000}')
+    assert path.exists()
