@@ -16,10 +16,12 @@ from typing import Any
 from mtft import exit_codes
 from mtft.errors import ConfigError, InputError, MtftError, Problem
 from mtft.settings import load_document, models_of, resolve
+from trainer.processes import heed_interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch every base and say where it is; return 0, or 2 when one cannot be had."""
+    heed_interrupts()
     parser = argparse.ArgumentParser(prog="python -m trainer.prefetch", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the document, as the user wrote it")
     options = parser.parse_args(arguments)

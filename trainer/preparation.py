@@ -28,7 +28,7 @@ from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from mtft.split import SPLITS
-from trainer.processes import end_with_parent
+from trainer.processes import end_with_parent, heed_interrupts
 from trainer.reasons import USER_ERRNOS, guard
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _DAY_SECONDS = 86_400
 
 def main(arguments: list[str]) -> int:
     """Prepare the data of a run."""
+    heed_interrupts()
     end_with_parent()
     parser = argparse.ArgumentParser(prog="python -m trainer.preparation", description=main.__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder, with its config.yaml")

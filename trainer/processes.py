@@ -114,6 +114,12 @@ def run(command: Sequence[str], environment: Mapping[str, str], stop: Stop, outp
     return int(child.returncode)
 
 
+def heed_interrupts() -> None:
+    """Let an interrupt raise KeyboardInterrupt from here on; while a program is imported it only ends it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def adopt_orphans() -> None:
     """Become the parent of every descendant that loses its own (Linux; as PID 1 that is so anyway)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from mtft import exit_codes, files
-from trainer.processes import PARENT_VARIABLE, end_with_parent
+from trainer.processes import PARENT_VARIABLE, end_with_parent, heed_interrupts
 
 # torchrun waits 300 s for the other nodes' ranks once its own are done. Rank 0 is the last, so whoever is missing then
 # was lost; the other nodes' supervisors wait for node 0 themselves.
@@ -22,6 +22,7 @@ _OTHERS_SECONDS = 15.0
 
 def main(arguments: list[str]) -> int:
     """Run torchrun; return 0, 1 for a failed rank, 143 when it was told to stop or other nodes are gone."""
+    heed_interrupts()
     end_with_parent()
     try:
         return _run(arguments)

@@ -1,4 +1,4 @@
-"""Sentences of the report: the most improved, the most degraded, and some drawn at random."""
+"""Sentences of the report: the most improved, the most degraded, and others drawn at random."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from trainer.report_scores import direction_text
 
-IMPROVED, DEGRADED, RANDOM = 7, 7, 6
+TOTAL, IMPROVED, DEGRADED = 20, 7, 7
 _SEED = 0
 # A row may be 1 MB long; comparing words takes time quadratic in their number.
 _LONGEST = 1200
@@ -66,17 +66,16 @@ class Samples:
 
 
 def choose(rows: Sequence[dict[str, Any]]) -> Samples | None:
-    """Choose sentences to show; the random ones are the same on every call. None when there are no rows."""
+    """Choose ``TOTAL`` sentences to show, or all; the random ones are the same on every call. None without rows."""
     if not rows:
         return None
     up = [row for row in rows if row["gain"] > 0]
     down = [row for row in rows if row["gain"] < 0]
-    drawn = random.Random(_SEED).sample(rows, min(RANDOM, len(rows)))
-    groups = [
-        ("Most improved", heapq.nlargest(IMPROVED, up, key=_gain)),
-        ("Most degraded", heapq.nsmallest(DEGRADED, down, key=_gain)),
-        ("Drawn at random", drawn),
-    ]
+    best, worst = heapq.nlargest(IMPROVED, up, key=_gain), heapq.nsmallest(DEGRADED, down, key=_gain)
+    shown = {id(row) for row in best + worst}
+    others = [row for row in rows if id(row) not in shown]
+    drawn = random.Random(_SEED).sample(others, min(TOTAL - len(shown), len(others)))
+    groups = [("Most improved", best), ("Most degraded", worst), ("Drawn at random from the others", drawn)]
     return Samples(
         groups=[(title, [_sample(row) for row in chosen]) for title, chosen in groups if chosen],
         total=len(rows),

@@ -7,12 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+from trainer.processes import heed_interrupts
 from trainer.quiet import loading, quiet_libraries
 from trainer.reasons import guard
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Translate one input to one output."""
+    heed_interrupts()
     parser = argparse.ArgumentParser(prog="python -m trainer.translate", description=__doc__)
     parser.add_argument("input", nargs="?", default="-", help="file to translate; - is standard input")
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of a finished run")

@@ -10,13 +10,14 @@ import argparse
 import os
 from pathlib import Path
 
-from trainer.processes import end_with_parent
+from trainer.processes import end_with_parent, heed_interrupts
 from trainer.quiet import loading, quiet_libraries
 from trainer.reasons import guard
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one rank to its end and leave with the exit code of DESIGN's table."""
+    heed_interrupts()
     end_with_parent()
     parser = argparse.ArgumentParser(prog="python -m trainer.worker", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True, help="the run's folder")

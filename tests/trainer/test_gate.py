@@ -78,6 +78,11 @@ def test_a_model_has_to_beat_the_base_and_what_is_published(
     assert by_hand == ("better" if verdict == "promoted" else verdict)
 
 
+@pytest.mark.parametrize(("least", "verdict"), [(2.0, "promoted"), (2.1, "not better")])
+def test_a_gain_smaller_than_asked_for_is_none(least: float, verdict: str) -> None:
+    assert judged({"the base": {"test": UP}}, min_delta=least)["verdict"] == verdict
+
+
 @pytest.mark.parametrize(
     ("guard", "test", "reason"),
     [
@@ -197,7 +202,7 @@ def test_its_own_translations_are_taken_where_test_and_decoding_are_the_same(
     assert found.texts == outputs(sets, "left")
 
 
-@pytest.mark.parametrize("other", ["test", "guard set", "decoding", "files"])
+@pytest.mark.parametrize("other", ["test", "guard set", "decoding", "files", "sentences"])
 def test_else_its_adapter_translates_anew(
     candidate: PreparedRun, rival: RunPaths, sets: list[TestSet], setup: Setup, other: str
 ) -> None:
@@ -208,6 +213,9 @@ def test_else_its_adapter_translates_anew(
         sets = [*sets, TestSet(name="guard.new", pairs=sets[1].pairs[1:])]
     elif other == "decoding":
         decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
+    elif other == "sentences":
+        path = rival.eval / "test.en-fr.jsonl"
+        path.write_text("\n".join(reversed(path.read_text().splitlines())))
     else:
         (rival.eval / "test.en-fr.jsonl").unlink()
     found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)

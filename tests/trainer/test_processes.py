@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mtft.runs import RunPaths
 from trainer.console import Console
 from trainer.node import child_environment
@@ -54,6 +56,28 @@ def test_a_child_that_comes_after_its_parents_death_ends_at_once() -> None:
     orphan = {**os.environ, PARENT_VARIABLE: "1"}  # who took it over is not who started it
     late = subprocess.run(end, env=orphan, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (late.returncode, late.stdout) == (-signal.SIGKILL, "")
+
+
+INTERRUPTED = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+
+
+@pytest.mark.parametrize("module", ["", ".preparation", ".ranks", ".worker", ".translate", ".prefetch"])
+def test_a_program_that_is_interrupted_while_it_is_imported_shows_no_traceback(tmp_path: Path, module: str) -> None:
+    (tmp_path / "psutil.py").write_text(INTERRUPTED)
+    command = [sys.executable, "-m", f"trainer{module}", "--run-dir", "none"]
+    paths = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}"}
+    done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("module", ["preparation", "worker", "translate"])
+def test_later_an_interrupt_is_a_word_and_an_exit_code(tmp_path: Path, module: str) -> None:
+    (tmp_path / "torch.py").write_text(INTERRUPTED)
+    (tmp_path / "datasets.py").write_text(INTERRUPTED)
+    command = [sys.executable, "-m", f"trainer.{module}", "--run-dir", "none"]
+    paths = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}"}
+    done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (143, "interrupted\n")
 
 
 def test_a_child_has_a_terminal_where_the_person_has_one() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trainer.report_charts import MOST_POINTS, charts, nice_step, thin
 from trainer.report_files import Metrics
-from trainer.report_samples import DEGRADED, IMPROVED, RANDOM, choose, compare
+from trainer.report_samples import DEGRADED, IMPROVED, TOTAL, choose, compare
 
 
 def test_thinning_keeps_the_order_and_the_spike() -> None:
@@ -40,17 +42,37 @@ def test_steps_between_ticks_are_round(high: float, step: float) -> None:
     assert nice_step(0, high) == pytest.approx(step)
 
 
-def test_samples_are_the_extremes_and_the_same_random_ones() -> None:
-    gains = [*range(-10, 31), 0, 0]
+def rows_of(gains: list[int]) -> list[dict[str, Any]]:
     fixed = {"direction": "en-fr", "reference": "", "base": "", "tuned": "", "base_chrf": 50.0, "tuned_chrf": 50.0}
-    rows = [{**fixed, "source": f"source {n}", "gain": gain} for n, gain in enumerate(gains)]
+    return [{**fixed, "source": f"source {n}", "gain": gain} for n, gain in enumerate(gains)]
+
+
+@pytest.mark.parametrize(
+    ("gains", "groups"),
+    [
+        ([*range(1, 41)], [IMPROVED, TOTAL - IMPROVED]),
+        ([*range(-40, 0)], [DEGRADED, TOTAL - DEGRADED]),
+        ([0] * 40, [TOTAL]),
+        ([5, -5, *[0] * 40], [1, 1, TOTAL - 2]),
+        ([5, -5, 0], [1, 1, 1]),
+        ([5, -5], [1, 1]),
+    ],
+)
+def test_samples_are_as_many_whatever_became_of_the_sentences(gains: list[int], groups: list[int]) -> None:
+    chosen = choose(rows_of(gains))
+    assert chosen is not None and [len(group) for _, group in chosen.groups] == groups
+    assert len({it.source for _, group in chosen.groups for it in group}) == min(TOTAL, len(gains))
+
+
+def test_samples_are_the_extremes_and_the_same_random_ones() -> None:
+    rows = rows_of([*range(-10, 31), 0, 0])
     chosen = choose(rows)
     assert chosen is not None and chosen == choose(rows)
     assert (chosen.total, chosen.improved, chosen.unchanged, chosen.degraded) == (43, 30, 3, 10)
     improved, degraded, drawn = (group for _, group in chosen.groups)
     assert [it.gain for it in improved] == list(range(30, 30 - IMPROVED, -1))
     assert [it.gain for it in degraded] == list(range(-10, -10 + DEGRADED))
-    assert len({it.source for it in drawn}) == RANDOM
+    assert len({it.source for it in drawn}) == TOTAL - IMPROVED - DEGRADED
 
 
 @pytest.mark.parametrize(
