@@ -72,6 +72,8 @@ def _release(state: JobState, job: Object) -> str:
         return (
             f"set cluster.run_as_user to a number above 0, or give the image a numeric USER other than 0; then {anew}"
         )
+    if reason.startswith("no scheduler "):
+        return f"install the scheduler: its pod starts then; or cluster.scheduler: null, and {_anew(job)}"
     if "image" in reason:
         return "check cluster.image, cluster.image_pull_secrets and that the nodes reach the registry"
     return f"see the layers above; {printed.launch('describe', job)} shows the cluster's events"

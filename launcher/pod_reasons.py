@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from launcher import labels
+from launcher.job_objects import parse_time
 
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
 _NO_FIT = (
@@ -43,6 +45,8 @@ _KINDS = {"configmap": "ConfigMap", "secret": "Secret", "persistentvolumeclaim":
 _CREATING = frozenset({"ContainerCreating", "PodInitializing"})
 _MOUNT_FAILED = frozenset({"FailedMount", "FailedAttachVolume"})
 _SIGKILL = 137
+_DEFAULT_SCHEDULER = "default-scheduler"
+_LOOKED_SECONDS = 30.0  # a scheduler that is there has looked at a pod by then, or said why not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,29 @@ def mount_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
+def lacks_scheduler(pod: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a pod is left to a scheduler beside the cluster's own that has had time to look at it and has not."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    if spec.get("nodeName") or spec.get("schedulerName", _DEFAULT_SCHEDULER) == _DEFAULT_SCHEDULER:
+        return False
+    told = any(each["type"] == "PodScheduled" for each in status.get("conditions") or [])
+    made = parse_time(pod["metadata"].get("creationTimestamp"))
+    return not told and made is not None and (now - made).total_seconds() > _LOOKED_SECONDS
+
+
+def scheduler_failures(
+    pods: Iterable[Mapping[str, Any]], events: Iterable[Mapping[str, Any]], now: datetime
+) -> dict[str, str]:
+    """Return pod UID -> which scheduler has not looked at it; one that told an event of the pod has."""
+    seen = {event["involvedObject"].get("uid") for event in events}
+    unseen = [pod for pod in pods if lacks_scheduler(pod, now) and pod["metadata"].get("uid") not in seen]
+    return {
+        pod["metadata"]["uid"]: f"no scheduler `{pod['spec']['schedulerName']}` has looked at the pod; "
+        "install it, or cluster.scheduler: null"
+        for pod in unseen
+    }
+
+
 def creation_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     """Return job UID -> when the API server refused to make its pods last, and why, in words."""
     found = {}
@@ -96,7 +123,7 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
 
     Args:
         pod: as the API server gives it.
-        failures: those of ``mount_failures``, where events were asked for.
+        failures: those of ``mount_failures`` and ``scheduler_failures``, where events were asked for.
     """
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending", "Running"):
@@ -120,14 +147,14 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
     if status.get("phase") == "Running":
         return None
     if not (pod.get("spec") or {}).get("nodeName"):
-        return "waiting for a node"
+        return failures.get(pod["metadata"].get("uid", ""), "waiting for a node")
     return "its node is pulling the image or mounting the volume"
 
 
 def is_broken(pod: Mapping[str, Any], failures: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether a person has to do something before the pod can start; ``failures`` as for ``waiting_reason``."""
-    status = pod.get("status") or {}
-    if is_mounting(pod) and _ABSENT.search(failures.get(pod["metadata"].get("uid", ""), "")):
+    status, failure = pod.get("status") or {}, failures.get(pod["metadata"].get("uid", ""), "")
+    if failure and (not (pod.get("spec") or {}).get("nodeName") or (is_mounting(pod) and _ABSENT.search(failure))):
         return True
     each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return any(((it.get("state") or {}).get("waiting") or {}).get("reason") in _BROKEN for it in each)

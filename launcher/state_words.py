@@ -57,7 +57,7 @@ def reason_of(
         pods: its pods; None when they were not asked for.
         decisive: how the pod that decided it ended.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: UID of a pod -> why its node cannot mount a volume, of the job -> why its pods are refused.
+        failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods are refused.
     """
     if state == "Failed":
         said = (condition(job, "Failed") or {}).get("message")

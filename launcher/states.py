@@ -120,7 +120,7 @@ def job_state(
         now: the present, with time zone.
         progress: what the log of its first pod says, where it was read.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: UID of a pod -> why its node cannot mount a volume, of the job -> why its pods are refused.
+        failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods are refused.
     """
     state, progress = _state(job, pods), progress or Progress()
     asked, pods = pods, pods or ()

@@ -11,7 +11,7 @@ from launcher import labels
 from launcher.cluster_errors import ClusterError, Forbidden
 from launcher.job_objects import by_job, rank_of
 from launcher.labels import CONTAINER
-from launcher.pod_reasons import creation_failures, is_mounting, mount_failures
+from launcher.pod_reasons import creation_failures, is_mounting, lacks_scheduler, mount_failures, scheduler_failures
 from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
 from launcher.resources import EVENTS, JOBS, PODS
@@ -33,7 +33,8 @@ _MADE_SECONDS = 5.0  # an operator that can make a job's pods has made them by t
 def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = False) -> list[JobState]:
     """Return the states of jobs from one LIST of jobs and one of pods.
 
-    One more asks queues where jobs wait in them, and one asks events where pods are missing or wait for their volumes.
+    One more asks queues where jobs wait in them, and one asks events where pods are missing, wait for their volumes or
+    for a scheduler of their own.
 
     Logs are read of running jobs only.
 
@@ -76,15 +77,19 @@ def _failures(
     *,
     everywhere: bool = False,
 ) -> dict[str, str]:
-    """Return UID -> why a volume is not mounted, or a job's pods are refused; one LIST, none where all is well."""
+    """Return UID -> why a pod is not scheduled or mounted, or a job's are refused; one LIST, none where all is well."""
     short = [job for job in jobs if _lacks_pods(job, pods.get(_key(job), ()), now)]
-    if not short and not any(is_mounting(pod) for each in pods.values() for pod in each):
+    every = [pod for each in pods.values() for pod in each]
+    unseen = [pod for pod in every if lacks_scheduler(pod, now)]
+    if not short and not unseen and not any(map(is_mounting, every)):
         return {}
     try:
-        warnings = cluster.list(EVENTS, fields="type=Warning", everywhere=everywhere).items
+        # What a scheduler says of a pod it has taken up need not be a warning.
+        events = cluster.list(EVENTS, fields="" if unseen else "type=Warning", everywhere=everywhere).items
     except Forbidden:
         return {}
-    found, refused = mount_failures(warnings), creation_failures(warnings)
+    found = mount_failures(events) | scheduler_failures(unseen, events, now)
+    refused = creation_failures(events)
     for job in short:
         at, words = refused.get(job["metadata"]["uid"], ("", ""))
         # What was refused before the newest pod was made has been mended since.

@@ -5,7 +5,7 @@ built-in < model card < preset < file < ``--set`` < flags. In a batch, ``models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ class Resolved:
         config: every setting of the run.
         card: the model's card.
         origins: dotted path of every setting -> where its value comes from.
-        notes: what was understood differently from how it was written.
+        notes: what was understood differently from how it was written, or may be read by nobody.
     """
 
     config: Config
@@ -123,7 +123,17 @@ def resolve(
     if problems or config is None:
         raise ConfigError(problems)
     notes = [note for layer in layers for about in (None, key) for note in layer.notes.get(about, ())]
-    return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes + forgotten)
+    notes += [*forgotten, *_unread_settings(config)]
+    return Resolved(config=config, card=card(config.model.key), origins={**origins, **choice}, notes=notes)
+
+
+def _unread_settings(config: Config) -> Iterator[str]:
+    """Yield what is asked for and may be read by nobody."""
+    if config.cluster.gang is not None and config.cluster.scheduler is None:
+        yield (
+            "cluster.gang without cluster.scheduler: the cluster's own scheduler does not read it, so pods may be "
+            "placed one by one; set cluster.scheduler to the gang scheduler's name, such as volcano"
+        )
 
 
 def merge(

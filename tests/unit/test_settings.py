@@ -313,6 +313,13 @@ class TestHashOfOtherData:
         assert note == "mtft.yaml: data.sha256 is left out: it is of other data than data.train of --data"
 
 
+@pytest.mark.parametrize(("scheduler", "noted"), [(None, True), ("volcano", False)])
+def test_a_gang_that_nobody_may_read_is_noted(scheduler: str | None, noted: bool) -> None:
+    cluster = {"nodes": 2, "gang": {}, "scheduler": scheduler}
+    notes = resolve({**GIVEN, "cluster": cluster}).notes
+    assert [note.partition(":")[0] for note in notes] == ["cluster.gang without cluster.scheduler"] * noted
+
+
 class TestEffectiveConfig:
     @settings(deadline=None, max_examples=50)
     @example(name="a\x85b", rate=1e-5, notes={})

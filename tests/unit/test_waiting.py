@@ -12,6 +12,8 @@ import pytest
 from launcher import labels, logs, waiting
 from launcher.cli import main
 from launcher.cluster import Cluster
+from launcher.description import describe, page
+from launcher.doctor_job import diagnose
 from launcher.log_lines import Printer
 from launcher.states import JobState
 from launcher.waiting import wait_for
@@ -89,6 +91,51 @@ def test_a_refusal_counts_until_a_pod_was_made(api: TinyApi, cluster: Cluster, r
     api.put(refusal(at(refused)))
     [state] = jobs_now(cluster)
     assert (state.reason == REFUSED) == told, state.reason
+
+
+NO_SCHEDULER = "no scheduler `volcano` has looked at the pod; install it, or cluster.scheduler: null"
+
+
+def unbound(scheduler: str = "volcano", **changes: Any) -> dict[str, Any]:
+    """Return a pod nobody has given a node."""
+    found = pod(made=at(-9))
+    return {**found, "spec": {"schedulerName": scheduler}, "status": {"phase": "Pending"}} | changes
+
+
+def test_status_and_doctor_name_a_scheduler_that_is_not_there(api: TinyApi, cluster: Cluster) -> None:
+    one = job("Created")
+    api.put(one)
+    api.put(unbound())
+    [state] = jobs_now(cluster)
+    assert (state.state, state.phase, state.reason) == ("Pending", "blocked", NO_SCHEDULER)
+    found = diagnose(state, one)
+    assert found.verdict == "fail" and found.fix is not None
+    assert "install the scheduler" in found.fix and "mtft-launch delete m-1" in found.fix
+    shown = page(describe(one, state, [unbound()], [], datetime.now(UTC)))
+    assert shown.count(NO_SCHEDULER) == 2  # of the job and of its pod
+    told: list[str | None] = []
+    wait_for(cluster, ["m-1"], 0.5, report=lambda state: told.append(state.reason))
+    assert told == [None, NO_SCHEDULER]
+
+
+@pytest.mark.parametrize("case", ["the cluster's own", "just made", "has told its reason", "has told an event"])
+def test_a_scheduler_that_may_yet_look_at_a_pod_is_not_missed(api: TinyApi, cluster: Cluster, case: str) -> None:
+    one, reason = unbound(), "waiting for a node"
+    if case == "the cluster's own":
+        one["spec"]["schedulerName"] = "default-scheduler"
+    elif case == "just made":
+        one["metadata"]["creationTimestamp"] = at(0)
+    elif case == "has told its reason":
+        said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+        one["status"]["conditions"] = [said]
+        reason = "no node fits (0/1 nodes)"
+    else:
+        told = {"type": "Normal", "reason": "Scheduling", "involvedObject": {"kind": "Pod", "uid": "pod-1"}}
+        api.put({**refusal(at(-9)), **told})
+    api.put(job("Created"))
+    api.put(one)
+    [state] = jobs_now(cluster)
+    assert (state.phase, state.reason) == ("unscheduled", reason)
 
 
 def test_a_job_just_made_costs_no_question_about_events(api: TinyApi, cluster: Cluster) -> None:
