@@ -14,7 +14,7 @@ from launcher.cluster_errors import Forbidden, NoSuchKind
 from launcher.description import events_of
 from launcher.doctor_nodes import check_nodes
 from launcher.findings import Finding, fail, ok, skip
-from launcher.job_objects import replicas, roles
+from launcher.job_objects import condition, replicas, roles
 from launcher.labels import CONTAINER
 from launcher.resources import (
     EVENTS,
@@ -41,7 +41,7 @@ def examine(
     cluster: Cluster,
     job: Object,
     *,
-    live: bool,
+    pods: Sequence[Object] | None = None,
     config: Resolved | None = None,
     only: Collection[str] = (),
     probe: bool = False,
@@ -51,7 +51,7 @@ def examine(
     Args:
         cluster: where the job is, or would be sent.
         job: the PyTorchJob.
-        live: whether it is in the cluster; else it is what would be sent.
+        pods: its pods; None: it is not in the cluster but would be sent.
         config: what it means; None: nobody knows any more.
         only: the layers to look at besides the connection; none: all.
         probe: start a pod for a moment where none runs that has the volume mounted.
@@ -59,7 +59,8 @@ def examine(
     Raises:
         ClusterError: the cluster cannot be reached.
     """
-    template, count = _template(job), sum(replicas(role) for role in roles(job))
+    template, count, live = _template(job), sum(replicas(role) for role in roles(job)), pods is not None
+    there, bound = settled_of(job, pods or (), count)
     connection = access.check_connection(cluster)
     if "operator" not in only and (missing := access.check_namespace(cluster)):
         return [connection, missing]
@@ -71,14 +72,14 @@ def examine(
         ("operator", lambda: operator),
         ("webhook", lambda: [] if live or operator[0].verdict == "fail" else [access.check_webhook(cluster, job)]),
         ("pod security", lambda: [_pod_security(cluster, count, deployment)]),
-        ("quota", lambda: [namespace.check_quota(_all(cluster, QUOTAS), template, count)]),
+        ("quota", lambda: [_quota(cluster, template, count, there if live else None)]),
         ("limit range", lambda: [namespace.check_limits(_all(cluster, LIMIT_RANGES), template)]),
         ("queue", lambda: [_queue(cluster, job)]),
         ("volume claim", lambda: volume.check_volume(cluster, template, count)),
         ("space", lambda: [volume.check_space(inside.said)]),
         ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name), cluster.namespace)),
         ("image", lambda: [_image(cluster, template)]),
-        ("nodes", lambda: _nodes(cluster, job, config)),
+        ("nodes", lambda: _nodes(cluster, job, config, bound)),
         ("DNS", lambda: [volume.check_dns(cluster, count, inside)]),
         ("pods made", lambda: [_creation(cluster, job)] if live else []),
     ]
@@ -93,10 +94,22 @@ def _careful(layer: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]
         return [skip(layer, f"may not be looked at: {str(error).splitlines()[0]}")]
 
 
-def _nodes(cluster: Cluster, job: Object, config: Resolved | None) -> list[Finding]:
+def settled_of(job: Object, pods: Sequence[Object], count: int) -> tuple[int, int]:
+    """Return how many pods of a job are there, and how many have a node; all of one that needs none any more."""
+    if condition(job, "Succeeded"):
+        return count, count
+    left = [pod for pod in pods if (pod.get("status") or {}).get("phase") != "Failed"]
+    return len(left), sum(1 for pod in left if (pod.get("spec") or {}).get("nodeName"))
+
+
+def _quota(cluster: Cluster, template: Object, count: int, there: int | None) -> Finding:
+    return namespace.check_quota(_all(cluster, QUOTAS), template, count, there=there)
+
+
+def _nodes(cluster: Cluster, job: Object, config: Resolved | None, bound: int) -> list[Finding]:
     nodes = _all(cluster, NODES)
     count = sum(replicas(role) for role in roles(job))
-    found = check_nodes(nodes, _pods_everywhere(cluster), _template(job), count)
+    found = check_nodes(nodes, _pods_everywhere(cluster), _template(job), count, bound=bound)
     if config is None or not config.config.cluster.gpus_per_node:
         return found
     from launcher.gpu_fit import check_fit

@@ -16,12 +16,22 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
 
 
-def check_quota(quotas: Sequence[Object], template: Object, count: int) -> Finding:
-    """Say whether ``count`` pods fit into the namespace's quotas beside what is there."""
+def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there: int | None = None) -> Finding:
+    """Say whether the pods of a job fit into the namespace's quotas beside what is there.
+
+    Args:
+        quotas: those of the namespace.
+        template: pod template of the job.
+        count: pods of the job.
+        there: pods of it that are there and thus counted as used, or need be no more; None: the job is not there.
+    """
     layer = "quota"
     if not quotas:
         return ok(layer, "the namespace has none")
-    asked = _quota_terms(template, count)
+    if there is not None and there >= count:
+        return ok(layer, "the job's pods are within it")
+    asked = _quota_terms(template, count, jobs=1)
+    more = asked if there is None else _quota_terms(template, count - there, jobs=0)
     for quota in quotas:
         status = quota.get("status") or {}
         for name, amount in asked.items():
@@ -34,10 +44,9 @@ def check_quota(quotas: Sequence[Object], template: Object, count: int) -> Findi
                 return fail(
                     layer, f"{figures}; the job alone asks for {show_quantity(amount)}", "ask for a larger quota"
                 )
-            if used + amount > hard:
-                return warn(
-                    layer, f"{figures}; the job asks for {show_quantity(amount)} more and waits until they are free"
-                )
+            if used + more[name] > hard:
+                wants = show_quantity(more[name])
+                return warn(layer, f"{figures}; the job asks for {wants} more and waits until they are free")
     return ok(layer, f"the job fits into {len(quotas)} quotas")
 
 
@@ -208,10 +217,10 @@ def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | 
     return ok(layer, f"is there{' with ' + ', '.join(keys) if keys else ''}")
 
 
-def _quota_terms(template: Object, count: int) -> dict[str, Decimal]:
-    """Return what ``count`` pods ask for under every name a quota may use for it."""
+def _quota_terms(template: Object, count: int, *, jobs: int) -> dict[str, Decimal]:
+    """Return what ``count`` pods of so many jobs ask for under every name a quota may use for it."""
     asked: dict[str, Decimal] = {"pods": Decimal(count), "count/pods": Decimal(count)}
-    asked["count/pytorchjobs.kubeflow.org"] = Decimal(1)
+    asked["count/pytorchjobs.kubeflow.org"] = Decimal(jobs)
     for name, amount in requests_of(template.get("spec") or {}).items():
         total = amount * count
         asked |= {f"requests.{name}": total, f"limits.{name}": total}

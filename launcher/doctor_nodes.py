@@ -15,7 +15,9 @@ Object = Mapping[str, Any]
 TROUBLE = ("node.kubernetes.io/",)
 
 
-def check_nodes(nodes: Sequence[Object], pods: Sequence[Object] | None, template: Object, count: int) -> list[Finding]:
+def check_nodes(
+    nodes: Sequence[Object], pods: Sequence[Object] | None, template: Object, count: int, *, bound: int = 0
+) -> list[Finding]:
     """Return what the nodes say to ``count`` pods of one template.
 
     Args:
@@ -23,6 +25,7 @@ def check_nodes(nodes: Sequence[Object], pods: Sequence[Object] | None, template
         pods: all pods of the cluster, for what is taken; None when they may not be listed.
         template: pod template of the job.
         count: pods of the job.
+        bound: pods of it that have their node, or need none any more.
     """
     spec = template.get("spec") or {}
     asked = requests_of(spec)
@@ -34,7 +37,7 @@ def check_nodes(nodes: Sequence[Object], pods: Sequence[Object] | None, template
         _labels_finding(nodes, ready, labelled, spec),
         _size_finding(labelled, able, asked),
         _taints_finding(able, tolerated, spec),
-        _free_finding(tolerated, pods, asked, count),
+        _free_finding(tolerated, pods, asked, count, bound),
     ]
 
 
@@ -167,9 +170,11 @@ def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: O
 
 
 def _free_finding(
-    nodes: Sequence[Object], pods: Sequence[Object] | None, asked: Mapping[str, Decimal], count: int
+    nodes: Sequence[Object], pods: Sequence[Object] | None, asked: Mapping[str, Decimal], count: int, bound: int
 ) -> Finding:
-    layer = "free now"
+    layer, needed = "free now", count - bound
+    if needed <= 0:
+        return ok(layer, "no pod of the job needs a node any more")
     if not nodes or pods is None:
         return skip(layer, "no node to look at" if not nodes else "other namespaces' pods may not be listed")
     room = sum(_times(free(node, pods), asked) for node in nodes)
@@ -180,9 +185,9 @@ def _free_finding(
             f"the job has {count} pods; all suitable nodes together take {whole} even when empty",
             "lower cluster.nodes or the resources of a pod",
         )
-    if room < count:
-        return warn(layer, f"room for {room} of {count} pods at the moment: the job waits until others end")
-    return ok(layer, f"room for {room} such pods, {count} needed")
+    if room < needed:
+        return warn(layer, f"room for {room} of {needed} pods at the moment: the job waits until others end")
+    return ok(layer, f"room for {room} such pods, {needed} needed")
 
 
 def _times(has: Mapping[str, Decimal], asked: Mapping[str, Decimal]) -> int:

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if args.namespace is None and "namespace" in job["metadata"]:
             cluster.namespace = job["metadata"]["namespace"]
         only = ("operator",) if args.operator else ()
-        findings = examine(cluster, job, live=False, config=_meaning(objects), only=only, probe=args.probe)
+        findings = examine(cluster, job, config=_meaning(objects), only=only, probe=args.probe)
     if args.output_format == "table":
         print("\n".join(_lines(findings)))
     else:
@@ -77,7 +77,7 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
     except Forbidden:
         texts = None
     config = _meaning([texts, job]) if texts else None
-    return [*examine(cluster, job, live=True, config=config, probe=probe), diagnose(state, job)]
+    return [*examine(cluster, job, pods=pods, config=config, probe=probe), diagnose(state, job)]
 
 
 def _meaning(objects: Sequence[Mapping[str, Any]]) -> Resolved | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from launcher.doctor import settled_of
 from launcher.doctor_nodes import check_nodes, requests_of
 from launcher.findings import Finding
 from launcher.quantities import parse_quantity, show_quantity
@@ -107,6 +108,35 @@ def test_what_others_hold_is_not_free() -> None:
     assert found([node(**GPUS)], template(), pods=[over])["free now"].verdict == "ok"
     assert found([node(**GPUS)], template(), count=3)["free now"].verdict == "fail"
     assert {each.layer: each.verdict for each in check_nodes([node(**GPUS)], None, template(), 1)}["free now"] == "skip"
+
+
+@pytest.mark.parametrize(
+    ("count", "bound", "verdict", "words"),
+    [
+        (2, 2, "ok", "no pod of the job needs a node"),
+        (2, 1, "warn", "room for 0 of 1 pods"),
+        (1, 0, "warn", "room for 0 of 1 pods"),
+    ],
+)
+def test_a_job_needs_room_only_for_pods_without_a_node(count: int, bound: int, verdict: str, words: str) -> None:
+    own = {"metadata": {"name": "x"}, "spec": {"nodeName": "gpu-1", **template(8)["spec"]}, "status": {}}
+    finding = check_nodes([node(**GPUS)], [own], template(), count, bound=bound)[-1]
+    assert finding.verdict == verdict and words in finding.message
+
+
+@pytest.mark.parametrize(
+    ("phases", "ends", "settled"),
+    [
+        (["Running"], False, (1, 1)),
+        (["Running", ""], False, (2, 1)),
+        (["Failed", "Running"], False, (1, 1)),
+        ([], True, (2, 2)),
+    ],
+)
+def test_what_of_a_job_is_there_already(phases: list[str], ends: bool, settled: tuple[int, int]) -> None:
+    pods = [{"spec": {"nodeName": "gpu-1"} if phase else {}, "status": {"phase": phase}} for phase in phases]
+    job = {"status": {"conditions": [{"type": "Succeeded", "status": "True"}] if ends else []}}
+    assert settled_of(job, pods, 2) == settled
 
 
 def test_affinity_is_read_as_the_scheduler_reads_it() -> None:

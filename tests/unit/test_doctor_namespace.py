@@ -37,6 +37,23 @@ def test_quota(quotas: list[Any], count: int, verdict: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("hard", "used", "count", "there", "verdict", "words"),
+    [
+        ({"pods": "1"}, {"pods": "1"}, 1, 1, "ok", "the job's pods are within it"),
+        ({"pods": "2"}, {"pods": "1"}, 2, 1, "ok", "fits"),
+        ({"pods": "2"}, {"pods": "2"}, 2, 1, "warn", "asks for 1 more"),
+        ({"pods": "1"}, {"pods": "1"}, 2, 1, "fail", "alone asks for 2"),
+        ({"count/pytorchjobs.kubeflow.org": "1"}, {"count/pytorchjobs.kubeflow.org": "1"}, 1, 0, "ok", "fits"),
+    ],
+)
+def test_the_pods_of_a_job_are_not_counted_against_it(
+    hard: dict[str, str], used: dict[str, str], count: int, there: int, verdict: str, words: str
+) -> None:
+    finding = doctor.check_quota([quota(hard, used)], template(), count, there=there)
+    assert finding.verdict == verdict and words in finding.message
+
+
+@pytest.mark.parametrize(
     ("rule", "verdict", "words"),
     [
         ({"type": "Container", "max": {"memory": "16Gi"}}, "ok", "within"),
