@@ -201,6 +201,7 @@ def send(name: str, offset: str) -> None:
 def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
     """Say the folder of a run, of a job's run, or of a model's current run: the newest finished one if none is.
 
+    A job that has not claimed a run yet has no folder.
     The rules of mtft/store.py over again, since this text may run where there is no mtft; a test holds them equal.
     """
     outputs = Path(root, "outputs", model)
@@ -208,8 +209,12 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
     if kind == "run":
         name = f"runs/{named}"
     elif kind == "job":
-        record = outputs / "jobs" / f"{named}.json"
-        name = f"runs/{json.loads(record.read_text(encoding='utf-8'))['run_id']}"
+        try:
+            record = (outputs / "jobs" / f"{named}.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            say(sys.stdout, folder=None, deliverable=None)
+            return
+        name = f"runs/{json.loads(record)['run_id']}"
     elif pointer.is_file():
         name = str(json.loads(pointer.read_text(encoding="utf-8"))["run"])
     elif link.is_symlink() or link.exists():

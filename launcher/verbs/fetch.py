@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             which = ("run", args.run) if args.run else ("job", job) if job else ()
             [found] = remote.ask("run", root_of(spec), model, *which)
+        if found["folder"] is None:
+            raise InputError(_no_run(cluster, job))
         files = _wanted(remote, args.what, found, folder)
         sent = _copy(remote, found["folder"], files, folder, replace=args.replace)
     answer = {
@@ -120,6 +122,20 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
         raise AssertionError("no job, model or batch has the name")
     config = cluster_config(config_file)
     return ("" if name in MODELS else name), model, pod_template(config, model, "transfer", {})["spec"]
+
+
+def _no_run(cluster: Cluster, name: str) -> str:
+    """Say of a job without a run what it does instead."""
+    from launcher import printed
+    from launcher.resources import JOBS
+    from launcher.watching import states_of
+
+    job = cluster.find(JOBS, name)
+    if job is None:
+        return f"{name} left no run on the volume, and is no job of namespace {cluster.namespace} any more"
+    [state] = states_of(cluster, [job])
+    why = f": {state.reason}" if state.reason else ""
+    return f"{name} has no run yet: it is {state.state}{why}; `{printed.launch('status', job)}`"
 
 
 def _model_label(job: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ import pytest
 from launcher.cli import main
 from launcher.cluster import Cluster
 from launcher.fetching import MARK
+from launcher.pytorchjob import render
+from launcher.resources import JOBS
 from launcher.transfer_bar import Bar
 from mtft import exit_codes
 from tests.unit.tiny_exec import TinyExec, serve
@@ -121,6 +123,25 @@ def test_where_it_cannot_write_is_told_before_a_pod_starts(pod: TinyExec, capsys
     Path("to", "weights.safetensors").mkdir(parents=True)
     assert fetch("1", "--replace") == exit_codes.BAD_INPUT
     assert "to: cannot be written: Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["adapter", "report", "run"])
+def test_a_job_without_a_run_is_told_with_its_state(
+    what: str, pod: TinyExec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"data": {"train": "/mnt/mtft/x.jsonl"}, "cluster": {"image": "example.org/mtft:1.0"}}
+    job = render(document, MODEL, name="data1", namespace="team")[-1]
+    job["metadata"] |= {"uid": "job-1", "creationTimestamp": "2030-01-02T03:04:05Z"}
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True", "message": "bad row"}]}
+    monkeypatch.setattr(Cluster, "list", lambda _, kind, **__: SimpleNamespace(items=[job] if kind == JOBS else []))
+    monkeypatch.setattr(Cluster, "find", lambda *_: job)
+    monkeypatch.setattr("launcher.transfer_pod.root_of", lambda _: str(pod.root))
+    assert main(["fetch", "data1", "--what", what]) == exit_codes.BAD_INPUT
+    said = "data1 has no run yet: it is Failed: bad row (its pods are gone); `mtft-launch status data1 -n team`\n"
+    assert capsys.readouterr().err == f"mtft-launch: {said}"
+    monkeypatch.setattr(Cluster, "find", lambda *_: None)  # deleted meanwhile
+    assert main(["fetch", "data1", "--what", what]) == exit_codes.BAD_INPUT
+    assert "data1 left no run on the volume, and is no job of namespace team any more" in capsys.readouterr().err
 
 
 def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
