@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import errno
-import importlib
-import io
-import os
 import signal
 import sys
-import threading
-import traceback
+import time
 from collections.abc import Sequence
+from types import FrameType
 
+# What takes longer to load is imported where it is used: Ctrl-C is heeded as soon as ``main`` is reached.
 from mtft import exit_codes
-from mtft.errors import InputError, MtftError
-from mtft.text import printable_lines
 
 # Verb -> (module with add_arguments(parser), run(args) -> exit code and EXAMPLE, what it does).
 VERBS: dict[str, tuple[str, str]] = {
@@ -48,15 +41,60 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 DEFAULT_VERB = "run"
 # What becomes of print where its file or disk takes no more.
-_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_NOT_WRITTEN = ("ENOSPC", "EDQUOT", "EFBIG", "EIO")
+_ONE_PRESS_SECONDS = 1.0  # signals within so long are one: a key that bounces, a sender that sends to a whole group
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code; the only place where errors become messages."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one verb and return the exit code; without arguments those of this process, which then ends."""
+    interrupts = _Interrupts()
+    try:
+        interrupts.heed()
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        _show_traceback()
+        print("mtft-launch: interrupted", file=sys.stderr)
+        return exit_codes.INTERRUPTED
+    finally:
+        interrupts.leave(ending=arguments is None)
+
+
+class _Interrupts:
+    """Lets SIGTERM, which ends a CI job, clean up as Ctrl-C does; a later signal ends that clean-up."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, object] = {}
+        self._last: float | None = None
+
+    def heed(self) -> None:
+        """Take the signals over; outside of the main thread nobody can."""
+        try:
+            # A shell without job control ignores SIGINT for what it starts in the background.
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._interrupt)
+        except ValueError:
+            return
+
+    def leave(self, *, ending: bool) -> None:
+        """Give the signals back; in a process that ends they come too late to change its exit code."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_IGN if ending else handler)  # type: ignore[arg-type]
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._last is None or now - self._last >= _ONE_PRESS_SECONDS:
+            self._last = now
+            raise KeyboardInterrupt
+
+
+def _main(arguments: list[str]) -> int:
+    """Run one verb; the only place where errors become messages."""
+    from mtft.errors import MtftError
+    from mtft.text import printable_lines
+
     try:
         _prepare_streams()
-        _heed_sigterm()
         try:
             code = _dispatch(arguments)
         except SystemExit:  # argparse has printed its help
@@ -68,21 +106,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show_traceback()
         print(f"mtft-launch: {printable_lines(str(error))}", file=sys.stderr)
         return exit_codes.worst([error.exit_code])  # the trainer's own codes are a failure here
-    except KeyboardInterrupt:
-        _show_traceback()
-        print("mtft-launch: interrupted", file=sys.stderr)
-        return exit_codes.INTERRUPTED
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         _discard_output()
         return exit_codes.DONE
     except OSError as error:
-        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+        if not _is_unwritten(error):
             raise
         _show_traceback()
         _discard_output()
         print(f"mtft-launch: the output cannot be written: {error.strerror}", file=sys.stderr)
         return exit_codes.BAD_INPUT
+
+
+def _is_unwritten(error: OSError) -> bool:
+    import errno
+
+    return error.filename is None and error.errno in [getattr(errno, name) for name in _NOT_WRITTEN]
 
 
 def _prepare_streams() -> None:
@@ -91,6 +131,11 @@ def _prepare_streams() -> None:
     Raises:
         InputError: standard output is closed, so the first file a verb opens would take its place.
     """
+    import io
+    import os
+
+    from mtft.errors import InputError
+
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if sys.stdout is None:
@@ -100,13 +145,9 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _heed_sigterm() -> None:
-    """Let SIGTERM, which ends a CI job, clean up as Ctrl-C does."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def _discard_output() -> None:
+    import os
+
     # What is still in the buffer goes there too, so Python does not complain when it closes stdout.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -124,6 +165,8 @@ def _dispatch(arguments: list[str]) -> int:
     if first.startswith("-"):
         return _run_verb(DEFAULT_VERB, arguments)
     if first not in VERBS:
+        import difflib
+
         near = difflib.get_close_matches(first, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"verbs: {', '.join(VERBS)}"
         print(f"mtft-launch: there is no verb {first!r}; {hint}", file=sys.stderr)
@@ -132,6 +175,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run_verb(name: str, arguments: list[str]) -> int:
+    import argparse
+    import importlib
+
     path, summary = VERBS[name]
     verb = importlib.import_module(path)
     example = getattr(verb, "EXAMPLE", None)
@@ -161,7 +207,11 @@ def _overview() -> str:
 
 
 def _show_traceback() -> None:
+    import os
+
     if os.environ.get("MTFT_DEBUG") == "1":
+        import traceback
+
         traceback.print_exc()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_help_imports_nothing_heavy() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "launcher.cli", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(cli.__file__).parents[1])
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert {"argparse", "mtft"} <= imported
+    assert {"launcher", "mtft"} <= imported
     assert imported.isdisjoint(HEAVY)
     assert all(verb in done.stdout for verb in cli.VERBS)
 
@@ -302,6 +303,68 @@ sys.exit(cli.main(["slow"]))
         launcher.terminate()
         assert launcher.stdout.read() == "cleaned up\n"
         assert launcher.wait(timeout=60) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("apart", "cleaned"), [(3600.0, "cleaned up\n"), (0.0, "")], ids=["one press", "a later one"])
+def test_a_second_signal_changes_no_exit_code(number: signal.Signals, apart: float, cleaned: str) -> None:
+    program = f"""
+import atexit, os, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have had ignored
+from launcher import cli
+
+def press():
+    os.kill(os.getpid(), {int(number)})
+
+def run(_):
+    try:
+        press()
+    finally:
+        press()
+        print("cleaned up", flush=True)
+
+atexit.register(press)
+cli._ONE_PRESS_SECONDS = {apart}
+sys.modules["slow"] = types.SimpleNamespace(add_arguments=lambda _: None, run=run)
+cli.VERBS["slow"] = ("slow", "take long")
+sys.argv = ["mtft-launch", "slow"]
+sys.exit(cli.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, cleaned, "mtft-launch: interrupted\n")
+
+
+def test_little_is_loaded_before_ctrl_c_is_heeded() -> None:
+    names = ["argparse", "difflib", "dataclasses", "inspect", "json", "re", "threading", "traceback", "typing"]
+    program = f"import sys; was = {{*sys.modules}}; import launcher.cli; print(({{*sys.modules}} - was) & {{*{names}}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("module", ["mtft.errors", "launcher.verbs.models"])
+def test_ctrl_c_while_modules_load_is_a_word(module: str) -> None:
+    program = f"""
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from launcher import cli
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["mtft-launch", "models"]
+sys.exit(cli.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mtft-launch: interrupted\n")
+
+
+def test_a_caller_gets_its_signals_back() -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert cli.main(["--version"]) == 0
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize(
