@@ -8,7 +8,8 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from launcher.cluster_errors import Busy, ClusterError, NoConnection, Request, Unauthorized, from_status
@@ -95,9 +96,11 @@ class Transport:
         """
         for attempt in range(1, attempts + 1):
             try:
-                response = self._send(path, method, query, body, content_type, answer_seconds, request)
-                if not stream:
-                    self._read(response)
+                # A stream may be quiet for as long as nothing happens.
+                with nullcontext() if stream else self._outage.awaited(self.server):
+                    response = self._send(path, method, query, body, content_type, answer_seconds, request)
+                    if not stream:
+                        self._read(response)
                 self._reached = True
                 self._outage.over(self.server)
                 return response
@@ -170,6 +173,27 @@ class _Outage:
         self._lock = threading.Lock()
         self._since: float | None = None  # moment of time.monotonic
         self._told = False
+
+    @contextmanager
+    def awaited(self, server: str) -> Iterator[None]:
+        """Tell of a request that is not answered before the block ends."""
+        answered = threading.Event()
+
+        def tell() -> None:
+            if answered.wait(_SILENT_SECONDS):
+                return
+            with self._lock:
+                if not self._told and not answered.is_set():
+                    self._since = time.monotonic() - _SILENT_SECONDS if self._since is None else self._since
+                    self._told = True
+                    print(f"-- {server} does not answer; still waiting", file=sys.stderr, flush=True)
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                answered.set()
 
     def goes_on(self, error: ClusterError, pause: float) -> None:
         """Note that a request failed and is sent again after a pause, in seconds."""

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from launcher import changes, cluster_errors, transport
 from launcher.cluster import Cluster, connect
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.transport import ATTEMPTS, Transport
-from tests.unit.api_server import Answer, Server, events, listing, serving, status, thing, write_kubeconfig
+from tests.unit.api_server import Answer, Asked, Server, events, listing, serving, status, thing, write_kubeconfig
 
 
 @pytest.fixture
@@ -336,6 +337,34 @@ def test_an_outage_and_its_end_are_told_once(
         assert said == []  # a moment is no outage
     assert len(said) == 2 and said[0].endswith("; trying again"), said
     assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]), said
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["a list", "a log"])
+def test_a_request_that_is_not_answered_is_told_while_it_waits(
+    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    told = threading.Event()
+
+    def note(text: str, **_: object) -> None:
+        said.append(text)
+        told.set()
+
+    def hangs(_: Asked) -> Answer:
+        assert told.wait(0.2 if stream else 60) or stream
+        return events() if stream else listing([], "5")
+
+    monkeypatch.setattr(transport, "print", note, raising=False)
+    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
+    with serving(tmp_path, hangs) as server:
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+        if stream:
+            assert list(connect().log("a")) == []
+            assert said == []  # a log may have nothing to say
+            return
+        connect().list(JOBS)
+    assert said[0] == f"-- {server.url} does not answer; still waiting"
+    assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]) and len(said) == 2
 
 
 def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None:
