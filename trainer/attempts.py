@@ -61,6 +61,12 @@ def spent_budget(job: Job, cluster: ClusterConfig, retried: str | None) -> str |
     )
 
 
+def may_lack_memory(job: Job) -> bool:
+    """Whether its last attempt ended by SIGKILL, with which the kernel ends who takes more memory than there is."""
+    reason = (job.attempts[-1].reason if job.attempts else None) or ""
+    return reason == _KILLED or "killed by SIGKILL" in reason
+
+
 def seconds_left(job: Job, cluster: ClusterConfig, retried: str | None, sign: datetime | None) -> float | None:
     """Return the seconds the job may still run, 0 or less when its time is over; None without a deadline.
 

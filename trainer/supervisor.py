@@ -278,7 +278,10 @@ class Supervisor:
             self.stop.deadline = None if minutes is None else time.monotonic() + 60 * minutes
             return None
         spent = attempts.spent_budget(job, self.config.cluster, self.retried)
-        return f"{spent}; {self._advice()}" if spent else self._past_deadline(job)
+        if spent is None:
+            return self._past_deadline(job)
+        memory = ", or set a larger cluster.memory_gib if memory ran out" if attempts.may_lack_memory(job) else ""
+        return f"{spent}; {self._advice()}{memory}"
 
     def _past_deadline(self, job: Job) -> str | None:
         """Say that the deadline has passed, or make it end this attempt when it does."""

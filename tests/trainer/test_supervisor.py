@@ -173,6 +173,15 @@ def test_spent_budget_and_passed_deadline_are_permanent(bench: Bench) -> None:
     assert len(bench.record["attempts"]) == 3 and bench.record["refused"] is None
 
 
+@pytest.mark.parametrize(("last", "named"), [("signal 9", True), ("signal 15", False)])
+def test_a_budget_spent_on_kills_names_memory(last: str, named: bool, bench: Bench) -> None:
+    bench.configure(cluster={"processes_per_node": 1, "max_restarts": 0})
+    assert bench.run({"preparation": last})[0] == 143
+    code, output = bench.run({})
+    assert code == 1 and "goes on with a fresh budget" in output
+    assert ("or set a larger cluster.memory_gib" in output) == named
+
+
 def ran(bench: Bench, minutes: int) -> None:
     """Let the job's one attempt have begun a day ago and, where it was not killed, have run so long."""
     begun = datetime.now(UTC) - timedelta(days=1)

@@ -102,6 +102,22 @@ def test_budget(made: int, restarts: int, may: bool) -> None:
     assert attempts.spent_budget(job, ClusterConfig(max_restarts=0), "2030-01-02T03:04:05Z") is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "may"),
+    [
+        ("preparing the data: killed by SIGKILL", True),
+        ("rank 1: killed by SIGKILL", True),
+        (None, True),  # with the supervisor, as where a container is killed as a whole
+        ("stopped by SIGTERM", False),
+    ],
+)
+def test_which_ends_may_be_want_of_memory(reason: str | None, may: bool) -> None:
+    job = attempts.begin(JOB, None)
+    job = attempts.settle(job, None) if reason is None else attempts.close(job, 143, reason)
+    assert attempts.may_lack_memory(job) == may
+    assert not attempts.may_lack_memory(JOB)
+
+
 def at(minute: int) -> str:
     return (datetime(2030, 1, 2, tzinfo=UTC) + timedelta(minutes=minute)).strftime(TIME_FORMAT)
 
