@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from launcher import changes, cluster_errors, transport
+from launcher import actions, changes, cluster_errors, submit, transport
 from launcher.cluster import Cluster, connect
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.transport import ATTEMPTS, Transport
@@ -218,8 +218,34 @@ def test_missing_operator_is_told_from_a_missing_job(cluster: Cluster, server: S
         cluster_errors.NoSuchKind, match=r"does not know PyTorchJob.*install the training operator: kub"
     ):
         cluster.find(JOBS, "a")
+    server.answers = [Answer(404, b"404 page not found\n")]
+    with pytest.raises(cluster_errors.NoSuchKind):
+        cluster.delete(JOBS, "a")
+    server.answers = [status(404, "NotFound", 'pytorchjobs "a" not found', name="a", kind="pytorchjobs")]
+    assert not cluster.delete(JOBS, "a")
     server.answers = [status(404, "NotFound", 'pytorchjobs "a" not found', name="a", kind="pytorchjobs")]
     assert cluster.find(JOBS, "a") is None
+
+
+def test_a_config_map_that_somebody_took_is_not_undone(cluster: Cluster, server: Server) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", **thing("a", "")}
+    job = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", **thing("a", "")}
+    server.answers = [
+        Answer(201, thing("a", "7")),
+        status(422, "Invalid", "no master"),
+        status(404, "NotFound", 'pytorchjobs "a" not found', name="a", kind="pytorchjobs"),
+        Answer(body={}),
+    ]
+    with pytest.raises(cluster_errors.Invalid, match="no master"):
+        submit.send(cluster, [config, job])
+    undone = server.asked[-1]
+    assert (undone.method, undone.body["preconditions"]) == ("DELETE", {"uid": "uid-a", "resourceVersion": "7"})
+
+
+def test_what_is_retried_is_not_sent_as_suspended() -> None:
+    policy = {"suspend": True, "cleanPodPolicy": "Running"}
+    made = actions._anew({**thing("a", "7", annotations={}), "spec": {"runPolicy": policy}})
+    assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running"}
 
 
 def test_unreachable_server_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

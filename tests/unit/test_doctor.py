@@ -62,6 +62,13 @@ def test_all_is_well() -> None:
         ([node(taints=(POOL,), **GPUS)], template(tolerations=[TOLERATED]), "taints", "ok", "no node keeps"),
         (
             [node(taints=(POOL,), **GPUS)],
+            template(tolerations=[{**TOLERATED, "effect": "NoExecute"}]),
+            "taints",
+            "fail",
+            "pool=gpu:NoSchedule",
+        ),
+        (
+            [node(taints=(POOL,), **GPUS)],
             template(tolerations=[{"operator": "Exists"}]),
             "taints",
             "ok",
@@ -137,6 +144,11 @@ def test_what_of_a_job_is_there_already(phases: list[str], ends: bool, settled: 
     pods = [{"spec": {"nodeName": "gpu-1"} if phase else {}, "status": {"phase": phase}} for phase in phases]
     job = {"status": {"conditions": [{"type": "Succeeded", "status": "True"}] if ends else []}}
     assert settled_of(job, pods, 2) == settled
+
+
+def test_a_node_takes_so_many_pods() -> None:
+    finding = found([node(pods="1")], template(0), count=2)["free now"]
+    assert (finding.verdict, finding.message.rpartition("together ")[2]) == ("fail", "take 1 even when empty")
 
 
 def test_affinity_is_read_as_the_scheduler_reads_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from launcher import labels
 from launcher.description import describe, page
-from launcher.job_objects import by_job
+from launcher.job_objects import by_job, gpus_of
 from launcher.job_tables import note, status_row
 from launcher.output import table
 from launcher.progress import read_progress
@@ -115,6 +115,17 @@ def test_a_running_job_tells_how_far_it_is() -> None:
     assert (state.nodes, state.pods, state.pods_wanted, state.gpus) == (("gpu-1", "gpu-2"), 2, 2, 8)
     assert (state.model, state.batch, state.age_s, state.took_s) == ("opus_mt_en_fr", "night", 600, 480)
     assert state.launcher_code is None and not state.ended
+
+
+def test_time_left_is_never_below_none() -> None:
+    late = job_state(job(RUNNING), [pod()], now=NOW + timedelta(hours=1), progress=read_progress(LOG))
+    assert (late.eta_s, late.quiet_s) == (0.0, 3660.0)
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu"])
+def test_whatever_made_them_gpus_are_counted(resource: str) -> None:
+    limits = {resource: "2", "cpu": "8", "example.com/fpga": "1"}
+    assert gpus_of({"spec": {"containers": [{"resources": {"limits": limits}}]}}) == 2
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,16 @@ def test_a_pod_that_makes_no_progress_is_given_up(waiting: tuple[TinyApi, Callab
         wait().result(30)
 
 
+def test_a_pod_that_somebody_deletes_is_not_waited_for(waiting: tuple[TinyApi, Callable[[], Future[None]]]) -> None:
+    api, wait = waiting
+    waits = wait()
+    while not any("watch=true" in request for request in api.requests):
+        time.sleep(0.01)
+    api.remove("Pod", "p")
+    with pytest.raises(ClusterError, match="was deleted by somebody else"):
+        waits.result(30)
+
+
 def test_a_job_that_mounts_no_claim_is_not_ours() -> None:
     with pytest.raises(InputError, match="mounts no claim"):
         transfer_pod({"containers": [{"name": "pytorch", "image": "x"}]}, read_only=True)

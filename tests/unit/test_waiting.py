@@ -171,6 +171,16 @@ def test_who_waits_is_told_why_and_each_reason_once(api: TinyApi, cluster: Clust
     assert [line.partition(":")[0] for line in told[3:]] == ["Succeeded"]
 
 
+@pytest.mark.parametrize("kind", ["MODIFIED", "DELETED"])
+def test_what_becomes_of_another_job_of_the_name_is_not_told(kind: str, cluster: Cluster) -> None:
+    other = job("Created", "Failed")
+    other["metadata"]["uid"] = "an-earlier-job"
+    told: list[JobState] = []
+    waits = waiting._Waiting(cluster, [job("Created")], told.append)
+    waits.take(kind, other)
+    assert (told, waits.codes, list(waits.left)) == ([], {"m-1": exit_codes.WAIT_TIMED_OUT}, ["m-1"])
+
+
 def test_a_running_job_is_not_asked_about(api: TinyApi, cluster: Cluster) -> None:
     api.put(job("Created", "Running"))
     wait_for(cluster, ["m-1"], 0.5)
