@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from launcher.resources import Resource
 from mtft import exit_codes
@@ -32,6 +33,7 @@ _RBAC = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
+_PLAIN_TO_TLS = "HTTP request to an HTTPS server"
 _ANONYMOUS = "system:anonymous"
 _IN_NAMESPACE = "all rules mtft-launch needs are in manifests/base; `mtft-launch doctor` shows which are missing"
 _EVERYWHERE = (
@@ -122,6 +124,9 @@ def from_status(code: int, status: Mapping[str, Any] | None, text: str, request:
         request: what was asked.
     """
     said = str((status or {}).get("message") or text.strip()[:500] or f"HTTP {code}")
+    if code == 400 and status is None and _PLAIN_TO_TLS in text:
+        secure = request.server.replace("http://", "https://", 1)
+        return NoConnection(f"{request.server} answers https only; give the kubeconfig's cluster the server {secure}")
     match code:
         case 401:
             return Unauthorized(_unauthorized(request))
@@ -185,6 +190,8 @@ def _not_found(status: Mapping[str, Any] | None, said: str, request: Request) ->
     if not details.get("name") or (status or {}).get("kind") != "Status":
         resource = request.resource
         fix = f"; install the training operator: {OPERATOR_INSTALL}" if resource.group == "kubeflow.org" else ""
+        if path := urlsplit(request.server).path.strip("/"):
+            fix += f"\nthe server's address in the kubeconfig has a path, /{path}: is it right?"
         return NoSuchKind(f"{request.server} does not know {resource.kind} ({resource.api_version}): {said}{fix}")
     if details.get("kind") == "namespaces" and request.resource.plural != "namespaces":
         return NotFound(no_namespace(str(details["name"])))

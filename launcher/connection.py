@@ -117,6 +117,11 @@ def _configuration() -> Configuration:
 def _client(configuration: Configuration) -> ApiClient:
     from kubernetes.client import ApiClient
 
+    if not configuration.verify_ssl:
+        import urllib3
+
+        # Who wrote insecure-skip-tls-verify into the kubeconfig knows; it would be said with every request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     client = ApiClient(configuration)
     client.user_agent = f"mtft-launch/{version('mtft')}"  # as audit logs name us
     return client

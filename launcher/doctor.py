@@ -159,7 +159,9 @@ def _image(cluster: Cluster, template: Object) -> Finding:
     layer = "image"
     images = _images(template)
     if PLACEHOLDER_IMAGE in images:
-        return skip(layer, "cluster.image is not set")
+        return skip(
+            layer, "cluster.image is not set", "cluster.image: what the Dockerfile builds, where nodes can pull it"
+        )
     image = images[0]
     events = [each for each in cluster.list(EVENTS).items if image in (each.get("message") or "")]
     pulled = any(each.get("reason") == "Pulled" for each in events)

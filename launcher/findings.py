@@ -40,6 +40,6 @@ def fail(layer: str, message: str, fix: str) -> Finding:
     return Finding(layer, "fail", message, fix)
 
 
-def skip(layer: str, message: str) -> Finding:
+def skip(layer: str, message: str, fix: str | None = None) -> Finding:
     """Return a layer that could not be looked at, or that nothing asks for."""
-    return Finding(layer, "skip", message)
+    return Finding(layer, "skip", message, fix)

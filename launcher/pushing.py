@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from launcher.files_here import Content, content_of, reading
 from mtft.errors import InputError
-from mtft.sources import SUFFIXES, combined_sha256
+from mtft.sources import REMOTE_SCHEMES, SUFFIXES, combined_sha256
 from mtft.text import printable
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def local_files(path: Path, name: str | None = None) -> list[ToSend]:
         InputError: there is nothing, a link or a special file among it, or something that cannot be read.
     """
     with reading(path):
+        if not path.exists() and str(path).startswith(tuple(scheme.removesuffix("/") for scheme in REMOTE_SCHEMES)):
+            raise InputError(f"{path}: trainers read an object store themselves; give its address to data.train")
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder")
         top = path.resolve()

@@ -81,7 +81,10 @@ def run(args: argparse.Namespace) -> int:
         print_document(answer, args.output_format)
     else:
         here = f", {len(files) - sent} were here already" if sent < len(files) else ""
-        print(f"{sent} files of {found['folder']} fetched{here}; every SHA-256 is right", file=sys.stderr)
+        print(
+            f"{sent} file{'s' * (sent != 1)} of {found['folder']} fetched{here}; every SHA-256 is right",
+            file=sys.stderr,
+        )
         print(folder)
     return exit_codes.DONE
 

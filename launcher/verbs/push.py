@@ -66,7 +66,10 @@ def push(args: argparse.Namespace) -> int:
         print_document({**answer, "bytes": _bytes(files)}, args.output_format)
         return exit_codes.DONE
     same, gone = counts["files"] - counts["sent"], counts["removed"]
-    told = [f"{counts['sent']} files sent", *([f"{same} were there already"] if same else [])]
+    told = [
+        f"{counts['sent']} file{'s' * (counts['sent'] != 1)} sent",
+        *([f"{same} were there already"] if same else []),
+    ]
     told += [f"{gone} removed"] if gone else []
     print(f"{', '.join(told)}; every SHA-256 is right", file=sys.stderr)
     if sha256 is None:

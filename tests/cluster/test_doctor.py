@@ -231,6 +231,6 @@ def test_without_a_configuration_or_a_cluster(
     monkeypatch.chdir(tmp_path)
     assert main(["doctor", "-n", namespace]) in (exit_codes.DONE, exit_codes.FAILED)
     shown = capsys.readouterr().out
-    assert shown.startswith("ok    cluster") and "skip  image" in shown
+    assert shown.startswith("ok    cluster") and "skip  image" in shown and "-> cluster.image: " in shown
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     assert main(["doctor"]) == exit_codes.CLUSTER_REFUSED

@@ -9,11 +9,13 @@ import socket
 import stat
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from urllib3.exceptions import InsecureRequestWarning
 
 from launcher import actions, changes, cluster_errors, submit, transport
 from launcher.cluster import Cluster, connect
@@ -257,6 +259,28 @@ def test_unreachable_server_is_told_at_once(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(cluster_errors.NoConnection, match=r"cannot be reached.*is the address in the kubeconfig"):
             cluster.get(JOBS, "a")
         assert cluster.calls == 1
+
+
+def test_plain_request_to_tls_is_told_as_such(cluster: Cluster, server: Server) -> None:
+    server.answers = [Answer(400, b"Client sent an HTTP request to an HTTPS server.\n")]
+    with pytest.raises(cluster_errors.NoConnection, match=r"answers https only; .* the server https://127\.0\.0\.1:"):
+        cluster.list(JOBS)
+
+
+def test_an_address_with_a_path_is_asked_about(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, f"{server.url}/foo")
+    server.answers = [Answer(404, b"404 page not found\n")] * 2
+    with pytest.raises(cluster_errors.NoSuchKind, match="the kubeconfig has a path, /foo: is it right"):
+        connect().list(JOBS)
+
+
+def test_who_trusts_any_certificate_is_not_told_with_every_request(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, "https://127.0.0.1:1", **{"insecure-skip-tls-verify": True})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        connect()
+        warnings.warn("unverified", InsecureRequestWarning, stacklevel=1)
+    assert said == []
 
 
 def test_plain_answer_to_tls_is_told_as_such(server: Server) -> None:

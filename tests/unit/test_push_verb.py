@@ -59,6 +59,12 @@ def test_it_prints_what_to_go_on_with(pod: TinyExec, capsys: pytest.CaptureFixtu
     assert out == f"data: {{train: {target}, sha256: {digest}}}\n"
 
 
+def test_one_file_is_one(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(Path(), train="new\n")
+    assert push("train.jsonl") == exit_codes.DONE
+    assert "1 file sent; every" in capsys.readouterr().err
+
+
 def test_another_file_of_that_name_stays(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
     there = fill(pod.root / "data", train="the old one\n") / "train.jsonl"
     before = content_sha256([there])
@@ -77,6 +83,8 @@ def test_another_file_of_that_name_stays(pod: TinyExec, capsys: pytest.CaptureFi
     assert there.read_text() == "new\n" and not pod.cut_in
     assert push("train.jsonl") == exit_codes.DONE  # the same is there already
     assert "0 files sent, 1 were there already" in capsys.readouterr().err
+    assert push("s3://bucket/rows.jsonl") == exit_codes.BAD_INPUT
+    assert "trainers read an object store themselves; give its address to data.train" in capsys.readouterr().err
 
 
 def test_the_hash_of_a_folder_is_that_of_what_lies_there(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
