@@ -70,6 +70,7 @@ def forms() -> dict[str, Any]:
     """Return the patterns of what templates refuse, and in words what is allowed where the schema does not say it."""
     properties = SecretRef.model_json_schema()["properties"]
     (variable,) = ClusterConfig.model_json_schema()["properties"]["secrets"]["patternProperties"]
+    image = ClusterConfig.model_json_schema()["properties"]["image"]["anyOf"][0]["pattern"]
     cron = ScheduleConfig.model_json_schema()["properties"]["cron"]["anyOf"][0]["pattern"]
     return {
         "secret_value": SECRET_VALUES.pattern,
@@ -80,6 +81,7 @@ def forms() -> dict[str, Any]:
         "secret_ref": {name: _form(said.get("pattern", "")) for name, said in properties.items()},
         "variable": _form(variable),
         "cron": _form(cron),
+        "image": _form(image),
     }
 
 

@@ -16,7 +16,8 @@ def values_schema() -> dict[str, Any]:
     names the models; ``chart`` is closed too; there is ``global``, which Helm gives to every subchart; it is written in
     draft 7 with few branches, because Helm tells of each branch that did not fit; it lets pass what looks like a
     secret, because Helm prints what does not fit: the templates refuse it without showing it; for the same reason
-    it says no form of a reference to a secret; and none of a cron, whose pattern explains nothing to who reads it.
+    it says no form of a reference to a secret; and none of an image or a cron, whose patterns explain nothing to who
+    reads them.
     """
     whole = document_schema()
     del whole["not"]
@@ -52,6 +53,7 @@ def _leave_to_templates(types: dict[str, Any]) -> None:
         said.pop("pattern", None)
     references = types["ClusterConfig"]["properties"]
     del references["image_pull_secrets"]["items"]["pattern"]
+    del references["image"]["anyOf"][0]["pattern"]
     for keys in (types["SecretRef"], references["secrets"]):
         keys["additionalProperties"] = True
     del types["ScheduleConfig"]["properties"]["cron"]["anyOf"][0]["pattern"]

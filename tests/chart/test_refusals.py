@@ -140,8 +140,14 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"gate": {"guard_sets": {"a": "/mnt/mtft/a\nb"}}},
         ("/gate/guard_sets/a",),
     ),
-    "no image name": ({"cluster": {"image": "Not An Image"}}, ("/cluster/image", "'Not An Image'")),
-    "image without a tag": ({"cluster": {"image": "example.org/mtft"}}, ("/cluster/image", "'example.org/mtft'")),
+    "no image name": (
+        {"cluster": {"image": "Not An Image"}},
+        ('cluster.image: has the wrong form; got "Not An Image"',),
+    ),
+    "image without a tag": (
+        {"cluster": {"image": "example.org/mtft"}},
+        ("cluster.image: has the wrong form", "with tag or digest"),
+    ),
 }
 
 

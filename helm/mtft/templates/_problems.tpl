@@ -241,6 +241,10 @@ the value and the form of secrets.
 {{- if not $cluster.image -}}
   {{- $problems = append $problems "cluster.image: is required in a cluster; build one (docs/recipes/image.md) and add --set cluster.image=REPOSITORY:TAG" -}}
 {{- end -}}
+{{- $form := $forms.image -}}
+{{- if not (or (empty $cluster.image) (regexMatch $form.pattern $cluster.image) (regexMatch $forms.secret_value $cluster.image)) -}}
+  {{- $problems = append $problems (printf "cluster.image: has the wrong form; got %q; allowed: %s" $cluster.image $form.allowed) -}}
+{{- end -}}
 {{- $problems = concat $problems (include "mtft.rootProblems" $root | fromJsonArray) -}}
 {{- $rows := dict "data.train" $data.train "data.dev" $data.dev "data.test" $data.test -}}
 {{- range $name, $given := (index . 1).gate.guard_sets -}}
