@@ -209,6 +209,22 @@ def test_why_a_job_waits_and_why_it_failed(control_plane: Cluster, namespace: st
     assert "train.learning_rate" in found["fix"]
 
 
+def test_a_job_that_is_there_is_not_counted_against_itself(
+    control_plane: Cluster, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.pod_reasons._LOOKED_SECONDS", 0.0)
+    namespace = control_plane.namespace("one-pod")
+    spec = {"hard": {"pods": "1", "count/pytorchjobs.kubeflow.org": "1"}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
+    control_plane.apply({**quota, "spec": spec})
+    eventually(lambda: control_plane.get("resourcequota", "q", "-n", namespace).get("status", {}).get("hard"))
+    job = submit(control_plane, namespace, scheduler="volcano")
+    eventually(lambda: "no scheduler `volcano`" in doctor(namespace, job.name)["job"]["message"])
+    found = doctor(namespace, job.name)
+    assert found["job"]["verdict"] == "fail" and "install the scheduler" in found["job"]["fix"]
+    assert found["quota"] == {"layer": "quota", "verdict": "ok", "message": "the job's pods are within it", "fix": None}
+
+
 def test_an_image_that_cannot_be_pulled(control_plane: Cluster, namespace: str, doctor: Doctor) -> None:
     event = {
         "apiVersion": "v1",
