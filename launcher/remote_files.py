@@ -7,6 +7,7 @@
     remove FOLDER NAME...       delete these files
     send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
     run ROOT MODEL [job|run NAME]  name the run of a job, or that run, or without a name what a model's users get
+    sound FOLDER                refuse a run whose deliverable is not byte for byte what was written
     look ROOT                   say how much room the volume has, and whether names of services are found
 
 Everything it says is one JSON object a line, of ``send`` on stderr, else on stdout: ``{"error": ...}`` when a person
@@ -49,6 +50,7 @@ def main(arguments: list[str]) -> None:
         "remove": remove,
         "send": send,
         "run": run_of,
+        "sound": sound,
         "look": look,
     }
     stream = sys.stderr if arguments[0] == "send" else sys.stdout
@@ -266,6 +268,18 @@ def deliverable_of(folder: Path, *, unfinished: bool) -> str | None:
     if not unfinished and not any(weights.glob("*.safetensors")):
         raise ValueError(f"{folder}: its deliverable {name!r} holds no safetensors; the run is damaged")
     return str(name)
+
+
+def sound(run: str) -> None:
+    """Hold the files of a deliverable against their size and SHA-256 in finished.json; earlier versions wrote none."""
+    told = json.loads(Path(run, "finished.json").read_text(encoding="utf-8"))
+    for name, entry in told.get("deliverable_files", {}).items():
+        path = Path(run, told["deliverable"], name)
+        if not path.is_file() or path.stat().st_size != entry["size"] or digest(path) != entry["sha256"]:
+            raise ValueError(
+                f"{path}: is not as it was written; the run is damaged: take another one with --run RUN-ID "
+                "(`mtft-launch history MODEL`), or train it anew with --rerun"
+            )
 
 
 def finished_at(about: Path) -> str:

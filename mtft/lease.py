@@ -75,7 +75,7 @@ def hold(
     Raises:
         Retry: it was not free within ``patience``.
     """
-    held = Held(path, f"{_machine()}:{os.getpid()}:{secrets.token_hex(4)}")
+    held = Held(path, f"{machine()}:{os.getpid()}:{secrets.token_hex(4)}")
     waited_for, waited = "", 0.0
     tell = _teller(path, patience, say)
     watch = _Watch(now, elapsed)
@@ -196,7 +196,7 @@ def _content(held: Held, now: Callable[[], float]) -> str:
     return json.dumps({"owner": held.owner, "expires": now() + LEASE_SECONDS}) + "\n"
 
 
-def _machine() -> str:
+def machine() -> str:
     """Return the name of this machine, and of the container where processes have numbers of their own."""
     try:
         return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -225,9 +225,9 @@ def _in_words(owner: str) -> str:
 
 def _is_dead(owner: str) -> bool:
     """Whether the owner was a process of this machine that is gone."""
-    machine, _, rest = owner.partition(":")
+    where, _, rest = owner.partition(":")
     process = rest.partition(":")[0]
-    if machine != _machine() or not process.isdigit():
+    if where != machine() or not process.isdigit():
         return False
     try:
         os.kill(int(process), 0)

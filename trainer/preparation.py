@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mtft.data")
 
-_DAY_SECONDS = 86_400
+_UNTOUCHED_SECONDS = 6 * 3600  # longer than reading the data once, when nothing is written, may take
 
 
 def main(arguments: list[str]) -> int:
@@ -128,9 +129,7 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Input
                 # Without its name first: nobody opens half a store. NFS keeps what another process reads.
                 shutil.rmtree(folder.rename(_beside(folder)), ignore_errors=True)
             if not folder.is_dir():
-                for other in folder.parent.glob(f".{folder.name}.*.tmp"):
-                    if _is_abandoned(other):
-                        shutil.rmtree(other, ignore_errors=True)
+                _sweep(folder.parent)
                 building.mkdir()
                 Builder(config, card, encoder, inputs, building).build()
                 publish(building, folder)
@@ -148,16 +147,33 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Input
 
 def _beside(folder: Path) -> Path:
     """Return a name beside a store that says whose it is, for :func:`_is_abandoned`."""
-    return folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    return folder.with_name(f".{folder.name}.{_here()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
-def _is_abandoned(building: Path) -> bool:
-    """Whether nobody builds here any more: its process on this machine is gone, or it was not touched for a day."""
-    host, process = building.name.removesuffix(".tmp").rsplit(".", 3)[-3:-1]
-    if host == socket.gethostname() and not psutil.pid_exists(int(process)):
+def _here() -> str:
+    return lease.machine().replace("/", "-")
+
+
+def _sweep(data: Path) -> None:
+    """Remove half stores and files of leases that nobody works on any more."""
+    for left in data.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps, or ends, too
+            if not _is_abandoned(left):
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+
+
+def _is_abandoned(left: Path) -> bool:
+    """Whether its process on this machine is gone, or it was not touched for hours."""
+    built = re.fullmatch(rf"\..*\.{re.escape(_here())}\.([0-9]+)\.[0-9a-f]+\.tmp", left.name)
+    if built and not psutil.pid_exists(int(built[1])):
         return True
-    newest = max((path.stat().st_mtime for path in (building, *building.iterdir())), default=0.0)
-    return time.time() - newest > _DAY_SECONDS
+    inside = left.iterdir() if left.is_dir() else ()
+    newest: float = max(path.stat().st_mtime for path in (left, *inside))
+    return time.time() - newest > _UNTOUCHED_SECONDS
 
 
 def _key(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs) -> str:

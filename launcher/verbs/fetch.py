@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
             [found] = remote.ask("run", root_of(spec), model, *which)
         if found["folder"] is None:
             raise InputError(_no_run(cluster, job))
+        if args.what == "adapter" and found["deliverable"]:
+            remote.ask("sound", found["folder"])
         files = _wanted(remote, args.what, found, folder)
         sent = _copy(remote, found["folder"], files, folder, replace=args.replace)
     answer = {

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from mtft import lease
 from mtft.config import Config
 from mtft.errors import InputError, Retry
 from mtft.files import sha256_file
@@ -240,13 +240,26 @@ class TestCache:
         folder = tmp_path / "cache" / "data"
         dead = subprocess.Popen([sys.executable, "-c", ""])
         dead.wait()
-        owner = socket.gethostname() if host == "here" else "other.example"
+        owner = lease.machine().replace("/", "-") if host == "here" else "other.example"
         left = (folder / name).rename(folder / f".{name}.{owner}.{dead.pid}.0a1b.tmp")
         for path in (left, *left.iterdir()):
             os.utime(path, (time.time() - age_s,) * 2)
         (folder / f"{name}.lease").write_text('{"owner": "gone", "expires": 1.0}')
         build(config(corpus), tmp_path)
         assert tree(tmp_path) == ({name, left.name} if kept else {name})
+
+    def test_what_a_killed_process_left_of_the_lease_is_in_nobodys_way(self, corpus: Path, tmp_path: Path) -> None:
+        name = build(config(corpus), tmp_path).folder.name
+        folder = tmp_path / "cache" / "data"
+        shutil.rmtree(folder / name)
+        young = [folder / f".{name}.lease.0a1b.tmp", folder / f".{name}.lease.{os.getpid()}.0a1b.tmp"]
+        old = [folder / f".{name}.lease.2c3d.tmp", folder / ".another.lease.2c3d.tmp", folder / ".x.tmp"]
+        for path in (*young, *old):
+            path.write_text("{}")
+        for path in old:
+            os.utime(path, (time.time() - 100_000,) * 2)
+        build(config(corpus), tmp_path)
+        assert {path.name for path in folder.glob(".*")} == {path.name for path in young}
 
     def test_two_that_build_at_once_both_end_with_a_complete_store(
         self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

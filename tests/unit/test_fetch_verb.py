@@ -22,6 +22,8 @@ from launcher.pytorchjob import render
 from launcher.resources import JOBS
 from launcher.transfer_bar import Bar
 from mtft import exit_codes
+from mtft.files import listing
+from mtft.store import FILES
 from tests.unit.tiny_exec import TinyExec, serve
 
 MODEL = "opus_mt_en_fr"
@@ -92,6 +94,22 @@ def test_files_of_another_origin_stay(mark: str | None, pod: TinyExec, capsys: p
     assert "nothing was fetched" in capsys.readouterr().err or mark
 
 
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_a_damaged_deliverable_is_refused(damage: str, pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finish(pod, "3", config="{}", weights="three" * 100)
+    (run / "finished.json").write_text(json.dumps({"deliverable": "lora", FILES: listing(run / "lora")}))
+    assert fetch("3") == exit_codes.DONE
+    weights = run / "lora" / "weights.safetensors"
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_text("THREE" * 100 if damage == "changed" else "three")
+    assert fetch("3", "--to", "other") == exit_codes.BAD_INPUT and not Path("other").exists()
+    err = capsys.readouterr().err
+    assert f"{weights}: is not as it was written; the run is damaged" in err and "--rerun" in err
+    assert fetch("3", "--what", "report", "--to", "other") == exit_codes.DONE
+
+
 def test_what_is_here_is_not_sent_again(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:
     assert fetch("1") == exit_codes.DONE
     Path("to", "weights.safetensors").write_text("x" * 300)  # as long, and damaged
@@ -106,7 +124,14 @@ def test_a_cut_leaves_what_the_same_run_goes_on_with(
     pod: TinyExec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("launcher.transfer._TRIES", 0)
-    pod.cut_out = [10_000, 10_000, 10_000, 10_000, 100]  # run, list, then files: in the middle of the last one
+    pod.cut_out = [
+        10_000,
+        10_000,
+        10_000,
+        10_000,
+        10_000,
+        100,
+    ]  # run, sound, list, files: in the last one
     assert fetch("1") == exit_codes.CLUSTER_REFUSED
     pod.cut_out = []
     assert fetch("2") == exit_codes.BAD_INPUT  # nothing of the second beside what there is of the first

@@ -289,7 +289,10 @@ class TestText:
         assert json.loads(as_json(manifests))["items"] == manifests
 
     @settings(deadline=None, max_examples=100)
-    @given(value=st.text(st.characters(exclude_categories=["Cs"])), path=st.text(min_size=1))
+    @given(
+        value=st.text(st.characters(exclude_categories=["Cs"])),
+        path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1),
+    )
     def test_no_text_breaks_out(self, value: str, path: str) -> None:
         given_ = document(env={"TEXT": value}, annotations={"note": value}) | {"data": {"train": path}}
         try:

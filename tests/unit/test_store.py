@@ -368,7 +368,7 @@ def test_a_store_that_another_keeps_is_waited_for_and_named(tmp_path: Path, monk
     monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 0.2)
     with pytest.raises(Retry, match="held by far:1:x"):
         promote(tmp_path, 1)
-    path.write_text(json.dumps({"owner": f"{lease._machine()}:{dead_process()}:x", "expires": 9e9}))
+    path.write_text(json.dumps({"owner": f"{lease.machine()}:{dead_process()}:x", "expires": 9e9}))
     promote(tmp_path, 1)
     assert current(tmp_path) == run_id(1) and not path.exists()
 
