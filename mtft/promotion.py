@@ -150,7 +150,7 @@ class Store:
         target = self.rollback_target()
         if last is None or target is None:
             raise InputError(
-                f"{self.folder.name} has no earlier run to go back to that is still there; "
+                f"{self.folder.name} has no earlier run to go back to that is still there and undamaged; "
                 f"`mtft-launch history {self.folder.name}` shows all. {self._way_on()}"
             )
         verdict = store.gate_of(store.run_at(self.folder, target)).get("verdict")

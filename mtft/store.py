@@ -151,7 +151,8 @@ def current(root: Path, model: str, *, hashed: bool = False) -> RunPaths | None:
         return run_at(folder, run_id, hashed=hashed)
     except InputError as error:
         raise InputError(
-            f"the current run of {model} cannot be used: {error}; `mtft-launch rollback {model}`"
+            f"the current run of {model} cannot be used: {error}; `mtft-launch rollback {model}` goes back to the one "
+            f"before; without one, `mtft-launch promote {model} --run RUN-ID --force` takes another"
         ) from None
 
 

@@ -155,6 +155,7 @@ class Supervisor:
             kept.enter_context(store.using(paths))
             for name in [*changed, *(["the code of mtft"] if self.ingredients.code_changed(paths) else [])]:
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
+            self._check_made(job, paths)
             return _finished_already(job, paths)
         if changed and not paths.prepared.exists():
             files.write_json(paths.provenance, files.read_json(paths.provenance) | self.ingredients.inputs())
@@ -186,6 +187,13 @@ class Supervisor:
             kept.enter_context(store.using(paths))  # its attempt spares it no longer
             self._record(attempts.close(job, outcome.exit_code, outcome.text))
         return replace(outcome, attempt=len(job.attempts))
+
+    def _check_made(self, job: Job, paths: RunPaths) -> None:
+        """Refuse to be content with a finished run whose files are not as they were written."""
+        try:
+            store.read_finished(paths, hashed=True)
+        except InputError as error:
+            raise InputError(f"job {job.name} is finished, but {error}; --rerun trains another run") from None
 
     def _record(self, job: Job) -> None:
         """Write down how a start ended; a full volume must not turn a preemption into a permanent failure."""

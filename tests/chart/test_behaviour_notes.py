@@ -113,6 +113,8 @@ def test_what_else_was_made_is_named_as_it_is(helm4: Helm) -> None:
             assert name in jobs(objects).values() or any(kind in line and name in line for line in made.split("\n"))
     assert "a NetworkPolicy for each job" in made and "Job, NetworkPolicy and ConfigMap night-prefetch" in made
     assert "PersistentVolumeClaim" not in made
+    said, _ = told(helm4, {"prefetch": {"enabled": True}})
+    assert "Job and ConfigMap night-prefetch" in said
 
 
 @pytest.mark.parametrize("chart", [{}, {"schedule": WEEKLY}], ids=["jobs", "schedule"])

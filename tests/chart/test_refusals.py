@@ -278,6 +278,17 @@ HALF = {"cluster": {"secrets": {"A": {"name": "n"}}}}
         ({}, {"gate": {"guard_sets": {"a": "x"}}}, "models.m2m100_418m.gate.guard_sets.a: x is a path"),
         ({}, {"train": {"batch_size": 8, "tokens_per_batch": 512}}, "models.m2m100_418m.train: train.batch_size and"),
         ({"train": {"batch_size": 8}}, {"train": {"tokens_per_batch": 512}}, "models.m2m100_418m.train: train.batch"),
+        ({"train": {"tokens_per_batch": 512}}, {"train": {"batch_size": 8}}, "models.m2m100_418m.train: train.batch"),
+        (
+            {"data": {**GOOD["data"], "dev": "/a", "dev_fraction": 0}},
+            {"data": {"dev": None}},
+            "models.m2m100_418m.data: no dev rows",
+        ),
+        (
+            {"cluster": {"env": {"A": "x"}}},
+            {"cluster": {"secrets": {"A": {"name": "n", "key": "k"}}}},
+            "models.m2m100_418m.cluster: A: in",
+        ),
         ({}, {"storage": {"root": "x"}}, "models.m2m100_418m.storage.root: cannot be mounted"),
         ({}, {"cluster": {"tolerations": [{"value": "x"}]}}, "models.m2m100_418m.cluster.tolerations[0]: operator"),
         ({}, {"cluster": {"labels": {"mtft/a": "x"}}}, "models.m2m100_418m.cluster.labels.mtft/a: is set by"),
@@ -305,6 +316,11 @@ def test_a_value_is_told_where_it_stands(helm: Helm, shared: dict[str, Any], own
 def test_what_all_but_one_take_from_the_shared_part_is_told_once(helm: Helm) -> None:
     own = {"m2m100_418m": {"storage": {"root": "/mnt/own"}}}
     assert_refused(helm, document({"storage": {"root": "x"}, "models": own}), "1 problem:\n  storage.root: cannot be")
+
+
+def test_models_left_empty_beside_a_model_are_not_missed(helm: Helm) -> None:
+    one = document({"model": "opus_mt_en_fr", "models": None})
+    assert helm.template("weekly", values=one) == helm.template("weekly", values={**one, "models": {}})
 
 
 def test_one_pod_may_have_a_claim_of_its_own_node(helm: Helm) -> None:

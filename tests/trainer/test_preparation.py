@@ -328,6 +328,21 @@ class TestCache:
         assert encoder.calls and {path.name: sha256_file(path) for path in folder.iterdir()} == before
         assert tree(tmp_path) == {folder.name}
 
+    def test_a_damaged_store_loses_its_name_before_its_files(
+        self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So nobody opens half of it."""
+        folder, removed, remove = build(config(corpus), tmp_path).folder, [], shutil.rmtree
+        (folder / "test.jsonl").write_text("")
+
+        def noted(path: Path, **options: Any) -> None:
+            removed.append(path)
+            remove(path, **options)
+
+        monkeypatch.setattr(shutil, "rmtree", noted)
+        build(config(corpus), tmp_path)
+        assert removed and folder not in removed
+
     def test_a_rank_does_not_open_a_store_that_was_cut_meanwhile(self, corpus: Path, tmp_path: Path) -> None:
         folder = build(config(corpus), tmp_path).folder
         lines = (folder / "test.jsonl").read_text().splitlines(keepends=True)

@@ -369,6 +369,17 @@ def test_a_run_that_was_removed_is_not_trained_again_by_itself(bench: Bench) -> 
 # ---- the ranks
 
 
+def test_a_finished_job_whose_run_was_damaged_is_2(bench: Bench) -> None:
+    assert bench.run({})[0] == 0
+    finished = json.loads((bench.folder / "finished.json").read_text())
+    listed = {store.FILES: files.listing(bench.folder / "lora")}
+    (bench.folder / "finished.json").write_text(json.dumps(finished | listed))
+    assert bench.run({})[0] == 0
+    (bench.folder / "lora" / "adapter_model.safetensors").write_bytes(b"WEIGHTS")
+    code, output = bench.run({})
+    assert code == 2 and "is finished, but" in output and "has not the SHA-256" in output and "--rerun" in output
+
+
 def test_a_finished_job_is_0_and_never_works_again(bench: Bench) -> None:
     code, output = bench.run({})
     assert code == 0 and "done (exit 0): finished" in output
