@@ -12,6 +12,7 @@ import transformers
 from demo.corpus import Pair
 from tests.trainer import helpers
 from tests.trainer.helpers import FAMILIES, KEYS, Practised
+from tests.trainer.supervising import Bench
 
 
 @pytest.fixture(params=FAMILIES)
@@ -49,3 +50,10 @@ def practised(
         return done[family]
 
     return practise
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    made.configure(cluster={"processes_per_node": 1})
+    return made

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.trainer.test_supervisor import Bench
+from tests.trainer.supervising import Bench
 from trainer.host_memory import kernel_kills, kills
 
 GROUPS = Path("/sys/fs/cgroup")
