@@ -1,4 +1,4 @@
-"""Jobs and pods of a cluster in memory, for who watches and follows them."""
+"""Jobs and pods of a cluster in memory, for who watches and follows them, and a server that answers as it is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from launcher.cluster import Cluster
+    from tests.unit.api_server import Server
     from tests.unit.tiny_api import TinyApi
 
 
@@ -25,3 +28,23 @@ def cluster(api: TinyApi) -> Iterator[Cluster]:
 
     with serve(api) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Give a server that answers what it is told, and make its kubeconfig the user's."""
+    from launcher import changes
+    from tests.unit.api_server import serving
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(tmp_path) as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
+        monkeypatch.setattr(changes, "_PAUSE", 0.0)
+        yield running
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """Give the pauses that a cluster of the server made between its tries."""
+    return []

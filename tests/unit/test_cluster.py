@@ -1,42 +1,21 @@
-"""The way to a cluster: kubeconfigs, retries, pages, watches. Refusals of a real one: tests/cluster/test_access.py."""
+"""Requests to a cluster: retries, pages, refusals. Those of a real one: tests/cluster/test_access.py."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import socket
-import stat
-import threading
-import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from urllib3.exceptions import InsecureRequestWarning
 
-from launcher import actions, changes, cluster_errors, submit, transport
+from launcher import actions, cluster_errors, submit
 from launcher.cluster import Cluster, connect
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.transport import ATTEMPTS, Transport
-from tests.unit.api_server import Answer, Asked, Server, events, listing, serving, status, thing, write_kubeconfig
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with serving(tmp_path) as running:
-        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
-        monkeypatch.setattr(changes, "_PAUSE", 0.0)
-        yield running
-
-
-@pytest.fixture
-def pauses() -> list[float]:
-    return []
+from tests.unit.api_server import Answer, Server, listing, status, thing, write_kubeconfig
 
 
 @pytest.fixture
@@ -44,108 +23,6 @@ def cluster(server: Server, pauses: list[float]) -> Cluster:
     made = connect()
     client = made.client
     return Cluster(Transport(lambda: client, pause=pauses.append), made.namespace, made.context)
-
-
-def test_namespace_and_context_come_from_the_kubeconfig(server: Server) -> None:
-    assert (connect().namespace, connect().context) == ("team", "work")
-    assert connect("home").namespace == "default"
-    assert connect("home", "other").namespace == "other"
-
-
-def test_unknown_context_is_named_with_the_near_one(server: Server) -> None:
-    with pytest.raises(cluster_errors.NoConnection, match="no context wrok; did you mean work"):
-        connect("wrok")
-
-
-def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(cluster_errors.NoConnection, match=r"there is no kubeconfig: KUBECONFIG names .*none"):
-        connect()
-    for text in ("", "[1, 2]", "a: [", "kind: Config"):
-        (tmp_path / "none").write_text(text)
-        with pytest.raises(cluster_errors.NoConnection):
-            connect()
-
-
-@pytest.mark.parametrize(
-    ("part", "value", "words"),
-    [
-        ("users", "text", "users must be a list; it is text"),
-        ("clusters", [1], "clusters[0] must be a mapping with name and cluster; it is a number"),
-        ("contexts", [{"name": 5, "context": {}}], "contexts[0].name must be text; it is a number"),
-        ("users", [{"name": "me", "user": "text"}], "users[0].user must be a mapping; it is text"),
-        ("users", [{"name": "me", "user": {"token": 12345}}], "users[0].user.token must be text; it is a number"),
-        ("users", [{"name": "me", "user": {"exec": "x"}}], "users[0].user.exec must be a mapping; it is text"),
-        (
-            "clusters",
-            [{"name": "one", "cluster": {"server": ["a"]}}],
-            "clusters[0].cluster.server must be text; it is a list",
-        ),
-        (
-            "clusters",
-            [{"name": "one", "cluster": {"insecure-skip-tls-verify": "no"}}],
-            "clusters[0].cluster.insecure-skip-tls-verify must be true or false; it is text",
-        ),
-        ("current-context", ["work"], "current-context must be text; it is a list"),
-        ("clusters", None, "context work names cluster one, which is not there; clusters: none"),
-        ("users", [{"name": "you", "user": {}}], "context work names user me, which is not there; users: you"),
-        ("clusters", [{"name": "one", "cluster": {}}], "cluster one has no server"),
-        (
-            "clusters",
-            [{"name": "one", "cluster": {"server": "https://127.0.0.1:1", "proxy-url": "nonsense"}}],
-            "context work cannot be used: Proxy URL had no scheme",
-        ),
-        (
-            "users",
-            [{"name": "me", "user": {"tokenFile": "/none"}}],
-            "context work cannot be used: /none: No such file or directory",
-        ),
-    ],
-)
-def test_a_fault_in_a_kubeconfig_is_told_with_its_place(server: Server, part: str, value: object, words: str) -> None:
-    document = json.loads(server.kubeconfig.read_text())
-    server.kubeconfig.write_text(json.dumps({**document, part: value}))
-    with pytest.raises(cluster_errors.NoConnection) as caught:
-        connect()
-    assert words in str(caught.value) and str(server.kubeconfig) in str(caught.value)
-    assert "12345" not in str(caught.value)
-
-
-def test_a_fault_in_a_kubeconfig_shows_no_secret(server: Server) -> None:
-    document = json.loads(server.kubeconfig.read_text())
-    document["users"][0]["user"] = {"token": None, "client-key-data": "a-secret"}
-    server.kubeconfig.write_text(json.dumps(document))
-    with pytest.raises(cluster_errors.NoConnection) as caught:
-        connect()
-    assert "token" in str(caught.value) and "a-secret" not in str(caught.value)
-
-
-@pytest.mark.filterwarnings("error")
-def test_server_without_a_scheme_is_told(server: Server) -> None:
-    write_kubeconfig(server.kubeconfig, "nonsense")
-    with pytest.raises(cluster_errors.NoConnection, match=r"context work: server 'nonsense' is no address .*https://"):
-        connect()
-
-
-def test_login_program_that_fails_is_told_with_its_words(server: Server, tmp_path: Path) -> None:
-    program = tmp_path / "login"
-    program.write_text("#!/bin/sh\necho 'the session is over, log in again' >&2\nexit 1\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    text = server.kubeconfig.read_text().replace(
-        '{"token": "not-a-secret"}',
-        f'{{"exec": {{"apiVersion": "client.authentication.k8s.io/v1", "command": "{program}"}}}}',
-    )
-    server.kubeconfig.write_text(text)
-    with pytest.raises(cluster_errors.NoConnection, match=r"login program of context work failed.*log in again"):
-        connect()
-
-
-def test_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
-    write_kubeconfig(server.kubeconfig, "http://cluster.invalid", **{"proxy-url": server.url})
-    server.answers = [Answer(body=thing("a", "1"))]
-    assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
-    assert server.asked[0].headers["host"] == "cluster.invalid"
 
 
 def test_ended_token_is_told_with_the_time(server: Server) -> None:
@@ -321,107 +198,6 @@ def test_list_reads_all_pages_and_begins_again_when_the_snapshot_is_gone(cluster
     assert found.version == "9"
     assert [asked.query.get("continue") for asked in server.asked] == [None, "more", None, "more"]
     assert all(asked.query["labelSelector"] == "x=y" for asked in server.asked)
-
-
-def test_watch_goes_on_where_it_was_cut(cluster: Cluster, server: Server) -> None:
-    server.answers = [
-        listing([thing("a", "1")], "5"),
-        events(("MODIFIED", thing("a", "6")), cut=True, tail=b'{"type": "MODIF'),
-        events(("BOOKMARK", {"metadata": {"resourceVersion": "8"}})),
-        events(("DELETED", thing("a", "9"))),
-    ]
-    seen = []
-    for kind, each in cluster.watch(JOBS, until=time.monotonic() + 30):
-        seen.append((kind, each["metadata"]["resourceVersion"]))
-        if kind == "DELETED":
-            break
-    assert seen == [("ADDED", "1"), ("MODIFIED", "6"), ("DELETED", "9")]
-    assert [asked.query.get("resourceVersion") for asked in server.asked] == [None, "5", "6", "8"]
-
-
-def test_watch_tells_after_a_gap_what_vanished_and_what_came(cluster: Cluster, server: Server) -> None:
-    gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old", "details": {}}
-    server.answers = [
-        listing([thing("a", "1"), thing("b", "2")], "5"),
-        events(("ERROR", gone)),
-        listing([thing("b", "7"), thing("c", "8")], "8"),
-        events(("MODIFIED", thing("c", "9"))),
-    ]
-    before = cluster.list(JOBS)
-    seen = []
-    for kind, each in cluster.watch(JOBS, after=before, until=time.monotonic() + 30):
-        seen.append((kind, each["metadata"]["name"]))
-        if each["metadata"]["resourceVersion"] == "9":
-            break
-    assert seen == [("DELETED", "a"), ("MODIFIED", "b"), ("ADDED", "c"), ("MODIFIED", "c")]
-
-
-def test_watch_ends_when_its_time_is_over(cluster: Cluster, server: Server) -> None:
-    server.answers = [listing([], "5"), *[events() for _ in range(10_000)]]
-    assert list(cluster.watch(JOBS, until=time.monotonic() + 0.2)) == []
-
-
-def test_an_outage_and_its_end_are_told_once(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    client = connect().client
-
-    def pause(seconds: float) -> None:
-        clock[0] += seconds
-
-    cluster = Cluster(Transport(lambda: client, pause=pause), "team", "work")
-    away = [Answer(503, {})] * (3 * ATTEMPTS)  # longer than the retries of one request, which the watch outlasts
-    server.answers = [
-        listing([], "5"),
-        *[Answer(503, {})] * 2,
-        events(("ADDED", thing("a", "6"))),
-        *away,
-        events(("ADDED", thing("b", "7"))),
-    ]
-    for _, each in cluster.watch(JOBS, until=time.monotonic() + 30):
-        said = capsys.readouterr().err.splitlines()
-        if each["metadata"]["name"] == "b":
-            break
-        assert said == []  # a moment is no outage
-    assert len(said) == 2 and said[0].endswith("; trying again"), said
-    assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]), said
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["a list", "a log"])
-def test_a_request_that_is_not_answered_is_told_while_it_waits(
-    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    told = threading.Event()
-
-    def note(text: str, **_: object) -> None:
-        said.append(text)
-        told.set()
-
-    def hangs(_: Asked) -> Answer:
-        assert told.wait(0.2 if stream else 60) or stream
-        return events() if stream else listing([], "5")
-
-    monkeypatch.setattr(transport, "print", note, raising=False)
-    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
-    with serving(tmp_path, hangs) as server:
-        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
-        if stream:
-            assert list(connect().log("a")) == []
-            assert said == []  # a log may have nothing to say
-            return
-        connect().list(JOBS)
-    assert said[0] == f"-- {server.url} does not answer; still waiting"
-    assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]) and len(said) == 2
-
-
-def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None:
-    said = 'User "me" cannot watch resource "pytorchjobs" in API group "kubeflow.org" in the namespace "team"'
-    server.answers = [listing([], "5"), status(403, "Forbidden", said)]
-    with pytest.raises(cluster_errors.Forbidden, match=r"me may not watch pytorchjobs in namespace team"):
-        list(cluster.watch(JOBS, until=time.monotonic() + 30))
 
 
 def test_forbidden_gives_the_rule_that_is_missing(cluster: Cluster, server: Server) -> None:

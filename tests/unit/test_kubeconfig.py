@@ -1,0 +1,116 @@
+"""What a kubeconfig says, and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from launcher import cluster_errors
+from launcher.cluster import connect
+from launcher.resources import JOBS
+from tests.unit.api_server import Answer, Server, thing, write_kubeconfig
+
+
+def test_namespace_and_context_come_from_the_kubeconfig(server: Server) -> None:
+    assert (connect().namespace, connect().context) == ("team", "work")
+    assert connect("home").namespace == "default"
+    assert connect("home", "other").namespace == "other"
+
+
+def test_unknown_context_is_named_with_the_near_one(server: Server) -> None:
+    with pytest.raises(cluster_errors.NoConnection, match="no context wrok; did you mean work"):
+        connect("wrok")
+
+
+def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(cluster_errors.NoConnection, match=r"there is no kubeconfig: KUBECONFIG names .*none"):
+        connect()
+    for text in ("", "[1, 2]", "a: [", "kind: Config"):
+        (tmp_path / "none").write_text(text)
+        with pytest.raises(cluster_errors.NoConnection):
+            connect()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("users", "text", "users must be a list; it is text"),
+        ("clusters", [1], "clusters[0] must be a mapping with name and cluster; it is a number"),
+        ("contexts", [{"name": 5, "context": {}}], "contexts[0].name must be text; it is a number"),
+        ("users", [{"name": "me", "user": "text"}], "users[0].user must be a mapping; it is text"),
+        ("users", [{"name": "me", "user": {"token": 12345}}], "users[0].user.token must be text; it is a number"),
+        ("users", [{"name": "me", "user": {"exec": "x"}}], "users[0].user.exec must be a mapping; it is text"),
+        (
+            "clusters",
+            [{"name": "one", "cluster": {"server": ["a"]}}],
+            "clusters[0].cluster.server must be text; it is a list",
+        ),
+        (
+            "clusters",
+            [{"name": "one", "cluster": {"insecure-skip-tls-verify": "no"}}],
+            "clusters[0].cluster.insecure-skip-tls-verify must be true or false; it is text",
+        ),
+        ("current-context", ["work"], "current-context must be text; it is a list"),
+        ("clusters", None, "context work names cluster one, which is not there; clusters: none"),
+        ("users", [{"name": "you", "user": {}}], "context work names user me, which is not there; users: you"),
+        ("clusters", [{"name": "one", "cluster": {}}], "cluster one has no server"),
+        (
+            "clusters",
+            [{"name": "one", "cluster": {"server": "https://127.0.0.1:1", "proxy-url": "nonsense"}}],
+            "context work cannot be used: Proxy URL had no scheme",
+        ),
+        (
+            "users",
+            [{"name": "me", "user": {"tokenFile": "/none"}}],
+            "context work cannot be used: /none: No such file or directory",
+        ),
+    ],
+)
+def test_a_fault_in_a_kubeconfig_is_told_with_its_place(server: Server, part: str, value: object, words: str) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    server.kubeconfig.write_text(json.dumps({**document, part: value}))
+    with pytest.raises(cluster_errors.NoConnection) as caught:
+        connect()
+    assert words in str(caught.value) and str(server.kubeconfig) in str(caught.value)
+    assert "12345" not in str(caught.value)
+
+
+def test_a_fault_in_a_kubeconfig_shows_no_secret(server: Server) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": None, "client-key-data": "a-secret"}
+    server.kubeconfig.write_text(json.dumps(document))
+    with pytest.raises(cluster_errors.NoConnection) as caught:
+        connect()
+    assert "token" in str(caught.value) and "a-secret" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_server_without_a_scheme_is_told(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, "nonsense")
+    with pytest.raises(cluster_errors.NoConnection, match=r"context work: server 'nonsense' is no address .*https://"):
+        connect()
+
+
+def test_login_program_that_fails_is_told_with_its_words(server: Server, tmp_path: Path) -> None:
+    program = tmp_path / "login"
+    program.write_text("#!/bin/sh\necho 'the session is over, log in again' >&2\nexit 1\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    text = server.kubeconfig.read_text().replace(
+        '{"token": "not-a-secret"}',
+        f'{{"exec": {{"apiVersion": "client.authentication.k8s.io/v1", "command": "{program}"}}}}',
+    )
+    server.kubeconfig.write_text(text)
+    with pytest.raises(cluster_errors.NoConnection, match=r"login program of context work failed.*log in again"):
+        connect()
+
+
+def test_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
+    write_kubeconfig(server.kubeconfig, "http://cluster.invalid", **{"proxy-url": server.url})
+    server.answers = [Answer(body=thing("a", "1"))]
+    assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
+    assert server.asked[0].headers["host"] == "cluster.invalid"
