@@ -12,6 +12,7 @@ import transformers
 from demo.corpus import Pair
 from tests.trainer import helpers
 from tests.trainer.helpers import FAMILIES, KEYS, Practised
+from tests.trainer.preparing import pair, write
 from tests.trainer.supervising import Bench
 
 
@@ -57,3 +58,9 @@ def bench(tmp_path: Path) -> Bench:
     made = Bench(tmp_path)
     made.configure(cluster={"processes_per_node": 1})
     return made
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """200 documents of 5 pairs in both directions: 2,000 rows."""
+    return write(tmp_path / "train.jsonl", [pair(n, lang) for n in range(1000) for lang in ("en", "fr")])
