@@ -69,13 +69,14 @@ def _facts() -> dict[str, Any]:
 def forms() -> dict[str, Any]:
     """Return the patterns of what templates refuse, and in words what is allowed where the schema does not say it."""
     properties = SecretRef.model_json_schema()["properties"]
-    (variable,) = ClusterConfig.model_json_schema()["properties"]["secrets"]["patternProperties"]
-    image = ClusterConfig.model_json_schema()["properties"]["image"]["anyOf"][0]["pattern"]
+    cluster = ClusterConfig.model_json_schema()["properties"]
+    (variable,) = cluster["secrets"]["patternProperties"]
+    image = cluster["image"]["anyOf"][0]["pattern"]
     cron = ScheduleConfig.model_json_schema()["properties"]["cron"]["anyOf"][0]["pattern"]
     return {
         "secret_value": SECRET_VALUES.pattern,
         "secret_name": SECRET_NAMES.pattern,
-        "switch": f"^(?:{SWITCHES.pattern})$",
+        "switch": _whole(SWITCHES),
         "set_variable": _whole(SET_VARIABLES),
         "our_key": _whole(OUR_KEYS),
         "secret_ref": {name: _form(said.get("pattern", "")) for name, said in properties.items()},

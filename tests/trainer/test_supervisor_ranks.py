@@ -88,6 +88,7 @@ def test_the_supervisor_never_imports_torch() -> None:
 
 @contextmanager
 def two_nodes(bench: Bench, plan: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -96,7 +97,6 @@ def two_nodes(bench: Bench, plan: Mapping[str, str]) -> Iterator[tuple[subproces
 
 
 def test_two_nodes_end_together_and_a_follower_never_finishes_what_node_0_has_not(bench: Bench) -> None:
-    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
     with two_nodes(bench, {"0": "wait", "1": "finish"}) as (first, second):
         until(first, "ready")  # its rank works on when the other's is done: judging, exporting
         first.terminate()
@@ -110,7 +110,6 @@ def test_two_nodes_end_together_and_a_follower_never_finishes_what_node_0_has_no
 
 def test_node_0_does_not_wait_for_a_node_that_was_lost_while_it_finished(bench: Bench) -> None:
     """The last minutes are rank 0's alone; torchrun would wait five more for the ranks of the other node."""
-    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
     with two_nodes(bench, {"0": "finish-when-told", "1": "wait"}) as (first, second):
         until(first, "ready")
         until(second, "ready")
@@ -122,7 +121,6 @@ def test_node_0_does_not_wait_for_a_node_that_was_lost_while_it_finished(bench: 
 
 def test_a_follower_does_not_join_an_attempt_twice(bench: Bench) -> None:
     """Node 0 was killed without a word; the other node's new pod waits for its next attempt."""
-    bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
     with two_nodes(bench, {"0": "wait", "1": "wait"}) as (first, second):
         until(first, "ready")
         until(second, "ready")

@@ -47,9 +47,10 @@ begins with the path of the field, or of the part whose fields exclude each othe
 {{- define "mtft.saidBy" -}}
 {{- $path := splitList ": " (index . 1) | first -}}
 {{- $paths := list $path -}}
-{{- if has $path (list "train" "data") -}}
+{{- if eq $path "train" -}}
   {{- $paths = list "train.batch_size" "train.tokens_per_batch" -}}
-  {{- if eq $path "data" -}}{{- $paths = list "data.dev" "data.dev_fraction" -}}{{- end -}}
+{{- else if eq $path "data" -}}
+  {{- $paths = list "data.dev" "data.dev_fraction" -}}
 {{- else if eq $path "cluster" -}}
   {{- $name := index (splitList ": " (index . 1)) 1 -}}
   {{- $paths = list (printf "cluster.env.%s" $name) (printf "cluster.secrets.%s" $name) -}}
