@@ -71,7 +71,7 @@ def overrides_of(
 ) -> dict[str, dict[str, Any]]:
     """Return what a batch says of each model, without ``enabled``."""
     models = document.get("models")
-    if "models" not in document:
+    if models is None and ("models" not in document or "model" in document):
         return {}
 
     def problem(path: str, message: str, **more: str) -> None:

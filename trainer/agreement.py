@@ -12,11 +12,14 @@ _NUMBER = re.compile(
 )
 _PERCENT = re.compile(r" ?(?:%|per ?cent\b|pour cent\b|p\. ?100\b)", re.I)
 _WORD = re.compile(r"[^\W_]+")
+_SWISS = re.compile(r"(?<=[0-9])['\u2019](?=[0-9]{3}(?![0-9]))")
 _UNIT = re.compile(r"(?<=[0-9]) ?([^\W\d_]{1,3})(?![^\W_])")
 
-# What a plain form would make a part of the word or number before it: marks of trade, and notes and powers of numbers.
-_MARK = re.compile(r"[\u2122\u2120]|(?<=[0-9])[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
+# What a plain form would make a part of the word or number before it: marks of trade, and notes and powers of numbers;
+# and soft hyphens.
+_UNSEEN = re.compile(r"[\u2122\u2120\u00ad]|(?<=[0-9])[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _FRACTION = re.compile(r"(?:(?<![0-9.,])([0-9]+)\s?)?([\u00bc-\u00be\u2150-\u215e])")
+_DIVIDED = re.compile(r"(?<![^\W_])(?:([0-9]+)\s)?([0-9]+)\u2044([1-9][0-9]*)")
 _SLASHED = re.compile(r"(?<![^\W_])(?:([0-9]+) )?([1-9])/([1-9][0-9]?)(?![^\W_]|[/.,][0-9])")
 
 
@@ -27,14 +30,15 @@ def numbers(text: str, language: str, *, slashed: bool = False) -> Counter[str]:
     separator before exactly three digits divides thousands but for the language's own decimal sign (``1,234`` is 1234
     in English and 1.234 in French); one that comes twice divides thousands where all groups have three digits, else
     it is a number like ``7.2.1``. ``5 %``, ``5 per cent``, ``5 pour cent`` and ``5 p. 100`` are ``5%``. Leading zeros
-    are dropped. ``3½`` is ``3.5``, as ``3 1/2`` is with ``slashed``. Not looked at are signs, raised digits behind a
-    digit (``10²``), and digits behind a letter (``B12``: see :func:`entities`).
+    are dropped. ``3½`` is ``3.5``, as ``3 1/2`` is with ``slashed`` (with a fraction slash: always). ``1’234`` is 1234.
+    Not looked at are signs, raised digits behind a digit (``10²``), and digits behind a letter (``B12``: see
+    :func:`entities`).
     """
     found: Counter[str] = Counter()
     text = _FRACTION.sub(lambda match: _decimal(match[1], unicodedata.numeric(match[2]), language), text)
-    text = _plain_form(text)
-    if slashed:
-        text = _SLASHED.sub(lambda match: _decimal(match[1], int(match[2]) / int(match[3]), language), text)
+    text = _SWISS.sub("", _plain_form(text))
+    for divided in (_DIVIDED, _SLASHED)[: 1 + slashed]:
+        text = divided.sub(lambda match: _decimal(match[1], int(match[2]) / int(match[3]), language), text)
     at = 0
     while match := _NUMBER.search(text, at):
         percent = _PERCENT.match(text, match.end())
@@ -87,7 +91,7 @@ def keeps_entities(source: str, hypothesis: str, reference: str) -> bool | None:
 
 def _plain_form(text: str) -> str:
     """Write a text with plain signs where it has others that mean the same (NFKC): CO2 for CO₂, m2 for m²."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", _MARK.sub("", text))
+    return text if text.isascii() else unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
 
 
 def _decimal(whole: str | None, part: float, language: str) -> str:

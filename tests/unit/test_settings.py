@@ -229,6 +229,12 @@ class TestBatch:
             with pytest.raises(ConfigError, match=message):
                 ask({"data": {"train": "rows.jsonl"}, "models": models})
 
+    def test_one_job_is_none_of_a_batch_left_empty(self) -> None:
+        one = {"data": {"train": "rows.jsonl"}, "model": "opus_mt_en_fr"}
+        assert resolve(one | {"models": None}) == resolve(one)
+        with pytest.raises(ConfigError, match="models: is not a mapping"):
+            resolve({"data": {"train": "rows.jsonl"}, "models": None})
+
     def test_one_job_and_a_batch_exclude_each_other(self) -> None:
         with pytest.raises(ConfigError, match="stands beside model"):
             resolve(self.BATCH | {"model": "opus_mt_en_fr"})
