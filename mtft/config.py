@@ -267,6 +267,13 @@ class GateConfig(Part):
         description="Test sentences that every direction needs: on fewer nothing is promoted, nor called a "
         "regression; the latter goes for a guard set's directions too.",
     )
+    max_leaked: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the test rows that may be training rows too, but for case and punctuation; with more, "
+        "their scores say too much, and nothing is promoted.",
+    )
     guard_sets: dict[DnsLabel, Paths] = Field(
         default_factory=dict,
         description="Name -> rows of another kind than test, given as data.test is: a significant loss of the score "

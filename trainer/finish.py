@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,18 @@ class Judgement:
     gate: dict[str, Any]
 
 
-def judge(config: Config, sets: Sequence[TestSet], base: Outputs, tuned: Outputs, published: Published) -> Judgement:
-    """Score the systems' outputs on test and the guard sets, and apply the gate."""
+def judge(
+    config: Config,
+    stats: Mapping[str, Any],
+    sets: Sequence[TestSet],
+    base: Outputs,
+    tuned: Outputs,
+    published: Published,
+) -> Judgement:
+    """Score the systems' outputs on test and the guard sets, and apply the gate.
+
+    ``stats`` are those of the tokenised data: what was trained on, and what of test it shows.
+    """
     rivals, bootstrap = gate.weigh(config, sets, base, published.texts, tuned)
     found: dict[str, dict[str, Any]] = {}
     for each in sets:
@@ -60,7 +70,10 @@ def judge(config: Config, sets: Sequence[TestSet], base: Outputs, tuned: Outputs
                 "scores": evaluation.score_pairs(pairs, published.texts[each.name], ter=False),
                 "comparison": rivals[gate.PUBLISHED][each.name],
             }
-    judged = gate.apply_gate(config, {each.name: each.sentences() for each in sets}, rivals, published.problem)
+    trained = [direction for direction, rows in stats["splits"]["train"]["directions"].items() if rows]
+    sizes: dict[str, Mapping[str, int]] = {each.name: each.sentences() for each in sets}
+    sizes[TEST] = {**dict.fromkeys(trained, 0), **sizes[TEST]}
+    judged = gate.apply_gate(config, sizes, rivals, published, stats["leakage"][TEST]["loose"])
     return Judgement(
         **found.pop(TEST),
         guard_sets={name.removeprefix("guard."): its for name, its in found.items()},

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtft import exit_codes
+from mtft import exit_codes, leakage
 from mtft.config import Config, GateConfig
 from trainer import comparison, evaluation, faults
 from trainer.pairs import TEST, Outputs, TestSet, direction_name
+from trainer.published import Published
 
 Comparisons = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Name of the test set -> direction -> metric or fault -> how the tuned model compares with one rival."""
@@ -87,7 +88,11 @@ def weigh(
 
 
 def apply_gate(
-    config: Config, sizes: Sizes, rivals: Mapping[str, Comparisons], problem: str | None = None
+    config: Config,
+    sizes: Sizes,
+    rivals: Mapping[str, Comparisons],
+    published: Published | None = None,
+    leaked: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Judge the tuned model against each rival: the base, and the published run where there is one.
 
@@ -97,15 +102,17 @@ def apply_gate(
     after Holm's correction over all scores compared; one by a fault, over all faults compared.
 
     Where a direction of test has fewer than ``min_sentences`` sentences, nothing is promoted. A loss on so few, of test
-    or of a guard set, is no regression: it is told, and nothing is promoted.
+    or of a guard set, is no regression: it is told, and nothing is promoted. Nor is it where more than ``max_leaked``
+    of the test rows were trained on.
 
     Args:
         config: has the policy.
-        sizes: of the sets compared on.
+        sizes: of the sets compared on; of test with every direction that was trained, 0 where it has no sentence.
         rivals: name -> comparisons.
-        problem: why the published run could not be compared with; nothing is promoted over it then.
+        published: why it could not be compared with, where so: nothing is promoted over it then; what to know of it.
+        leaked: loose counts of test rows that training rows show (:mod:`mtft.leakage`).
     """
-    policy, loss_p = config.gate, _loss_p(config)
+    policy, loss_p, published = config.gate, _loss_p(config), published or Published()
     scores = _listed(rivals, [policy.metric], guards=True)
     rates = _listed(rivals, [*faults.ERRORS, *faults.AGREEMENT], guards=False)
     few = _too_few(sizes, policy)
@@ -121,11 +128,17 @@ def apply_gate(
     reasons = losses + list(few.values()) + unsure + told
     if not gains:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
-    if problem is not None:
-        reasons.append(f"nothing is promoted, because the published run cannot be compared with: {problem}")
+    if published.problem is not None:
+        reasons.append(f"nothing is promoted, because the published run cannot be compared with: {published.problem}")
+    elif published.remark is not None:
+        reasons.append(published.remark)
+    leaked = leaked or {"rows": 0, "pair": 0, "any": 0}
+    memorised = leaked["pair"] > policy.max_leaked * leaked["rows"]
+    if memorised:
+        reasons.insert(0, f"{leakage.remarks('test', leaked)[0][1]}; gate.max_leaked is {policy.max_leaked:g}")
     better = exit_codes.PROMOTED if policy.promote == "auto" else exit_codes.BETTER
     enough = not unsure and all(test_set != TEST for test_set, _ in few)
-    passed = gains and all(gains) and enough and problem is None
+    passed = gains and all(gains) and enough and not memorised and published.problem is None
     return {
         "verdict": exit_codes.REGRESSED if losses else better if passed else exit_codes.NOT_BETTER,
         "compared_with": list(rivals),
@@ -146,7 +159,8 @@ def _found(family: Sequence[_Compared], loss_p: float) -> list[tuple[_Compared, 
 def _too_few(sizes: Sizes, policy: GateConfig) -> dict[tuple[str, str], str]:
     """Return the directions with too few sentences to judge by, each with how to say so."""
     return {
-        (name, direction): f"only {count} {_set_text(name)} {direction}, gate.min_sentences is {policy.min_sentences}"
+        (name, direction): f"{f'only {count}' if count else 'no'} {_set_text(name)} {direction}, "
+        f"gate.min_sentences is {policy.min_sentences}"
         for name, directions in sizes.items()
         for direction, count in directions.items()
         if count < policy.min_sentences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from trainer import evaluation
 from trainer.distributed import World
 from trainer.generation import Decoding, Hypothesis, joined, translate_share
 from trainer.hub import at_recorded_commit
-from trainer.pairs import Outputs, Pair, TestSet, direction_name
+from trainer.pairs import TEST, Outputs, Pair, TestSet, direction_name
 from trainer.prepared_run import PreparedRun
 from trainer.translating import load_finished
 
@@ -29,11 +29,19 @@ class Published:
         run_id: its run-id; None: nothing is published yet.
         texts: its translations of test and guard sets; None where there are none.
         problem: why there are none although a run is published.
+        remark: what to know of the comparison with it.
     """
 
     run_id: str | None = None
     texts: Outputs | None = None
     problem: str | None = None
+    remark: str | None = None
+
+
+_OTHER_TEST = (
+    "the published run was scored on other test sentences: where it learned from some of these, it looks better here "
+    "than it is; a data.test of its own keeps them the same for every run"
+)
 
 
 def facts_of_sets(run: PreparedRun, sets: Sequence[TestSet], decoding: Decoding) -> dict[str, Any]:
@@ -70,7 +78,8 @@ def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) ->
             its = finished if each.guard is None else finished.get("guard_sets", {}).get(each.guard, {})
             if its.get("test") != facts[each.name]:
                 what = "test set" if each.guard is None else f"guard set {each.guard}"
-                return Published(run_id=paths.run_id, problem=f"it was scored on another {what}, or decoded otherwise")
+                problem = f"it was scored on another {what}, or decoded otherwise"
+                return Published(run_id=paths.run_id, problem=problem, remark=_remark(finished, facts))
         return Published(run_id=paths.run_id, texts={each.name: _tuned_outputs(paths, each) for each in sets})
     except Retry:
         raise
@@ -108,7 +117,12 @@ def published(
     for each in sets:
         whole = joined(len(each.pairs), [part[each.name] for part, _ in parts])
         texts[each.name] = [hypothesis.text for hypothesis in whole]
-    return Published(run_id=found.run_id, texts=texts)
+    return Published(run_id=found.run_id, texts=texts, remark=found.remark)
+
+
+def _remark(finished: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
+    its = (finished.get(TEST) or {}).get("sha256")
+    return None if its == facts[TEST]["sha256"] else _OTHER_TEST
 
 
 def _share_of(

@@ -182,7 +182,8 @@ class Session:
         facts = published.facts_of_sets(self.prepared_run, self.sets, self.decoding)
         rival = published.published(self.prepared_run, self.sets, facts, self.decoding, self.world)
         while deliverable is not None:
-            judgement = finish.judge(self.config, self.sets, base_outputs, texts, rival)
+            stats = self.prepared_run.prepared.stats
+            judgement = finish.judge(self.config, stats, self.sets, base_outputs, texts, rival)
             self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
             self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
             if finish.write_results(self.prepared_run, state, judgement, deliverable, facts):

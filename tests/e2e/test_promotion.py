@@ -15,6 +15,7 @@ MODEL = "opus_mt_en_fr"
 BY_HEART = (
     *("data.dev=dev.jsonl", "data.test=test.jsonl", "eval.max_test_rows=24", "eval.beams=1"),
     *("train.label_smoothing=0", "train.learning_rate=8e-3", "method=full", "gate.max_p=1", "gate.min_sentences=1"),
+    "gate.max_leaked=1",
     "storage.keep_runs=1",
 )
 

@@ -25,10 +25,13 @@ from trainer.gate import apply_gate
 from trainer.generation import Decoding
 from trainer.pairs import Pair, TestSet
 from trainer.prepared_run import PreparedRun
-from trainer.published import facts_of_sets, on_file, published
+from trainer.published import Published, facts_of_sets, on_file, published
 
 KEY = "opus_mt_en_fr"
 DECODING = Decoding(beams=1, batch_tokens=1000, dtype=torch.float32)
+CLEAN = {"rows": 100, "pair": 0, "any": 0}
+STATS = {"splits": {"train": {"directions": {"en-fr": 9, "fr-en": 0}}}, "leakage": {"test": {"loose": CLEAN}}}
+"""Of tokenised data: one direction trained, nothing of test among it."""
 
 
 def config(**gate: Any) -> Config:
@@ -47,7 +50,7 @@ def scores(delta: float, p_value: float, **rates: tuple[int, int, float]) -> dic
 def judged(rivals: dict[str, Any], problem: str | None = None, *, n: int = 100, **gate: Any) -> dict[str, Any]:
     """Apply the gate to sets that all have so many sentences from English."""
     sizes = {name: {"en-fr": n} for sets in rivals.values() for name in sets}
-    return apply_gate(config(**gate), sizes, rivals, problem)
+    return apply_gate(config(**gate), sizes, rivals, Published(problem=problem))
 
 
 UP, EVEN, DOWN = scores(2.0, 0.001), scores(0.0, 1.0), scores(-2.0, 0.001)
@@ -126,6 +129,26 @@ def test_a_few_test_sentences_of_a_direction_decide_nothing(test: dict[str, Any]
         assert apply_gate(config(min_sentences=sentences), sizes, rivals)["verdict"] in ("promoted", "regressed")
 
 
+def test_a_trained_direction_without_a_test_sentence_is_never_promoted(sets: list[TestSet]) -> None:
+    both = {**STATS, "splits": {"train": {"directions": {"en-fr": 9, "fr-en": 1}}}}
+    policy = config(max_p=1, min_sentences=1)
+    for stats, verdict in ((STATS, "promoted"), (both, "not better")):
+        gate = finish.judge(policy, stats, sets[:1], outputs(sets, "x"), perfect(sets), Published()).gate
+        assert gate["verdict"] == verdict
+        assert ("no test sentences fr-en, gate.min_sentences is 1" in gate["reasons"]) is (stats is both)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "policy", "verdict"), [(10, {}, "promoted"), (11, {}, "not better"), (11, {"max_leaked": 1}, "promoted")]
+)
+def test_a_test_set_that_was_trained_on_promotes_nothing(pairs: int, policy: dict[str, Any], verdict: str) -> None:
+    leaked = {"rows": 100, "pair": pairs, "any": pairs}
+    gate = apply_gate(config(**policy), {"test": {"en-fr": 100}}, {"the base": {"test": UP}}, leaked=leaked)
+    assert gate["verdict"] == verdict
+    told = "11 of 100 test rows are training rows too, but for case and punctuation: their scores say too much; "
+    assert (gate["reasons"][0] == f"{told}gate.max_leaked is 0.1") is (verdict == "not better")
+
+
 @pytest.mark.parametrize(("guard", "verdict"), [(EVEN, "promoted"), (DOWN, "not better")])
 def test_a_loss_on_a_few_guard_sentences_holds_a_model_back_and_is_no_regression(
     guard: dict[str, Any], verdict: str
@@ -142,7 +165,7 @@ def test_a_loss_on_a_few_guard_sentences_holds_a_model_back_and_is_no_regression
 def test_the_sentences_of_each_direction_are_counted(sets: list[TestSet]) -> None:
     for least, verdict in ((6, "promoted"), (7, "not better")):
         policy = config(max_p=1, min_sentences=least)
-        found = finish.judge(policy, sets[:1], outputs(sets, "x"), perfect(sets), opponent.Published())
+        found = finish.judge(policy, STATS, sets[:1], outputs(sets, "x"), perfect(sets), opponent.Published())
         assert found.gate["verdict"] == verdict
         assert ("only 6 test sentences en-fr, gate.min_sentences is 7" in found.gate["reasons"]) is (least == 7)
 
@@ -221,6 +244,8 @@ def test_else_its_adapter_translates_anew(
     found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)
     expected, _ = evaluation.translate_sets(setup.model.eval(), setup.encoder, sets, decoding, ALONE)
     assert (found.run_id, found.problem, found.texts) == (rival.run_id, None, expected)
+    judged = finish.judge(candidate.config, STATS, sets, outputs(sets, "x"), perfect(sets), found)
+    assert any("scored on other test sentences" in each for each in judged.gate["reasons"]) is (other == "test")
 
 
 def test_one_that_cannot_be_loaded_blocks_the_promotion_and_says_why(
@@ -232,7 +257,7 @@ def test_one_that_cannot_be_loaded_blocks_the_promotion_and_says_why(
     found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)
     assert (found.run_id, found.texts) == (rival.run_id, None)
     assert found.problem is not None and "/nowhere/base" in found.problem
-    judged = finish.judge(candidate.config, sets, outputs(sets, "x"), perfect(sets), found)
+    judged = finish.judge(candidate.config, STATS, sets, outputs(sets, "x"), perfect(sets), found)
     assert judged.gate["verdict"] == "not better" and judged.gate["published"] == rival.run_id
     assert any("/nowhere/base" in reason for reason in judged.gate["reasons"])
 
@@ -248,7 +273,7 @@ def test_whatever_breaks_at_the_comparison_never_costs_the_trained_run(
     decoding = Decoding(beams=2, batch_tokens=1000, dtype=torch.float32)
     found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)
     assert (found.run_id, found.texts) == (rival.run_id, None)
-    judged = finish.judge(candidate.config, sets, outputs(sets, "x"), perfect(sets), found)
+    judged = finish.judge(candidate.config, STATS, sets, outputs(sets, "x"), perfect(sets), found)
     assert judged.gate["verdict"] == "not better"
     assert "nothing is promoted, because" in judged.gate["reasons"][-1]
     assert "CUDA out of memory" in judged.gate["reasons"][-1]
@@ -291,7 +316,7 @@ def test_a_published_run_with_changed_bytes_blocks_the_promotion_and_is_told(
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     found = published(candidate, sets, facts, DECODING, ALONE)
-    judged = finish.judge(candidate.config, sets, outputs(sets, "x"), perfect(sets), found)
+    judged = finish.judge(candidate.config, STATS, sets, outputs(sets, "x"), perfect(sets), found)
     assert judged.gate["verdict"] == "not better"
     assert "has not the SHA-256 it was written with; the run is damaged" in judged.gate["reasons"][-1]
 
@@ -299,7 +324,7 @@ def test_a_published_run_with_changed_bytes_blocks_the_promotion_and_is_told(
 def test_what_was_judged_is_told_set_by_set(candidate: PreparedRun, rival: RunPaths, sets: list[TestSet]) -> None:
     found = on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING))
     worse = {**perfect(sets), "guard.general": outputs(sets, "worse")["guard.general"]}
-    judged = finish.judge(candidate.config, sets, perfect(sets), worse, found)
+    judged = finish.judge(candidate.config, STATS, sets, perfect(sets), worse, found)
     general = judged.guard_sets["general"]
     assert (general["base"]["en-fr"]["chrf"], general["tuned"]["en-fr"]["n"]) == (100.0, 3)
     assert general["comparison"]["en-fr"]["chrf"]["delta"] < -50
