@@ -1,4 +1,4 @@
-"""What the process that trainers are forked from has loaded (:mod:`tests.trainer.forks`)."""
+"""What the process that trainers are forked from has loaded (:mod:`tests.forks`)."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from typing import IO, Any, Protocol
 import yaml
 
 from mtft import runs
+from tests import forks
 from tests.trainer import workers
-from tests.trainer.forks import Fork
 
 CHECKOUT = Path(__file__).parents[2]
 MODEL = "opus_mt_en_fr"
@@ -81,7 +81,8 @@ class Bench:
     def _start(self, command: list[str], environment: Mapping[str, str]) -> AbstractContextManager[Started]:
         if self.forked:
             assert not self.prefix
-            return Fork(command, environment, self.root)
+            forks.preload("tests.trainer.loaded")
+            return forks.Fork(command, environment, self.root)
         return subprocess.Popen(
             [*self.prefix, *command], env=environment, stdout=subprocess.PIPE, text=True, cwd=self.root
         )
