@@ -7,7 +7,11 @@ CHAOS_KILLS ?= 200
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
-PARALLEL := -n auto --maxprocesses 4
+# A file's tests share what they build, so one worker runs them all; the longest files come first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Beside it runs what waits for API servers and pods much of the time; this takes what they leave.
+BESIDE := nice -n 5
+SIDE_BY_SIDE := --no-print-directory --output-sync=target
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -16,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real real-short test test-quick test-cluster chaos e2e e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
+.PHONY: help demo real real-short ci test test-quick test-cluster chaos e2e e2e-local e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,28 +37,38 @@ real-short: .venv/.ready
 	@$(PYTHON) -m benchmarks.real --short
 
 test: check tools ## Format, lint, types, generated files, then every test but the end-to-end ones
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-quick test-cluster
+	@$(MAKE) $(SIDE_BY_SIDE) -j2 test-quick test-cluster
 
 test-quick: .venv/.ready
-	$(PYTEST) -n 3 tests/unit tests/trainer tests/chart
+	$(BESIDE) $(PYTEST) $(PARALLEL) tests/trainer tests/unit tests/chart
 
-# It waits for the API server much of the time; the quick tests take what it leaves.
 test-cluster: .venv/.ready
 	$(PYTEST) tests/cluster
 
 chaos: .venv/.ready ## Kill, cut, fill and delete by the hundred, count what is lost (an hour; CHAOS_KILLS=8: minutes)
-	@$(PYTHON) -m chaos --kills $(CHAOS_KILLS)
+	@$(BESIDE) $(PYTHON) -m chaos --kills $(CHAOS_KILLS)
 
-e2e: tools images ## The README's own commands here, then jobs in real pods, then the short real run
-	$(PYTEST) $(PARALLEL) --dist loadfile --no-loadscope-reorder tests/e2e --ignore=tests/e2e/cluster
-	@$(MAKE) --no-print-directory -j2 --output-sync=target e2e-cluster e2e-real
+e2e: tools images ## The README's own commands here, jobs in real pods, and the short real run
+	@$(MAKE) $(SIDE_BY_SIDE) -j3 e2e-local e2e-cluster e2e-real
+
+e2e-local: .venv/.ready
+	$(BESIDE) $(PYTEST) $(PARALLEL) tests/e2e --ignore=tests/e2e/cluster
 
 e2e-cluster: .venv/.ready
 	$(PYTEST) tests/e2e/cluster
 
-# Pods wait for one another much of the time; this takes what they leave.
 e2e-real: .venv/.ready
-	@nice -n 15 $(MAKE) --no-print-directory real-short
+	@$(BESIDE) $(MAKE) --no-print-directory real-short
+
+# Three at a time: one that waits much, one that takes the cores it leaves, and one that fills the ends of both.
+ci: check tools images ## test, chaos and e2e, all side by side
+	@$(MAKE) $(SIDE_BY_SIDE) -j3 IN_TURN=1 test-cluster test-quick chaos e2e-cluster e2e-local e2e-real
+
+ifdef IN_TURN
+e2e-cluster: | test-cluster
+e2e-local: | test-quick
+e2e-real: | chaos
+endif
 
 images: .venv/.ready ## Build mtft's image and what it stands on, once (10 minutes)
 	@$(PYTHON) -m tests.cluster.images

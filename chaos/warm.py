@@ -54,14 +54,12 @@ class Forked(subprocess.Popen[bytes]):
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(command, **options)
+            become(command, **options)
 
 
 def load() -> None:
     """Load what a trainer's processes need and let all that this process starts be forks; starts no thread."""
     logging.disable(logging.WARNING)  # what the libraries miss on a machine without a GPU
-    import torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler as ranks_of_torchrun
-
     import trainer.building
     import trainer.preparation
     import trainer.ranks
@@ -70,6 +68,13 @@ def load() -> None:
     import trainer.supervisor  # noqa: F401
 
     logging.disable(logging.NOTSET)
+    fork_what_is_started()
+
+
+def fork_what_is_started() -> None:
+    """Let all that this process starts, and what that starts, be forks."""
+    import torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler as ranks_of_torchrun
+
     setattr(ranks_of_torchrun, "Popen", Forked)  # noqa: B010 - it does not export the name it looks up
     subprocess.Popen = Forked  # type: ignore[misc,assignment]
     # torchrun logs who called; with source lines that takes a second where thousands of modules are loaded.
@@ -120,7 +125,7 @@ def _module(args: Sequence[str]) -> list[str] | None:
     return words[1:] if words[:1] == ["-m"] else None
 
 
-def _become(
+def become(
     command: list[str],
     *,
     env: Mapping[str, str],

@@ -54,6 +54,7 @@ class Cluster:
         done = subprocess.run(
             [self.client, "--kubeconfig", self.kubeconfig, *arguments],
             input=text,
+            env={**os.environ, "GOGC": "off"},  # it lives too short to collect garbage
             capture_output=True,
             text=True,
             timeout=_SECONDS,

@@ -19,6 +19,8 @@ import psutil
 _POLL_SECONDS = 0.1
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+# Go's garbage collection takes a fifth of a short-lived API server's time; at 400 % it takes 0.3 GiB instead.
+_ENVIRONMENT = {"GOGC": "400"}
 
 
 class ClusterFailed(Exception):
@@ -46,7 +48,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **_ENVIRONMENT, **(environment or {})},
                 start_new_session=True,
             )
         write_pid(self._pids / name, child.pid)

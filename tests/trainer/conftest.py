@@ -1,22 +1,26 @@
-"""Fixtures of the trainer core's tests; built once in a session."""
+"""Fixtures of the trainer core's tests; built once in a session.
+
+torch and transformers are loaded in the fixtures: pytest-xdist's first process, which runs no test, reads this file.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import transformers
 
 from demo.corpus import Pair
-from tests.trainer import helpers
-from tests.trainer.helpers import FAMILIES, KEYS, Practised
-from tests.trainer.preparing import pair, write
+from mtft.models import MODELS
 from tests.trainer.supervising import Bench
 
+if TYPE_CHECKING:
+    from tests.trainer.helpers import Practised
 
-@pytest.fixture(params=FAMILIES)
+
+@pytest.fixture(params=sorted({card.family for card in MODELS.values()}))
 def family(request: pytest.FixtureRequest) -> str:
     """Each model family in turn."""
     return str(request.param)
@@ -25,6 +29,8 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True, scope="session")
 def quiet_libraries() -> Iterator[None]:
     """Silence what the session silences in a run."""
+    import transformers
+
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     yield
@@ -41,13 +47,15 @@ def practised(
     standins: Callable[[str], Path], short_text: list[Pair], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Practised]:
     """Give a family's stand-in after full fine-tuning on twelve pairs, which it then translates."""
+    from tests.trainer import helpers
+
     done: dict[str, Practised] = {}
 
     def practise(family: str) -> Practised:
         if family not in done:
             folder = tmp_path_factory.mktemp("practised") / family
             shutil.copytree(standins(family), folder)
-            done[family] = helpers.practise(KEYS[family], folder, short_text[:12])
+            done[family] = helpers.practise(helpers.KEYS[family], folder, short_text[:12])
         return done[family]
 
     return practise
@@ -55,12 +63,21 @@ def practised(
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    made = Bench(tmp_path)
+    made = Bench(tmp_path, forked=True)
     made.configure(cluster={"processes_per_node": 1})
     return made
 
 
 @pytest.fixture
+def executed(bench: Bench) -> Bench:
+    """The same, started as in a pod: a rank that is a fork may be ready before its torchrun can pass on a signal."""
+    bench.forked = False
+    return bench
+
+
+@pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """200 documents of 5 pairs in both directions: 2,000 rows."""
+    from tests.trainer.preparing import pair, write
+
     return write(tmp_path / "train.jsonl", [pair(n, lang) for n in range(1000) for lang in ("en", "fr")])

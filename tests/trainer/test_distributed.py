@@ -21,6 +21,13 @@ from tests.trainer.relay import END, RELAY, relay
 SIZES = (1, 2, 3)
 SEVERAL = (2, 3)
 Ranks = dict[int, list[dict[str, Any]]]
+# torchrun whose ranks are forks of it: it has loaded once what they need.
+TORCHRUN = """
+import tests.trainer.multirank, torch.distributed.run
+from chaos import warm
+warm.fork_what_is_started()
+torch.distributed.run.main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +52,7 @@ def ranks(
         learned=list(practised("mbart50").pairs[:11]),  # a prime number: no world size divides it
     )
     spec.write(out / "spec.json")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    torchrun = [sys.executable, "-c", TORCHRUN, "--standalone", "--nproc-per-node", "4"]
     done = subprocess.run(
         [*torchrun, "-m", "tests.trainer.multirank", str(out / "spec.json"), str(out)],
         cwd=CHECKOUT,

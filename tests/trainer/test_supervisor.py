@@ -305,13 +305,13 @@ def test_a_finished_job_whose_run_was_damaged_is_2(bench: Bench) -> None:
     assert code == 2 and "is finished, but" in output and "has not the SHA-256" in output and "--rerun" in output
 
 
-def test_a_finished_job_is_0_and_never_works_again(bench: Bench) -> None:
-    code, output = bench.run({})
+def test_a_finished_job_is_0_and_never_works_again(executed: Bench) -> None:
+    code, output = executed.run({})
     assert code == 0 and "done (exit 0): finished" in output
-    assert bench.record["finished"] and bench.record["attempts"][0]["exit_code"] == 0
+    assert executed.record["finished"] and executed.record["attempts"][0]["exit_code"] == 0
     assert {"config.yaml", "provenance.json", "finished.json", "console_output.txt"} <= {
-        path.name for path in bench.folder.iterdir()
+        path.name for path in executed.folder.iterdir()
     }
-    code, output = bench.run({"preparation": "raise", "0": "raise"})
+    code, output = executed.run({"preparation": "raise", "0": "raise"})
     assert code == 0 and "finished already" in output
-    assert len(bench.record["attempts"]) == 1
+    assert len(executed.record["attempts"]) == 1

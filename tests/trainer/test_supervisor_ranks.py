@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from tests.trainer.supervising import CHECKOUT, Bench, until
+from tests.trainer.supervising import CHECKOUT, Bench, Started, until
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,21 @@ def test_a_killed_torchrun_is_143_and_leaves_no_rank(bench: Bench) -> None:
     assert bench.record["attempts"][0]["reason"] == "torchrun was killed by SIGKILL"
 
 
-def test_a_signal_reaches_the_ranks_once_and_the_next_start_continues_the_run(bench: Bench) -> None:
-    with bench.started({"0": "wait"}) as process:
+def test_a_signal_reaches_the_ranks_once_and_the_next_start_continues_the_run(executed: Bench) -> None:
+    with executed.started({"0": "wait"}) as process:
         until(process, "ready")
         process.send_signal(signal.SIGUSR1)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 143
     assert output.splitlines()[0] == "saved" and "stopped by SIGUSR1" in output
-    assert bench.reason(0)["kind"] == "preempted"
-    run_id = bench.record["run_id"]
-    assert bench.run({})[0] == 0
-    assert bench.record["run_id"] == run_id and len(bench.record["attempts"]) == 2
+    assert executed.reason(0)["kind"] == "preempted"
+    run_id = executed.record["run_id"]
+    assert executed.run({})[0] == 0
+    assert executed.record["run_id"] == run_id and len(executed.record["attempts"]) == 2
 
 
-def test_a_second_signal_kills_at_once(bench: Bench) -> None:
-    with bench.started({"0": "refuse-to-leave"}) as process:
+def test_a_second_signal_kills_at_once(executed: Bench) -> None:
+    with executed.started({"0": "refuse-to-leave"}) as process:
         rank = int(until(process, "ready").split()[1])
         process.send_signal(signal.SIGTERM)
         until(process, "told to stop")
@@ -87,7 +87,7 @@ def test_the_supervisor_never_imports_torch() -> None:
 
 
 @contextmanager
-def two_nodes(bench: Bench, plan: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+def two_nodes(bench: Bench, plan: Mapping[str, str]) -> Iterator[tuple[Started, Started]]:
     bench.configure(cluster={"nodes": 2, "processes_per_node": 1, "gpus_per_node": 0})
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
