@@ -11,7 +11,6 @@ PYTEST := $(PYTHON) -m pytest -q
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Beside it runs what waits for API servers and pods much of the time; this takes what they leave.
 BESIDE := nice -n 5
-SIDE_BY_SIDE := --no-print-directory --output-sync=target
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -19,8 +18,19 @@ export TOKENIZERS_PARALLELISM ?= false
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
+# The parts of a test run go side by side: one that waits much, one that takes the cores it leaves, and one that fills the
+# ends of both.
+ifneq (,$(filter test e2e,$(MAKECMDGOALS)))
+MAKEFLAGS += -j3 --output-sync=target
+endif
+ifeq (3,$(words $(filter test chaos e2e,$(MAKECMDGOALS))))
+e2e-local: | test-quick
+e2e-cluster: | test-cluster
+e2e-real: | chaos
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo real real-short ci test test-quick test-cluster chaos e2e e2e-local e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
+.PHONY: help demo real real-short test test-quick test-cluster chaos e2e e2e-local e2e-cluster e2e-real tools images cluster-up cluster-down check format generate bench setup clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,39 +46,27 @@ real: .venv/.ready ## Fine-tune stand-ins of all five models on real sentences (
 real-short: .venv/.ready
 	@$(PYTHON) -m benchmarks.real --short
 
-test: check tools ## Format, lint, types, generated files, then every test but the end-to-end ones
-	@$(MAKE) $(SIDE_BY_SIDE) -j2 test-quick test-cluster
+test: check tools test-quick test-cluster ## Format, lint, types, generated files, then every test but the end-to-end ones
 
-test-quick: .venv/.ready
+test-quick: .venv/.ready | check
 	$(BESIDE) $(PYTEST) $(PARALLEL) tests/trainer tests/unit tests/chart
 
-test-cluster: .venv/.ready
+test-cluster: .venv/.ready | check tools
 	$(PYTEST) tests/cluster
 
 chaos: .venv/.ready ## Kill, cut, fill and delete by the hundred, count what is lost (an hour; CHAOS_KILLS=8: minutes)
 	@$(BESIDE) $(PYTHON) -m chaos --kills $(CHAOS_KILLS)
 
-e2e: tools images ## The README's own commands here, jobs in real pods, and the short real run
-	@$(MAKE) $(SIDE_BY_SIDE) -j3 e2e-local e2e-cluster e2e-real
+e2e: e2e-local e2e-cluster e2e-real ## The README's own commands here, jobs in real pods, and the short real run
 
-e2e-local: .venv/.ready
+e2e-local: .venv/.ready | images
 	$(BESIDE) $(PYTEST) $(PARALLEL) tests/e2e --ignore=tests/e2e/cluster
 
-e2e-cluster: .venv/.ready
+e2e-cluster: .venv/.ready | tools images
 	$(PYTEST) tests/e2e/cluster
 
 e2e-real: .venv/.ready
 	@$(BESIDE) $(MAKE) --no-print-directory real-short
-
-# Three at a time: one that waits much, one that takes the cores it leaves, and one that fills the ends of both.
-ci: check tools images ## test, chaos and e2e, all side by side
-	@$(MAKE) $(SIDE_BY_SIDE) -j3 IN_TURN=1 test-cluster test-quick chaos e2e-cluster e2e-local e2e-real
-
-ifdef IN_TURN
-e2e-cluster: | test-cluster
-e2e-local: | test-quick
-e2e-real: | chaos
-endif
 
 images: .venv/.ready ## Build mtft's image and what it stands on, once (10 minutes)
 	@$(PYTHON) -m tests.cluster.images
