@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
+from launcher.cluster import FIELD_MANAGER
 from launcher.cluster_errors import Forbidden
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resource
 from launcher.states import job_state
@@ -25,6 +26,7 @@ Manifest = dict[str, Any]
 _GONE_SECONDS = 60.0  # beyond what the pods may take to end
 _DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own, for pods whose template says nothing
 _GOES_ON = "it goes on from its last checkpoint, restarts and deadline count from now"
+_MADE_BY_OTHERS = "was made anew by somebody else in this moment"
 _SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 
 
@@ -112,12 +114,15 @@ def retry(cluster: Cluster, job: Manifest) -> str:
         )
     now = cluster.find(JOBS, name, namespace=namespace)
     if now is not None and now["metadata"]["uid"] != meta["uid"]:
-        return "was made anew by somebody else in this moment"
+        return _MADE_BY_OTHERS
+    manager = _applied_by(cluster, job)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     detached = {"metadata": {"ownerReferences": None}, "data": _fresh_budget()}
     cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)
     _delete_wholly(cluster, job)
-    made = cluster.create(_anew(job))
+    made = _make_anew(cluster, job, manager)
+    if made is None:
+        return _MADE_BY_OTHERS
     return "; ".join(["made anew", _GOES_ON, *own(cluster, made)])
 
 
@@ -191,6 +196,33 @@ def _anew(job: Manifest) -> Manifest:
     spec = dict(job["spec"])
     spec["runPolicy"] = {key: value for key, value in (spec.get("runPolicy") or {}).items() if key != "suspend"}
     return {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "metadata": metadata, "spec": spec}
+
+
+def _make_anew(cluster: Cluster, job: Manifest, manager: str | None) -> Manifest | None:
+    """Make a deleted job as it was sent, by server-side apply where it has a manager; None: somebody else has."""
+    wanted = _anew(job)
+    if manager is None:
+        return cluster.create(wanted)
+    meta = wanted["metadata"]
+    if cluster.find(JOBS, meta["name"], namespace=meta["namespace"]) is not None:
+        return None  # an apply would set back what it was made with
+    return cluster.apply(wanted, manager)
+
+
+def _applied_by(cluster: Cluster, job: Manifest) -> str | None:
+    """Return who made a job by server-side apply (Helm 4, kubectl, Argo CD): a next apply conflicts with anyone else.
+
+    None: nobody, several, or the user may not apply.
+    """
+    meta = job["metadata"]
+    managers = {
+        each["manager"]
+        for each in meta.get("managedFields") or []
+        if each.get("operation") == "Apply" and each["manager"] != FIELD_MANAGER and not each.get("subresource")
+    }
+    if len(managers) != 1 or not cluster.allowed("patch", JOBS, namespace=meta["namespace"]):
+        return None
+    return str(managers.pop())
 
 
 def _delete_wholly(cluster: Cluster, job: Manifest) -> None:

@@ -289,7 +289,7 @@ class Supervisor:
         if spent is None:
             return self._past_deadline(job)
         memory = ", or set a larger cluster.memory_gib if memory ran out" if attempts.may_lack_memory(job) else ""
-        return f"{spent}; {self._advice()}{memory}"
+        return f"{spent}; {self._advice('max_restarts')}{memory}"
 
     def _past_deadline(self, job: Job) -> str | None:
         """Say that the deadline has passed, or make it end this attempt when it does."""
@@ -345,10 +345,13 @@ class Supervisor:
 
     def _deadline_text(self) -> str:
         passed = f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
-        return passed if self.request.attended else f"{passed}; {self._advice()}"
+        return passed if self.request.attended else f"{passed}; {self._advice('deadline_minutes')}"
 
-    def _advice(self) -> str:
-        return f"`mtft-launch retry {self.request.job}` goes on with a fresh budget"
+    def _advice(self, bound: str) -> str:
+        return (
+            f"`mtft-launch retry {self.request.job}` goes on with a fresh budget, "
+            f"so does a larger cluster.{bound}: set it, delete the job and send it again (`helm upgrade`)"
+        )
 
 
 def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome:

@@ -183,6 +183,12 @@ def standing(job: Manifest) -> str:
     return f"{state.state}, made {duration(state.age_s)} ago"
 
 
+def way_on(job: Manifest) -> str | None:
+    """Name the command that lets a job go on that is there and does not by itself; None: it does, or is finished."""
+    verb = {"Failed": "retry", "Suspended": "resume", "Cancelled": "resume"}.get(state_of(job).state)
+    return verb and f"`{launch(verb, job)}` continues it"
+
+
 def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str) -> None:
     from launcher.output import print_document
 
@@ -215,10 +221,10 @@ def _next_step(job: Job, submission: Submission) -> str | None:
         data = "and data" if job.knows_data else "on the data that are there now"
         return f"it is finished; --rerun starts another run of the same configuration {data}"
     if state == "Failed":
-        return f"it has failed: `{launch('describe', found)}` tells why, `{launch('retry', found)}` continues it"
+        return f"it has failed: `{launch('describe', found)}` tells why, {way_on(found)}"
     if state in ("Suspended", "Cancelled"):
         word = "held back" if state == "Suspended" else "cancelled"
-        return f"it is {word}: `{launch('resume', found)}` continues it"
+        return f"it is {word}: {way_on(found)}"
     return None
 
 

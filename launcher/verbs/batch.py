@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from launcher.backends.kubernetes import Job
     from launcher.cluster import Cluster
     from launcher.states import JobState
+    from launcher.submit import Submission
     from mtft.settings import Resolved
 
 EXAMPLE = "mtft-launch batch --config mtft.yaml --all --name nightly --wait"
@@ -176,7 +177,6 @@ def _namespace(resolved: Sequence[Resolved]) -> str | None:
 
 def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
     """Check all before sending any; what the cluster could not take for the moment is sent again."""
-    from launcher.backends.kubernetes import standing
     from launcher.submit import dry_run, existing
 
     for row in rows:
@@ -185,7 +185,7 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
             if found is None:
                 dry_run(cluster, row.job.objects)
             else:
-                row.result, row.note = "already there", "; ".join([standing(found.job), *found.notes])
+                row.result, row.note = "already there", _there(found)
         except MtftError as error:
             row.result, row.note, row.code = "refused", str(error), error.exit_code
     if any(row.code for row in rows):
@@ -199,7 +199,6 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
 
 
 def _send(cluster: Cluster, row: _Row) -> None:
-    from launcher.backends.kubernetes import standing
     from launcher.cluster_errors import Busy, Conflict, NoConnection
     from launcher.submit import send
 
@@ -210,7 +209,14 @@ def _send(cluster: Cluster, row: _Row) -> None:
         row.result, row.note, row.code = "failed" if again else "refused", str(error), error.exit_code
         return
     row.result, row.code = ("submitted" if sent.outcome == "created" else sent.outcome), exit_codes.DONE
-    row.note = "; ".join(sent.notes or ["-" if sent.outcome == "created" else standing(sent.job)])
+    row.note = ("; ".join(sent.notes) or "-") if sent.outcome == "created" else _there(sent)
+
+
+def _there(found: Submission) -> str:
+    """Say how a job that is there stands, and how it goes on where it does not by itself."""
+    from launcher.backends.kubernetes import standing, way_on
+
+    return "; ".join(each for each in (standing(found.job), way_on(found.job), *found.notes) if each)
 
 
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:

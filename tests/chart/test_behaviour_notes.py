@@ -57,6 +57,9 @@ def test_each_job_is_named_with_its_pods_and_gpus(helm4: Helm) -> None:
     assert f"\n  {names['opus_mt_fr_en']}  opus_mt_fr_en, 1 pod of 1 GPU\n" in said
     assert "On claims own, shared adapters lie in" in said
     assert "An upgrade with the same configuration changes nothing" in said
+    assert "Another `cluster` or `storage` keeps the jobs" in said
+    assert "kubectl delete pods -n mt -l mtft/batch=night --field-selector status.phase=Pending\n" in said
+    assert "\nFailed" not in said
     assert "Made in namespace" not in said and "CronJob" not in said
     first = names["m2m100_418m"]
     assert f"mtft-launch logs {first} --follow -n mt\n" in said and f"mtft-launch fetch {first} -n mt\n" in said

@@ -288,7 +288,14 @@ def test_names_of_long_releases_stay_valid_and_apart(helm: Helm) -> None:
             {"models": {"opus_mt_en_fr": {"cluster": {"service_account": "default"}}}},
             ["  models.opus_mt_en_fr.cluster.service_account: got default"],
         ),
-        ({"schedule": {"wait": True}}, {}, ["chart.schedule.wait", "set chart.schedule.cron"]),
+        *(
+            (
+                {"schedule": {field: True}},
+                {},
+                [f"chart.schedule.{field}: there is no schedule; set chart.schedule.cron"],
+            )
+            for field in ("suspend", "wait")
+        ),
         (
             WEEKLY,
             {"models": {"opus_mt_en_fr": {"cluster": {"claim": "other"}}}},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.chart.helm import Helm
 from tests.cluster.cluster import Cluster
+from tests.cluster.releases import Release
 from tests.conftest import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "recipes" / "helm.md"
@@ -92,3 +93,11 @@ def terminal(
         **{f"HELM_{kind}_HOME": str(helm.home / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA")},
     }
     return Terminal(folder, namespace, environment, replaced or {})
+
+
+def run_lines(release: Release, folder: Path, *starts: str) -> None:
+    """Run the lines of the page that begin so and are about the release."""
+    lines = [line for block in blocks() for line in block.text.splitlines()]
+    for start in starts:
+        (line,) = {line for line in lines if line.startswith(start) and re.search(rf"\b{release.name}\b", line)}
+        terminal(release.cluster, release.helm, folder / start.replace(" ", "-"), release.namespace).run(line)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.chart.helm import Helm
+from tests.chart.helm import CHART, Helm
 from tests.cluster.cluster import Cluster
 from tests.cluster.playing import eventually
 
@@ -18,6 +20,14 @@ VALUES: dict[str, Any] = {
 # Everything a release could leave.
 KINDS = "pytorchjobs,jobs,cronjobs,pods,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pvc"
 NOT_OURS = {"configmap/kube-root-ca.crt", "serviceaccount/default", "persistentvolumeclaim/mtft"}
+
+
+def newer(folder: Path) -> Path:
+    """Return a copy of the chart with a later version."""
+    chart = shutil.copytree(CHART, folder / "mtft")
+    about = (CHART / "Chart.yaml").read_text()
+    (chart / "Chart.yaml").write_text(re.sub(r"(?m)^((?:appV|v)ersion:) .*$", r'\1 "99.0.0"', about))
+    return chart
 
 
 class Release:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from tests.cluster.launching import Launcher, end_pod, until_state
 from tests.cluster.levels import for_tests, start_bare
 from tests.cluster.playing import eventually
 from tests.cluster.recipe import blocks, terminal
-from tests.cluster.releases import VALUES, Release
+from tests.cluster.releases import VALUES, Release, newer
 from tests.goldens import CONFIGS, cases
 
 CHANGED = ("--set-json", "train.epochs=0.5")
@@ -97,12 +95,10 @@ def test_values_taken_over_are_the_same_configuration(release: Release) -> None:
 def test_a_newer_chart_or_another_helm_restarts_nothing(release: Release, tmp_path: Path) -> None:
     release("install", CHART, values=VALUES)
     pods = {name: mark for name, mark in release.running().items() if name.endswith(" uid")}
-    newer = shutil.copytree(CHART, tmp_path / "mtft")
-    about = (CHART / "Chart.yaml").read_text()
-    (newer / "Chart.yaml").write_text(re.sub(r"(?m)^((?:appV|v)ersion:) .*$", r'\1 "99.0.0"', about))
+    chart = newer(tmp_path)
     (other,) = {*VERSIONS} - {release.helm.name}
     for helm in (release.helm, find_helm(other, tmp_path, release.cluster.kubeconfig)):
-        helm("upgrade", release.name, newer, "--namespace", release.namespace, values=VALUES)
+        helm("upgrade", release.name, chart, "--namespace", release.namespace, values=VALUES)
         assert pods.items() <= release.stored().items()
     versions = {each["metadata"]["labels"]["app.kubernetes.io/version"] for each in release.jobs().values()}
     assert versions == {"99.0.0"}
@@ -118,21 +114,6 @@ def test_a_queue_keeps_its_hold_of_a_job(release: Release) -> None:
     jobs = release.jobs().values()
     assert [each["spec"]["runPolicy"]["suspend"] for each in jobs] == [True, True]
     assert {each["metadata"]["labels"]["team"] for each in jobs} == {"mt"}
-
-
-def test_a_retried_job_keeps_its_fresh_budget(
-    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launcher = Launcher(release.cluster.kubeconfig, release.namespace, tmp_path, capsys, monkeypatch)
-    release("install", CHART, values=VALUES)
-    release.running()
-    for name in release.jobs():
-        end_pod(launcher.cluster, f"{name}-master-0", 2)
-        until_state(launcher.cluster, name, "Failed", eventually)
-        assert launcher("retry", name) == 0, launcher.err
-    retried, pods = release.texts(), release.running().keys()
-    release("upgrade", CHART, values=VALUES)
-    assert (release.texts(), release.stored().keys()) == (retried, pods)
 
 
 def test_two_releases_in_a_namespace_do_not_meet(helm: Helm, release: Release) -> None:

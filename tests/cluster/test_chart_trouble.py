@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tests.chart.helm import CHART, VERSIONS, Helm, HelmFailed
 from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.launching import Launcher
 from tests.cluster.playing import eventually
-from tests.cluster.recipe import blocks, terminal
+from tests.cluster.recipe import run_lines
 from tests.cluster.releases import VALUES, Release
 
 CLAIM = {"create": True, "size": "1Gi", "storage_class": "none"}
@@ -35,14 +34,6 @@ def helm(request: pytest.FixtureRequest, control_plane: Cluster, tmp_path: Path)
 def release(helm: Helm, control_plane: Cluster) -> Release:
     """Give a release of the name that the recipe uses."""
     return Release(helm, control_plane, "night")
-
-
-def recipe(release: Release, folder: Path, *starts: str) -> None:
-    """Run the lines of the recipe that begin so and are about the release."""
-    lines = [line for block in blocks() for line in block.text.splitlines()]
-    for start in starts:
-        (line,) = {line for line in lines if line.startswith(start) and re.search(rf"\b{release.name}\b", line)}
-        terminal(release.cluster, release.helm, folder / start.replace(" ", "-"), release.namespace).run(line)
 
 
 def force(release: Release) -> list[str]:
@@ -68,16 +59,16 @@ def test_what_failed_upgrades_leave_is_removed(release: Release, tmp_path: Path)
         with pytest.raises(HelmFailed, match="resourceVersion: Invalid value"):
             release("rollback", "1")
     release("upgrade", CHART, values={**VALUES, "chart": chart})
-    recipe(release, tmp_path, "kubectl delete pytorchjobs,")
+    run_lines(release, tmp_path, "kubectl delete pytorchjobs,")
     assert not release.jobs()
     release("upgrade", CHART, values={**VALUES, "chart": chart})
     assert set(release.jobs()) == first, "the way back"
 
     fail_to_upgrade(release, chart, 3)
     release("upgrade", CHART, values={**VALUES, "chart": chart})
-    recipe(release, tmp_path / "end", "helm uninstall")
+    run_lines(release, tmp_path / "end", "helm uninstall")
     assert len(release.jobs()) == len(first), "Helm does not know them"
-    recipe(release, tmp_path / "end", "kubectl delete pytorchjobs,")
+    run_lines(release, tmp_path / "end", "kubectl delete pytorchjobs,")
     eventually(lambda: release.left() == {"persistentvolumeclaim/adapters"})
 
 
@@ -91,7 +82,7 @@ def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path:
     release.cluster.kubectl("create", *place, "-f", "-", text=text)
     release("uninstall")
     assert {each.partition("/")[2] for each in release.left()} >= {"night-self-test", "night-prefetch"}
-    recipe(release, tmp_path, "kubectl delete pods,")
+    run_lines(release, tmp_path, "kubectl delete pods,")
     eventually(lambda: not release.left())
 
 

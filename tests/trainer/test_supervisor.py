@@ -134,6 +134,23 @@ def test_time_between_the_attempts_is_not_counted(bench: Bench) -> None:
     assert bench.run({})[0] == 0
 
 
+def test_a_larger_bound_of_the_same_job_lets_it_go_on(bench: Bench) -> None:
+    def bound(**cluster: int) -> None:
+        bench.configure(cluster={"processes_per_node": 1, **cluster})
+
+    bound(max_restarts=0, deadline_minutes=5)
+    assert bench.run({"preparation": "signal 15"})[0] == 143
+    code, output = bench.run({})
+    assert code == 1 and "so does a larger cluster.max_restarts: set it, delete the job" in output
+    bound(max_restarts=1, deadline_minutes=5)
+    ran(bench, 6)
+    code, output = bench.run({})
+    assert code == 1 and "so does a larger cluster.deadline_minutes: set it, delete the job" in output
+    bound(max_restarts=1, deadline_minutes=7)
+    assert bench.run({})[0] == 0
+    assert [attempt["exit_code"] for attempt in bench.record["attempts"]] == [143, 0]
+
+
 def test_an_attempt_that_was_killed_counts_up_to_its_last_sign_of_life(bench: Bench) -> None:
     bench.configure(cluster={"processes_per_node": 1, "deadline_minutes": 5})
     with bench.started({"preparation": "wait"}) as process:

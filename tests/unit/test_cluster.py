@@ -127,6 +127,30 @@ def test_what_is_retried_is_not_sent_as_suspended() -> None:
     assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running"}
 
 
+@pytest.mark.parametrize(
+    ("applied", "manager"),
+    [((), None), (("helm",), "helm"), (("mtft-launch", "kubectl"), "kubectl"), (("a", "b"), None)],
+)
+def test_a_job_is_made_anew_as_the_one_who_applied_it(
+    cluster: Cluster, server: Server, applied: tuple[str, ...], manager: str | None
+) -> None:
+    fields = [{"manager": each, "operation": "Apply"} for each in applied]
+    others = [{"manager": "o", "operation": "Update"}, {"manager": "s", "operation": "Apply", "subresource": "status"}]
+    job = thing("a", "7")
+    job["metadata"]["managedFields"] = [*fields, *others]
+    server.answers = [Answer(body={"status": {"allowed": True}})]
+    assert actions._applied_by(cluster, job) == manager
+    server.answers = [Answer(body={"status": {"allowed": False}})]
+    assert actions._applied_by(cluster, job) is None, "a job that is deleted by then could not be made"
+
+
+def test_a_job_that_somebody_made_meanwhile_is_not_applied_over(cluster: Cluster, server: Server) -> None:
+    job = {**thing("a", "7"), "spec": {}}
+    server.answers = [Answer(body=thing("a", "8"))]
+    assert actions._make_anew(cluster, job, "helm") is None
+    assert [each.method for each in server.asked] == ["GET"]
+
+
 def test_unreachable_server_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: whoever connects is refused

@@ -23,6 +23,7 @@ from launcher.cluster_errors import Forbidden, NoConnection
 from launcher.differences import _compare
 from launcher.states import JobState
 from launcher.submit import Submission
+from launcher.verbs import batch
 from mtft.models import MODELS
 from mtft.settings import resolve
 from tests.conftest import CHECKOUT
@@ -334,6 +335,7 @@ def test_the_next_step_names_the_namespace(condition: str, words: str) -> None:
     status = {"conditions": [{"type": condition, "status": "True"}]}
     there = Submission(job={**job.objects[-1], "status": status}, outcome="already there")
     assert words.replace("{}", job.name) in str(kubernetes._next_step(job, there))
+    assert f"{words.rpartition(', ')[2]}".replace("{}", job.name) in batch._there(there)
 
 
 def test_an_interrupted_wait_prints_the_table_so_far(

@@ -11,16 +11,32 @@ training that runs, without a checkpoint. A job that has ended or is held back h
   {{- $live := lookup "kubeflow.org/v1" "PyTorchJob" $place $job.name -}}
   {{- $pods := 0 -}}
   {{- range dig "spec" "pytorchReplicaSpecs" dict $live -}}{{- $pods = .replicas | default 1 | int | add $pods -}}{{- end -}}
-  {{- $over := dig "spec" "runPolicy" "suspend" false $live -}}
-  {{- range dig "status" "conditions" list $live -}}
-    {{- if and (has .type (list "Succeeded" "Failed")) (eq .status "True") -}}{{- $over = true -}}{{- end -}}
-  {{- end -}}
+  {{- $over := or (dig "spec" "runPolicy" "suspend" false $live) (include "mtft.ending" $live) -}}
   {{- if and $pods (not $over) (ne (int $pods) (int $job.cluster.nodes)) -}}
     {{- $path := include "mtft.clusterPath" (list $plan.document $job.model "nodes") -}}
     {{- $problems = append $problems (include "mtft.resized" (list $path $job $pods $place)) -}}
   {{- end -}}
 {{- end -}}
 {{- mustToRawJson $problems -}}
+{{- end }}
+
+{{/* How a job that is there has ended: Succeeded, Failed, or nothing. Takes the job. */}}
+{{- define "mtft.ending" -}}
+{{- range dig "status" "conditions" list . -}}
+  {{- if and (has .type (list "Succeeded" "Failed")) (eq .status "True") -}}{{- .type -}}{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Names of the jobs that an upgrade finds failed and leaves so, as a JSON list. Takes the root and the site. */}}
+{{- define "mtft.failed" -}}
+{{- $root := index . 0 -}}
+{{- $site := index . 1 -}}
+{{- $failed := list -}}
+{{- range $job := ternary $site.jobs list (and $root.Release.IsUpgrade $site.chart.jobs) -}}
+  {{- $live := lookup "kubeflow.org/v1" "PyTorchJob" $site.place $job.name -}}
+  {{- if eq (include "mtft.ending" $live) "Failed" -}}{{- $failed = append $failed $job.name -}}{{- end -}}
+{{- end -}}
+{{- mustToRawJson $failed -}}
 {{- end }}
 
 {{- define "mtft.resized" -}}

@@ -32,8 +32,10 @@
 {{- if and $schedule.cron (include "mtft.live" (index . 0)) (not (semverCompare ">=1.27.0-0" $version)) -}}
   {{- $problems = append $problems (printf "chart.schedule: needs Kubernetes 1.27, which knows the time zone of a CronJob; the cluster has %s" $version) -}}
 {{- end -}}
-{{- if and $schedule.wait (not $schedule.cron) -}}
-  {{- $problems = append $problems "chart.schedule.wait: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" -}}
+{{- range $field := list "suspend" "wait" -}}
+  {{- if and (get $schedule $field) (not $schedule.cron) -}}
+    {{- $problems = append $problems (printf "chart.schedule.%s: there is no schedule; set chart.schedule.cron, such as \"0 2 * * 0\"" $field) -}}
+  {{- end -}}
 {{- end -}}
 {{- if eq (lower $schedule.time_zone) "local" -}}
   {{- $problems = append $problems (printf "chart.schedule.time_zone: got %s, which Kubernetes refuses; allowed: a name of the IANA time zone database, such as Europe/Paris" $schedule.time_zone) -}}
