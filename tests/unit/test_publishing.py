@@ -104,6 +104,7 @@ def test_a_job_killed_at_any_step_of_its_promotion_is_promoted_by_the_next_start
             continue  # not finished: the next start judges again
         mended += current(root) == run_id(1)
         publishing.settle(paths, None, lambda _: None)
+        assert verdict_of(paths) == "promoted", "killed after the pointer moved, it is not held against itself"
         history = journal.read(store.outputs(root, MODEL))
         assert [each.run for each in history] == [run_id(1), run_id(2)] and current(root) == run_id(2)
     assert mended >= 3
