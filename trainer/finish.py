@@ -169,4 +169,6 @@ def _train_results(lines: list[dict[str, Any]], state: State) -> dict[str, Any]:
 
 
 def _metric_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Not splitlines(): U+2028 may stand in a text.
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in lines if line.strip()]

@@ -84,7 +84,8 @@ class Reporter:
         if self.quiet or not self.metrics.exists():
             return
         self._first_step = step + 1 if step else None
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        # A line that a kill cut off inside a character is no JSON either, and goes.
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         went_back = [number for number, line in enumerate(lines) if _kind(line, step) == "went_back"]
         counted = len(lines) if going_back else max(went_back, default=0)
         kept = [

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from trainer import finish
 from trainer.batching import Budget
 from trainer.loop import StepResult
 from trainer.progress import Reporter
@@ -63,13 +64,25 @@ def test_overflow_is_written_as_null(reporter: Reporter) -> None:
     assert read(reporter)[0]["grad_norm"] is None
 
 
-def test_a_restart_drops_what_is_done_again(reporter: Reporter) -> None:
+@pytest.mark.parametrize("cut", [b'"lo', '"text": "é'.encode()[:-1]])  # between two characters, and inside one
+def test_a_restart_drops_what_is_done_again(reporter: Reporter, cut: bytes) -> None:
     run(reporter, range(8))
-    with reporter.metrics.open("a", encoding="utf-8") as out:
-        out.write('{"type": "train", "step": 4, "lo')  # killed in the middle of a write
+    with reporter.metrics.open("ab") as out:
+        out.write(b'{"type": "train", "step": 4, ' + cut)  # killed in the middle of a write
     reporter.resume_at(4, evaluated=True)
     run(reporter, range(4, 8))
     assert [line["step"] for line in read(reporter)] == [2, 4, 6, 8]
+
+
+def test_a_text_with_another_kind_of_line_end_is_one_line_to_the_end_of_a_run(reporter: Reporter) -> None:
+    text = "row 7: a\u2028b\x85c"
+    reporter.event(3, "skipped", text)
+    assert [line["text"] for line in finish._metric_lines(reporter.metrics)] == [text]
+
+
+def test_an_unreadable_character_does_not_cost_a_trained_model(reporter: Reporter) -> None:
+    reporter.metrics.write_bytes(b'{"type": "skipped", "text": "\xc3"}\n')
+    assert [line["type"] for line in finish._metric_lines(reporter.metrics)] == ["skipped"]
 
 
 def test_a_fresh_start_keeps_only_the_score_of_the_base(reporter: Reporter) -> None:
