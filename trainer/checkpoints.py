@@ -101,7 +101,7 @@ class Checkpoints:
         if differing := differences(values.get("settings", {}), self.settings):
             raise InputError(
                 f"checkpoint {path.name} was written with other training settings ({'; '.join(differing)}); "
-                "start another run, or set checkpoint.resume to 'never'"
+                "start another run with --rerun"
             )
         state = State.from_dict(values["state"])
         load_weights(path, loop.parameters)
