@@ -190,6 +190,11 @@ def job_file(root: Path, model: str, name: str) -> Path:
     return jobs_folder(root, model) / f"{name}.json"
 
 
+def early_starts_file(root: Path, model: str, name: str, *, locked_out: bool) -> Path:
+    """Return the path of the starts of one job that came to no attempt; no ``.json``, as each of those is a job."""
+    return jobs_folder(root, model) / f".{name}.{'locked-out' if locked_out else 'early'}"
+
+
 def now() -> str:
     """Return the time as it is written in records: UTC, to the second."""
     return datetime.now(UTC).strftime(TIME_FORMAT)

@@ -73,6 +73,25 @@ class Ingredients:
             return False
         return bool(recorded != provenance.code_hash())
 
+    def all_changed(self, paths: RunPaths) -> list[str]:
+        """Return what of data, base and code is no longer what the run was made of, as far as that can be told."""
+        return [*self.changed(paths), *(["the code of mtft"] if self.code_changed(paths) else [])]
+
+    def take_inputs(self, job: Job, paths: RunPaths) -> None:
+        """Write down inputs that changed before the run learned anything from them.
+
+        Raises:
+            InputError: it learned from others already.
+        """
+        changed = self.changed(paths)
+        if changed and not paths.prepared.exists():
+            files.write_json(paths.provenance, files.read_json(paths.provenance) | self.inputs())
+        elif changed:
+            raise InputError(
+                f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
+                "start another run with --rerun, or restore what was there"
+            )
+
     def take_code(self, paths: RunPaths) -> bool:
         """Write down that the code here goes on with the run; return whether other code left something in it."""
         if not self.code_changed(paths):

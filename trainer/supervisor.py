@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mtft.naming import config_differences, config_hash
 from mtft.runs import (
     JOB_UID_FILE,
     RETRIED_FILE,
+    Attempt,
     Job,
     RunPaths,
     claim,
@@ -32,6 +34,7 @@ from mtft.runs import (
 from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts, publishing
 from trainer.console import Console
+from trainer.early_starts import EarlyStarts
 from trainer.ingredients import Ingredients
 from trainer.launching import Children, prepared_mark
 from trainer.node import GPU_VARIABLE, Node, child_environment
@@ -126,22 +129,27 @@ class Supervisor:
         if self.node.rank > 0:
             return self.follow()
         with job_lock(self.root, self.request.model, self.request.job) as held, contextlib.ExitStack() as kept:
-            if not held:
-                raise Retry(f"job {self.request.job} is running already in another process; wait for it to end")
-            outcome = self.lead(kept)
+            early = self._early(locked_out=not held)
+            try:
+                outcome = self.lead(kept, early) if held else self._locked_out(early)
+            except (MtftError, OSError) as error:
+                early.end(_failed(error))
+                raise
+            early.end(outcome)
             if outcome.exit_code == exit_codes.DONE and outcome.paths:
                 publishing.settle(outcome.paths, self.config.storage.keep_runs, self.console.say, self._pause)
             if outcome.exit_code != exit_codes.RETRY:
                 publishing.write_overview(self.root, self.console.say)
             return outcome
 
-    def lead(self, kept: contextlib.ExitStack) -> Outcome:
+    def lead(self, kept: contextlib.ExitStack, early: EarlyStarts) -> Outcome:
         """Run an attempt as node 0, which alone writes the job's record.
 
         Args:
             kept: keeps the run from being removed, once it is finished, until its promotion is settled.
+            early: this start, and those before that began no attempt.
         """
-        job = self._job() or self._claim()
+        job = self._claimed(early)
         paths = self._paths(job)
         if job.finished and not paths.folder.exists():
             return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
@@ -150,27 +158,21 @@ class Supervisor:
                 f"job {job.name} was started with another configuration ({'; '.join(self._differing(paths))}); "
                 "give this one a --job name of its own"
             )
-        changed = self.ingredients.changed(paths)
         if paths.finished.exists():
             kept.enter_context(store.using(paths))
-            for name in [*changed, *(["the code of mtft"] if self.ingredients.code_changed(paths) else [])]:
+            for name in self.ingredients.all_changed(paths):
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             self._check_made(job, paths)
             return _finished_already(job, paths)
-        if changed and not paths.prepared.exists():
-            files.write_json(paths.provenance, files.read_json(paths.provenance) | self.ingredients.inputs())
-        elif changed:
-            raise InputError(
-                f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
-                "start another run with --rerun, or restore what was there"
-            )
-        job = attempts.settle(job, attempts.last_sign_of_life(paths))
-        if refusal := self._refusal(job):
+        job = attempts.fold(attempts.settle(job, attempts.last_sign_of_life(paths)), early.before)
+        if refusal := self._refusal(job.attempts, paths):
             self._record(replace(job, refused=refusal))
             return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
+        self.ingredients.take_inputs(job, paths)
         files.sweep(paths.folder)
-        job = attempts.begin(job, self.retried)
+        job = attempts.begin(job, self.retried, early.started)
         write_job(self.root, job)
+        early.forget()
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
         if self.ingredients.take_code(paths):
@@ -202,6 +204,21 @@ class Supervisor:
         except OSError as error:
             self.console.say(f"the end of this attempt could not be recorded: {error}")
 
+    def _early(self, *, locked_out: bool) -> EarlyStarts:
+        """Count this start from now on; where a person starts every attempt nothing is counted."""
+        of, say = self.request, self.console.say
+        early = EarlyStarts(self.root, of.model, of.job, self.retried, say, locked_out=locked_out)
+        if not of.attended:
+            early.note()
+        return early
+
+    def _locked_out(self, early: EarlyStarts) -> Outcome:
+        """End this start, but never the job, which another process has: its record stays as that one writes it."""
+        text = f"job {self.request.job} is running already in another process"
+        if refusal := self._refusal(early.before):
+            return Outcome(exit_codes.FAILED, f"{text}, which goes on; {refusal}")
+        raise Retry(f"{text}; wait for it to end")
+
     def follow(self) -> Outcome:
         """Run an attempt as another node: wait until node 0 has claimed the run and prepared its data."""
         self.console.say(f"node {self.node.rank}: waiting for node 0")
@@ -209,7 +226,7 @@ class Supervisor:
             job = self._job()
             if job is not None and self._paths(job).finished.exists():
                 return _finished_already(job, self._paths(job))
-            if job is not None and (refusal := self._past_deadline(job)):
+            if job is not None and (refusal := self._past_deadline(job.attempts, self._paths(job))):
                 return Outcome(exit_codes.FAILED, refusal, self._paths(job))
             if job is not None and job.attempts and job.attempts[-1].ended is None:
                 paths, number = self._paths(job), len(job.attempts)
@@ -230,7 +247,7 @@ class Supervisor:
                 if paths.finished.exists():
                     break
                 return Outcome(exit_codes.RETRY, "node 0 was lost before it had published the run", paths)
-            if refusal := self._past_deadline(job):
+            if refusal := self._past_deadline(job.attempts, paths):
                 return Outcome(exit_codes.FAILED, refusal, paths)
             self.stop.wait(_POLL_SECONDS)
         return self._judge(exit_codes.RETRY, "stopped", paths)
@@ -249,6 +266,16 @@ class Supervisor:
             return [f"run {paths.run_id}", *differing]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return [f"run {paths.run_id}"]
+
+    def _claimed(self, early: EarlyStarts) -> Job:
+        """Return the record of the job, claimed now where there is none; MtftError if early starts spent the budget."""
+        job = None
+        try:
+            job = self._job()
+        finally:
+            if job is None and (refusal := self._refusal(early.before)):
+                raise MtftError(refusal)
+        return job or self._claim()
 
     def _claim(self) -> Job:
         """Give the job its run, with everything that goes into it written down first.
@@ -275,7 +302,7 @@ class Supervisor:
         job_file(self.root, job.model, job.name).unlink(missing_ok=True)
         return None
 
-    def _refusal(self, job: Job) -> str | None:
+    def _refusal(self, starts: Sequence[Attempt], paths: RunPaths | None = None) -> str | None:
         """Say why the job may not start again.
 
         Budget and deadline bound what a cluster repeats by itself. Where a person starts every attempt there is no
@@ -285,16 +312,16 @@ class Supervisor:
         if self.request.attended:
             self.stop.deadline = None if minutes is None else time.monotonic() + 60 * minutes
             return None
-        spent = attempts.spent_budget(job, self.config.cluster, self.retried)
+        spent = attempts.spent_budget(starts, self.config.cluster, self.retried)
         if spent is None:
-            return self._past_deadline(job)
-        memory = ", or set a larger cluster.memory_gib if memory ran out" if attempts.may_lack_memory(job) else ""
+            return self._past_deadline(starts, paths)
+        memory = ", or set a larger cluster.memory_gib if memory ran out" if attempts.may_lack_memory(starts) else ""
         return f"{spent}; {self._advice('max_restarts')}{memory}"
 
-    def _past_deadline(self, job: Job) -> str | None:
+    def _past_deadline(self, starts: Sequence[Attempt], paths: RunPaths | None) -> str | None:
         """Say that the deadline has passed, or make it end this attempt when it does."""
-        sign = attempts.last_sign_of_life(self._paths(job))
-        left = attempts.seconds_left(job, self.config.cluster, self.retried, sign)
+        sign = attempts.last_sign_of_life(paths) if paths else None
+        left = attempts.seconds_left(starts, self.config.cluster, self.retried, sign)
         if left is not None and left <= 0:
             return self._deadline_text()
         self.stop.deadline = None if left is None else time.monotonic() + left

@@ -88,18 +88,18 @@ def test_a_record_that_leads_out_of_the_store_is_refused(tmp_path: Path, field: 
 
 
 def test_attempts_are_counted_and_closed(tmp_path: Path) -> None:
-    job = attempts.close(attempts.begin(JOB, None), 143, "stopped by SIGTERM")
+    job = attempts.close(attempts.begin(JOB, None, runs.now()), 143, "stopped by SIGTERM")
     runs.write_job(tmp_path, job)
     assert runs.read_job(tmp_path, JOB.model, JOB.name) == job
     assert (job.attempts[0].exit_code, job.finished) == (143, False)
-    assert attempts.close(attempts.begin(job, None), 0, "finished").finished
+    assert attempts.close(attempts.begin(job, None, runs.now()), 0, "finished").finished
 
 
 @pytest.mark.parametrize(("made", "restarts", "may"), [(0, 0, True), (1, 0, False), (3, 3, True), (4, 3, False)])
 def test_budget(made: int, restarts: int, may: bool) -> None:
     job = replace(JOB, attempts=(Attempt(started=runs.now()),) * made)
-    assert (attempts.spent_budget(job, ClusterConfig(max_restarts=restarts), None) is None) == may
-    assert attempts.spent_budget(job, ClusterConfig(max_restarts=0), "2030-01-02T03:04:05Z") is None
+    assert (attempts.spent_budget(job.attempts, ClusterConfig(max_restarts=restarts), None) is None) == may
+    assert attempts.spent_budget(job.attempts, ClusterConfig(max_restarts=0), "2030-01-02T03:04:05Z") is None
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_budget(made: int, restarts: int, may: bool) -> None:
     ],
 )
 def test_which_ends_may_be_want_of_memory(reason: str | None, may: bool) -> None:
-    job = attempts.begin(JOB, None)
+    job = attempts.begin(JOB, None, runs.now())
     job = attempts.settle(job, None) if reason is None else attempts.close(job, 143, reason)
-    assert attempts.may_lack_memory(job) == may
-    assert not attempts.may_lack_memory(JOB)
+    assert attempts.may_lack_memory(job.attempts) == may
+    assert not attempts.may_lack_memory(JOB.attempts)
 
 
 def at(minute: int) -> str:
@@ -128,14 +128,14 @@ def test_the_deadline_counts_the_time_the_attempts_ran() -> None:
     limits = ClusterConfig(deadline_minutes=9)
     for sign, left in ((at(903), 60), (at(905), -60), (at(0), 240), (None, 240)):
         seen = runs.parse_time(sign) if sign else None
-        assert attempts.seconds_left(killed, limits, None, seen) == left
+        assert attempts.seconds_left(killed.attempts, limits, None, seen) == left
         settled = attempts.settle(killed, seen)
         # Once the next start has settled it, no later sign of life changes what it ran.
-        assert attempts.seconds_left(settled, limits, None, runs.parse_time(at(99_999))) == left
+        assert attempts.seconds_left(settled.attempts, limits, None, runs.parse_time(at(99_999))) == left
         assert settled.attempts[-1].reason == "killed without a word"
     assert attempts.settle(settled, None) is settled
-    assert attempts.seconds_left(killed, limits, "once", None) == 300
-    assert attempts.seconds_left(killed, ClusterConfig(deadline_minutes=None), None, None) is None
+    assert attempts.seconds_left(killed.attempts, limits, "once", None) == 300
+    assert attempts.seconds_left(killed.attempts, ClusterConfig(deadline_minutes=None), None, None) is None
 
 
 def test_a_base_folder_is_its_visible_files(tmp_path: Path) -> None:

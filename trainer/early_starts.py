@@ -1,0 +1,94 @@
+"""Starts of a job that have not begun an attempt, kept beside its record so that they count as well.
+
+A start is written down before anything that can fail, and becomes part of the job's record with the next attempt. One
+that finds the job running in another process is kept apart: the record and what leads to it are the other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from mtft import exit_codes, files
+from mtft.runs import Attempt, early_starts_file, now, parse_time
+from trainer.attempts import KILLED
+from trainer.outcome import Outcome
+
+
+class EarlyStarts:
+    """The starts before this one, and this one until it begins an attempt.
+
+    Args:
+        root: storage root.
+        model: key of the model.
+        job: name of the job.
+        retried: the budget this start counts towards.
+        say: told that the volume takes no record.
+        locked_out: another process has the job.
+
+    Attributes:
+        before: ended starts that came to no attempt.
+        started: when this start began.
+    """
+
+    def __init__(
+        self, root: Path, model: str, job: str, retried: str | None, say: Callable[[str], object], *, locked_out: bool
+    ) -> None:
+        self._path = early_starts_file(root, model, job, locked_out=locked_out)
+        self._retried, self._say = retried, say
+        self._noted = False
+        self.started = now()
+        self.before = _read(self._path)
+        if not locked_out:  # who has the job is held up by nobody any more
+            _remove(early_starts_file(root, model, job, locked_out=True))
+
+    def note(self) -> None:
+        """Write this start down."""
+        self._noted = self._write(Attempt(started=self.started, retried=self._retried))
+
+    def end(self, outcome: Outcome) -> None:
+        """Write down how this start ended without an attempt, where the same may be tried again."""
+        if not self._noted:
+            return
+        if outcome.exit_code == exit_codes.RETRY:
+            code, reason = outcome.exit_code, outcome.text
+            self._write(Attempt(self.started, ended=now(), exit_code=code, reason=reason, retried=self._retried))
+            self._noted = False
+        elif outcome.exit_code == exit_codes.FAILED:
+            self._write()
+            self._noted = False
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """Remove what is kept here: it stands in the job's record, or nothing starts the job again."""
+        _remove(self._path)
+        self._noted = False
+
+    def _write(self, *mine: Attempt) -> bool:
+        try:
+            files.write_json(self._path, [asdict(each) for each in (*self.before, *mine)])
+        except OSError as error:
+            self._say(f"note: {self._path}: {error.strerror}; this start is not counted unless it begins its work")
+            return False
+        return True
+
+
+def _read(path: Path) -> tuple[Attempt, ...]:
+    """Return the starts in a file, the killed ones ended when they began: nobody knows how long they ran."""
+    try:
+        found = [Attempt(**each) for each in files.read_json(path)]
+        for each in found:
+            parse_time(each.started)
+            parse_time(each.ended or each.started)
+    except (OSError, ValueError, TypeError):
+        return ()
+    return tuple(each if each.ended else replace(each, ended=each.started, reason=KILLED) for each in found)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # what stays there counts too much, never too little
