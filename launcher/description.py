@@ -12,7 +12,7 @@ from launcher.job_objects import parse_time, rank_of
 from launcher.job_tables import duration, first_words, rates_text, restarts_text, scores_text
 from launcher.labels import CONTAINER
 from launcher.output import table
-from launcher.pod_reasons import ending, last_seen, mount_failures, scheduler_failures, waiting_reason
+from launcher.pod_reasons import ending, last_seen, mount_failures, ran_from_to, scheduler_failures, waiting_reason
 from launcher.results import ERRORS, KEPT
 from launcher.states import JobState
 
@@ -41,6 +41,7 @@ def describe(
         "image": images[0] if images else None,
         "configuration": given.get(labels.RUN),
         "conditions": [_condition(each, now) for each in (job.get("status") or {}).get("conditions") or []],
+        "ran_s": _ran(pods, now),
         "pod_list": [_pod(each, failures, now) for each in sorted(pods, key=rank_of)],
         "events": [_event(each, now) for each in events_of(job["metadata"]["name"], events)],
     }
@@ -85,9 +86,21 @@ def _facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         "queue": state.queue,
         "run": state.run_id,
         "age": duration(state.age_s),
-        "last start took": duration(state.took_s),
+        "last start took": _took(state, document["ran_s"]),
     }
     return [(name, value) for name, value in facts.items() if value and value != "-"]
+
+
+def _took(state: JobState, ran_s: float | None) -> str:
+    """Return the time since the last start, which counts from before the pods have a node, and what ran of it."""
+    ran = f", of which its last pods ran {duration(ran_s)}" if ran_s is not None else ", the wait for nodes included"
+    return duration(state.took_s) + (ran if state.took_s is not None else "")
+
+
+def _ran(pods: Sequence[Object], now: datetime) -> float | None:
+    """Return the seconds from the first start of a trainer in these pods to the last end, or to now."""
+    spans = [span for pod in pods if (span := ran_from_to(pod, now))]
+    return (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds() if spans else None
 
 
 def _progress(state: JobState) -> str | None:

@@ -179,13 +179,25 @@ def ending(pod: Mapping[str, Any]) -> Ending | None:
     status = pod.get("status") or {}
     for each in status.get("containerStatuses") or []:
         if each["name"] == labels.CONTAINER and (terminated := (each.get("state") or {}).get("terminated")):
-            return _ending(status, terminated)
+            return ended_with(terminated, status)
     if status.get("phase") == "Failed":
         return Ending(exit_code=None, reason=_pod_reason(status) or "the pod failed and nobody says why", message={})
     return None
 
 
-def _ending(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> Ending:
+def ran_from_to(pod: Mapping[str, Any], now: datetime) -> tuple[datetime, datetime] | None:
+    """Return when the pod's trainer started and ended, or the present while it runs; None where it did not start."""
+    for each in (pod.get("status") or {}).get("containerStatuses") or []:
+        if each["name"] == labels.CONTAINER:
+            state = each.get("state") or {}
+            ended = state.get("terminated") or {}
+            if start := parse_time((ended or state.get("running") or {}).get("startedAt")):
+                return start, parse_time(ended.get("finishedAt")) or now
+    return None
+
+
+def ended_with(terminated: Mapping[str, Any], status: Mapping[str, Any] = MappingProxyType({})) -> Ending:
+    """Return how a container ended, from its terminated state and, where it is known, the status of its pod."""
     text, code = terminated.get("message") or "", terminated["exitCode"]
     message = _parsed(text)
     if outside := _pod_reason(status):

@@ -60,8 +60,7 @@ def reason_of(
         failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods are refused.
     """
     if state == "Failed":
-        said = (condition(job, "Failed") or {}).get("message")
-        return decisive.reason if decisive else f"{said} (its pods are gone)" if said else "its pods are gone"
+        return decisive.reason if decisive else _no_reason(job, pods)
     if state == "Queued":
         return queue_says or f"queue {job['metadata']['labels'][labels.QUEUE]} has not admitted it yet"
     if state in ("Suspended", "Cancelled"):
@@ -84,6 +83,14 @@ def reason_of(
 def _no_verdict(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
     why = "its pods left no word of it" if pods else "its pods are gone"
     return f"verdict unknown: {why}; `{printed.launch('fetch', job, ' --what report')}` tells"
+
+
+def _no_reason(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None) -> str:
+    said = (condition(job, "Failed") or {}).get("message") or "nobody says why"
+    if pods is None:
+        return said
+    run = f"`{printed.launch('fetch', job, ' --what run')}` brings console_output.txt, which has the reason"
+    return f"{said} (its pods are gone); {run}"
 
 
 def _placed(pod: Mapping[str, Any]) -> bool:

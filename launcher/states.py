@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher import labels
 from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, replicas, roles
-from launcher.pod_reasons import ending
+from launcher.pod_reasons import Ending, ending
 from launcher.progress import Progress
 from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
 from launcher.state_words import Name, phase_of, reason_of
@@ -111,6 +111,7 @@ def job_state(
     progress: Progress | None = None,
     queue_says: str | None = None,
     failures: Mapping[str, str] = MappingProxyType({}),
+    told: Ending | None = None,
 ) -> JobState:
     """Return the state of a job.
 
@@ -121,11 +122,12 @@ def job_state(
         progress: what the log of its first pod says, where it was read.
         queue_says: why its queue lets it wait, where that was asked.
         failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods are refused.
+        told: what the operator said of the pod that decided a failed job, which counts where no pod is left to ask.
     """
     state, progress = _state(job, pods), progress or Progress()
     asked, pods = pods, pods or ()
     ended = {pod["metadata"]["name"]: found for pod in pods if (found := ending(pod))}
-    decisive = decisive_ending(state, ended)
+    decisive = decisive_ending(state, ended) or (told if state == "Failed" else None)
     message: Mapping[str, Any] = decisive.message if decisive else {}
     return JobState(
         **_identity(job),

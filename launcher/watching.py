@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
 from launcher.cluster_errors import ClusterError, Forbidden
-from launcher.job_objects import by_job, rank_of
+from launcher.job_objects import by_job, condition, rank_of
 from launcher.labels import CONTAINER
-from launcher.pod_reasons import creation_failures, is_mounting, lacks_scheduler, mount_failures, scheduler_failures
+from launcher.pod_reasons import (
+    Ending,
+    creation_failures,
+    is_mounting,
+    lacks_scheduler,
+    mount_failures,
+    scheduler_failures,
+)
 from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
 from launcher.resources import EVENTS, JOBS, PODS
 from launcher.selection import choose
 from launcher.states import JobState, job_state
+from launcher.told_endings import told_ending
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -30,11 +39,24 @@ _LOGS_AT_ONCE = 4  # the client keeps at least five connections
 _MADE_SECONDS = 5.0  # an operator that can make a job's pods has made them by then
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What events tell.
+
+    Attributes:
+        failures: UID of a pod -> why it is not scheduled or mounted, of a job -> why its pods are refused.
+        endings: UID of a failed job -> how its pod ended, where that is gone.
+    """
+
+    failures: Mapping[str, str] = field(default_factory=dict)
+    endings: Mapping[str, Ending] = field(default_factory=dict)
+
+
 def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = False) -> list[JobState]:
     """Return the states of jobs from one LIST of jobs and one of pods.
 
     One more asks queues where jobs wait in them, and one asks events where pods are missing, wait for their volumes or
-    for a scheduler of their own.
+    for a scheduler of their own, or where a job that is named failed and its pods are gone.
 
     Logs are read of running jobs only.
 
@@ -43,21 +65,29 @@ def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = 
         ClusterError: the cluster refuses or cannot be reached.
     """
     chosen = choose(names, cluster.list(JOBS, selector=labels.SELECTOR, everywhere=everywhere).items)
-    return states_of(cluster, chosen, everywhere=everywhere) if chosen else []
+    return states_of(cluster, chosen, everywhere=everywhere, named=bool(names)) if chosen else []
 
 
-def states_of(cluster: Cluster, jobs: Sequence[Object], *, everywhere: bool = False) -> list[JobState]:
+def states_of(
+    cluster: Cluster, jobs: Sequence[Object], *, everywhere: bool = False, named: bool = True
+) -> list[JobState]:
     """Return the states of jobs, of one namespace unless ``everywhere``, as ``jobs_now`` does without its LIST of jobs.
+
+    Args:
+        cluster: where they are.
+        jobs: the PyTorchJobs.
+        everywhere: whether they are of several namespaces.
+        named: whether a person asks for these, and so for the reason of those whose pods are gone.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached.
     """
     pods = pods_of(cluster, jobs, everywhere=everywhere)
     now, said = datetime.now(UTC), queue_words(cluster, jobs, everywhere=everywhere)
-    failures = _failures(cluster, jobs, pods, now, everywhere=everywhere)
+    events = _said(cluster, jobs, pods, now, everywhere=everywhere, named=named)
 
     def look(job: Object) -> JobState:
-        return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]), failures)
+        return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]), events)
 
     with ThreadPoolExecutor(max_workers=_LOGS_AT_ONCE) as pool:
         return list(pool.map(look, jobs))
@@ -66,28 +96,32 @@ def states_of(cluster: Cluster, jobs: Sequence[Object], *, everywhere: bool = Fa
 def state_now(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime) -> JobState:
     """Return the state of a job, with what the log of a running one, and queue or node of a waiting one say."""
     said = queue_words(cluster, [job]).get(job["metadata"]["uid"])
-    return _with_log(cluster, job, pods, now, said, _failures(cluster, [job], {_key(job): pods}, now))
+    return _with_log(cluster, job, pods, now, said, _said(cluster, [job], {_key(job): pods}, now))
 
 
-def _failures(
+def _said(
     cluster: Cluster,
     jobs: Sequence[Object],
     pods: Mapping[tuple[str, str], Sequence[Object]],
     now: datetime,
     *,
     everywhere: bool = False,
-) -> dict[str, str]:
-    """Return UID -> why a pod is not scheduled or mounted, or a job's are refused; one LIST, none where all is well."""
+    named: bool = True,
+) -> _Said:
+    """Return what events tell of these jobs and pods; one LIST, none where all is well."""
+    gone = [job for job in jobs if named and condition(job, "Failed") and not pods.get(_key(job))]
     short = [job for job in jobs if _lacks_pods(job, pods.get(_key(job), ()), now)]
     every = [pod for each in pods.values() for pod in each]
     unseen = [pod for pod in every if lacks_scheduler(pod, now)]
-    if not short and not unseen and not any(map(is_mounting, every)):
-        return {}
+    if not gone and not short and not unseen and not any(map(is_mounting, every)):
+        return _Said()
     try:
-        # What a scheduler says of a pod it has taken up need not be a warning.
-        events = cluster.list(EVENTS, fields="" if unseen else "type=Warning", everywhere=everywhere).items
+        # What a scheduler says of a pod it has taken up, and the operator of one that ended, need not be a warning.
+        fields = "" if unseen or gone else "type=Warning"
+        place = None if everywhere else jobs[0]["metadata"]["namespace"]
+        events = cluster.list(EVENTS, fields=fields, namespace=place, everywhere=everywhere).items
     except Forbidden:
-        return {}
+        return _Said()
     found = mount_failures(events) | scheduler_failures(unseen, events, now)
     refused = creation_failures(events)
     for job in short:
@@ -95,7 +129,8 @@ def _failures(
         # What was refused before the newest pod was made has been mended since.
         if words and at >= max((pod["metadata"]["creationTimestamp"] for pod in pods.get(_key(job), ())), default=""):
             found[job["metadata"]["uid"]] = words
-    return found
+    endings = {job["metadata"]["uid"]: ending for job in gone if (ending := told_ending(job, events))}
+    return _Said(found, endings)
 
 
 def _lacks_pods(job: Object, pods: Sequence[Object], now: datetime) -> bool:
@@ -111,9 +146,10 @@ def _with_log(
     pods: Sequence[Object],
     now: datetime,
     queue_says: str | None,
-    failures: Mapping[str, str],
+    events: _Said,
 ) -> JobState:
-    state = job_state(job, pods, now=now, queue_says=queue_says, failures=failures)
+    told, failures = events.endings.get(job["metadata"]["uid"]), events.failures
+    state = job_state(job, pods, now=now, queue_says=queue_says, failures=failures, told=told)
     if state.state != "Running":
         return state
     leader = min(pods, key=lambda pod: ((pod.get("status") or {}).get("phase") != "Running", rank_of(pod)))
@@ -146,8 +182,7 @@ def ended_state(cluster: Cluster, job: Object) -> JobState | None:
     state = job_state(job, None, now=datetime.now(UTC))
     if not state.ended:
         return None
-    pods = pods_of(cluster, [job])
-    return job_state(job, pods.get(_key(job), ()), now=datetime.now(UTC))
+    return states_of(cluster, [job])[0]
 
 
 def _key(job: Object) -> tuple[str, str]:

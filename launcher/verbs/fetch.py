@@ -131,14 +131,19 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
 
 def _no_run(cluster: Cluster, name: str) -> str:
     """Say of a job without a run what it does instead."""
+    from datetime import UTC, datetime
+
     from launcher import printed
     from launcher.resources import JOBS
+    from launcher.states import job_state
     from launcher.watching import states_of
 
     job = cluster.find(JOBS, name)
     if job is None:
         return f"{name} left no run on the volume, and is no job of namespace {cluster.namespace} any more"
     [state] = states_of(cluster, [job])
+    if state.state == "Failed" and state.exit_code is None and not state.nodes:
+        state = job_state(job, None, now=datetime.now(UTC))  # whose pods are gone would be sent here again
     why = f": {state.reason}" if state.reason else ""
     return f"{name} has no run yet: it is {state.state}{why}; `{printed.launch('status', job)}`"
 

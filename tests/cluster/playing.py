@@ -69,11 +69,16 @@ class Played:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._become(pod, "Running", {"running": {"startedAt": now}})
 
-    def ends(self, code: int, message: Mapping[str, Any] | str = "", pod: str | None = None) -> None:
-        """Let a pod end with an exit code and what the trainer leaves as its termination message."""
+    def ends(
+        self, code: int, message: Mapping[str, Any] | str = "", pod: str | None = None, phase: str | None = None
+    ) -> None:
+        """Let a pod end with an exit code and what the trainer leaves as its termination message.
+
+        With a phase the pod is left in it, as a kubelet does for a moment between the end of a container and its pod's.
+        """
         text = message if isinstance(message, str) else json.dumps(message)
         terminated = {"exitCode": code, "reason": "Error" if code else "Completed", "message": text}
-        self._become(pod, "Failed" if code else "Succeeded", {"terminated": terminated})
+        self._become(pod, phase or ("Failed" if code else "Succeeded"), {"terminated": terminated})
 
     def evicted(self) -> None:
         """Let the master pod be evicted from its node."""

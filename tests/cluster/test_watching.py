@@ -123,6 +123,28 @@ def test_a_failed_job_says_why(played: Played, capsys: pytest.CaptureFixture[str
         assert words in page
 
 
+def test_a_failed_job_whose_pods_are_gone_keeps_its_reason(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.runs()
+    eventually(lambda: played.has("Running"))
+    why = "/mnt/mtft/data/nothere.jsonl: no such file"
+    played.ends(2, {"exit_code": 2, "reason": why, "run_id": "r-1"}, phase="Running")
+
+    def told() -> bool:
+        events = played.cluster.get("events", "-n", played.namespace, "--field-selector", "type=Warning")
+        return any(why in each["message"] and each["involvedObject"]["name"] == played.name for each in events)
+
+    eventually(told)
+    played.ends(2, {"exit_code": 2, "reason": why, "run_id": "r-1"})
+    eventually(lambda: played.has("Failed"))
+    played.cluster.kubectl("delete", "pod", played.master, "-n", played.namespace, "--grace-period=0", "--force")
+    eventually(lambda: not played.pods())
+    state = state_of(played)
+    assert (state.reason, state.exit_code, state.run_id) == (why, exit_codes.BAD_INPUT, "r-1")
+    assert main(["doctor", played.name, "-n", played.namespace]) == exit_codes.FAILED
+    shown = capsys.readouterr().out.rpartition("fail  job")[2]
+    assert why in shown and "correct the configuration or the data" in shown and "mtft-launch logs" not in shown
+
+
 def test_a_deleted_job_counts_as_failed(played: Played) -> None:
     waiting = Waiting(played.namespace, played.name)
     eventually(lambda: waiting.states)

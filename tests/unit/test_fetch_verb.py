@@ -162,7 +162,7 @@ def test_a_job_without_a_run_is_told_with_its_state(
     monkeypatch.setattr(Cluster, "find", lambda *_: job)
     monkeypatch.setattr("launcher.transfer_pod.root_of", lambda _: str(pod.root))
     assert main(["fetch", "data1", "--what", what]) == exit_codes.BAD_INPUT
-    said = "data1 has no run yet: it is Failed: bad row (its pods are gone); `mtft-launch status data1 -n team`\n"
+    said = "data1 has no run yet: it is Failed: bad row; `mtft-launch status data1 -n team`\n"
     assert capsys.readouterr().err == f"mtft-launch: {said}"
     monkeypatch.setattr(Cluster, "find", lambda *_: None)  # deleted meanwhile
     assert main(["fetch", "data1", "--what", what]) == exit_codes.BAD_INPUT

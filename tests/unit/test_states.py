@@ -221,8 +221,11 @@ def test_the_permanent_failure_is_told_not_the_peer_that_was_lost() -> None:
     assert state_of(job(FAILED, workers=1), lost, guilty).reason == "bad row"
 
 
-def test_a_failed_job_without_pods_repeats_the_operator() -> None:
-    assert state_of(job(FAILED)).reason == "PyTorchJob is Failed (its pods are gone)"
+def test_a_failed_job_without_pods_repeats_the_operator_and_names_what_the_volume_has() -> None:
+    assert state_of(job(FAILED)).reason == (
+        "PyTorchJob is Failed (its pods are gone); `mtft-launch fetch m-1 --what run -n team` brings "
+        "console_output.txt, which has the reason"
+    )
 
 
 def test_an_evicted_pod_is_no_failed_job() -> None:

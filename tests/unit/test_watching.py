@@ -178,8 +178,20 @@ def test_the_page_of_a_job() -> None:
     for words in ("opus-1 in namespace team", "it is Failed (its pods are gone)", "4m00s ago", "later", "Warning"):
         assert words in text
     assert "another job's" not in text and "nobody's" not in text
-    resumed = replace(job_state(one, [], now=NOW), took_s=3.0)
-    assert re.search(r"^last start took +3s$", page(describe(one, resumed, [], [], NOW)), re.MULTILINE)
+    resumed = replace(job_state(one, [], now=NOW), took_s=135.0)
+    shown = page(describe(one, resumed, [], [], NOW))
+    assert re.search(r"^last start took +2m15s, the wait for nodes included$", shown, re.MULTILINE)
+
+
+def test_the_wait_for_a_node_is_told_apart_from_the_run() -> None:
+    one = job("opus-1", "opus_mt_en_fr", None, "Created", "Failed")
+    resumed = replace(job_state(one, [], now=NOW), took_s=135.0)
+    terminated = {"exitCode": 2, "startedAt": "2030-01-02T03:00:00Z", "finishedAt": "2030-01-02T03:00:04Z"}
+    for state, ran in (({"terminated": terminated}, "4s"), ({"running": {"startedAt": "2030-01-02T03:04:00Z"}}, "5s")):
+        pod: dict[str, Any] = {"metadata": {"name": "opus-1-master-0", "namespace": NAMESPACE, "labels": {}}}
+        pod["status"] = {"containerStatuses": [{"name": "pytorch", "state": state}]}
+        shown = page(describe(one, resumed, [pod], [], NOW))
+        assert re.search(rf"^last start took +2m15s, of which its last pods ran {ran}$", shown, re.MULTILINE)
 
 
 def test_a_job_deleted_while_nobody_could_listen_counts_as_failed() -> None:
