@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 PLACEHOLDER_IMAGE = "mtft:not-given"
+NODES_LAYER = "nodes"
+"""In the place of what the nodes say, where they may not be looked at."""
 _PULL_FAILED = re.compile(r"Failed to pull image|ErrImagePull|ImagePullBackOff|Back-off pulling image")
 
 
@@ -79,7 +81,7 @@ def examine(
         ("space", lambda: [volume.check_space(inside.said)]),
         ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name), cluster.namespace)),
         ("image", lambda: [_image(cluster, template)]),
-        ("nodes", lambda: _nodes(cluster, job, config, bound)),
+        (NODES_LAYER, lambda: _nodes(cluster, job, config, bound)),
         ("DNS", lambda: [volume.check_dns(cluster, count, inside)]),
         ("pods made", lambda: [_creation(cluster, job)] if live else []),
     ]

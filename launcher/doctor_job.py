@@ -11,7 +11,9 @@ from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
 from launcher.states import JobState
+from launcher.transfer_pod import claims_of
 from mtft import exit_codes
+from mtft.errors import NO_ROOM
 
 Object = Mapping[str, Any]
 
@@ -21,19 +23,23 @@ _NO_KEY = re.compile(r"couldn't find key (\S+) in Secret \S+/([-.a-z0-9]+)")
 _NO_CONFIG = re.compile(r'configmap "([^"]+)" not found')
 
 
-def diagnose(state: JobState, job: Object) -> Finding:
+def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bool = True) -> Finding:
     """Say of one job, in words, why it waits, restarts or failed; one that cannot start by itself is a failure.
 
     Args:
         state: what is told of it.
         job: the PyTorchJob.
+        gone: whether no pod of it is left.
+        nodes_seen: whether the layers above say what the nodes have against it.
     """
     layer = "job"
     said = f"{state.name} is {state.state} ({state.phase})" + (f": {state.reason}" if state.reason else "")
     if state.state == "Failed":
-        return fail(layer, said, _remedy(state, job))
+        return fail(layer, said, _remedy(state, job, gone=gone))
     if state.phase == "blocked":
         return fail(layer, said, _release(state, job))
+    if state.phase == "unscheduled" and not nodes_seen:
+        return warn(layer, said, _ask_who_sees_nodes(job))
     if state.state in ("Pending", "Restarting", "Queued"):
         return warn(layer, said, f"see the layers above; {printed.launch('describe', job)} shows the cluster's events")
     if state.state in ("Suspended", "Cancelled"):
@@ -43,12 +49,27 @@ def diagnose(state: JobState, job: Object) -> Finding:
     return ok(layer, said)
 
 
-def _remedy(state: JobState, job: Object) -> str:
+def _ask_who_sees_nodes(job: Object) -> str:
+    doctor = printed.launch("doctor", job)
+    return (
+        "you may not list nodes, so whether one can ever take it is not known here: somebody with that right "
+        f"(manifests/components/nodes gives it, a cluster's administrator has it) sees it with {doctor}"
+    )
+
+
+def _remedy(state: JobState, job: Object, *, gone: bool) -> str:
+    again = f"{printed.launch('retry', job)} starts it again from its last checkpoint"
+    if NO_ROOM in (state.reason or ""):
+        claims = claims_of(((roles(job) or [{}])[0].get("template") or {}).get("spec") or {})
+        return f"free space below storage.root on claim {' or '.join(claims) or '?'}; then {again}"
     if state.exit_code == exit_codes.BAD_INPUT:
         return f"correct the configuration or the data; then {_anew(job)}"
     if state.exit_code == exit_codes.DIVERGED:
         return f"lower train.learning_rate or raise train.warmup_ratio; then {_anew(job)}"
-    return f"{printed.launch('logs', job)}; {printed.launch('retry', job)} starts it again from its last checkpoint"
+    if gone and state.exit_code is None:
+        return f"look why it failed before it is tried again; if that can pass, {again}"
+    printed_so_far = printed.launch("fetch", job, " --what run") if gone else printed.launch("logs", job)
+    return f"{printed_so_far}; {again}"
 
 
 def _anew(job: Object) -> str:

@@ -18,6 +18,9 @@ from mtft import exit_codes
 from mtft.redaction import UNSHOWN, masked, masked_path, refers_to_secret
 from mtft.text import printable
 
+NO_ROOM = "free space below storage.root or choose another one"
+"""Ends the text of every failure for want of room, by which the launcher knows them."""
+
 
 class MtftError(Exception):
     """A failure whose text is meant for the user; shown without a traceback."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from mtft import files, sources
 from mtft.config import Config, DataConfig
-from mtft.errors import InputError
+from mtft.errors import NO_ROOM, InputError
 from mtft.leakage import Leakage, remarks
 from mtft.models import ModelCard
 from mtft.rows import Row, Tally, read_rows
@@ -160,7 +160,7 @@ class Builder:
         if free < needed:
             raise InputError(
                 f"{self._folder.parent}: {free / 2**20:,.0f} MiB free, but the tokenised data take about "
-                f"{needed / 2**20:,.0f} MiB; free some space or set storage.root to a larger volume"
+                f"{needed / 2**20:,.0f} MiB; {NO_ROOM}"
             )
 
     def _write(self, leakage: Leakage) -> dict[SplitName, SplitWriter]:

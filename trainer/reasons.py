@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtft import exit_codes, files
-from mtft.errors import MtftError, may_pass
+from mtft.errors import NO_ROOM, MtftError, may_pass
 
 # Set by the supervisor for its workers: the folder of this attempt's reason files.
 FOLDER_VARIABLE = "MTFT_REASONS"
@@ -44,7 +44,8 @@ USER_ERRNOS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST),
 }
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_WRITE = {*DISK_FULL, errno.EROFS}
 _PEER_ERRORS = {"DistBackendError", "DistNetworkError", "DistStoreError"}
 _PEER_TEXT = re.compile(
     r"connection (was )?(closed|reset|refused|aborted)|broken pipe|closed by (the )?(remote )?peer"
@@ -173,7 +174,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether a volume has no room left, or takes nothing any more."""
-    return (isinstance(error, OSError) and error.errno in _DISK_FULL) or "No space left on device" in str(error)
+    return (isinstance(error, OSError) and error.errno in _NO_WRITE) or "No space left on device" in str(error)
 
 
 def explain(error: BaseException, rank: int) -> Reason:
@@ -195,7 +196,8 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
     if isinstance(error, KeyboardInterrupt):
         return "preempted", "interrupted"
     if is_disk_full(error):
-        return "input", f"cannot write: {text}; free space below storage.root or choose another one"
+        read_only = isinstance(error, OSError) and error.errno == errno.EROFS
+        return "input", f"cannot write: {text}; {'make storage.root writable' if read_only else NO_ROOM}"
     if isinstance(error, MemoryError) or _HOST_MEMORY_TEXT.search(text):
         return "preempted", f"out of host memory: {text}"
     if _is_peer_loss(error, text):

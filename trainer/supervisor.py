@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mtft import exit_codes, files, provenance, store
-from mtft.errors import InputError, MtftError, Retry
+from mtft.errors import NO_ROOM, InputError, MtftError, Retry
 from mtft.naming import config_differences, config_hash
 from mtft.runs import (
     JOB_UID_FILE,
@@ -40,7 +40,7 @@ from trainer.launching import Children, prepared_mark
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent
-from trainer.reasons import USER_ERRNOS, signal_name
+from trainer.reasons import DISK_FULL, USER_ERRNOS, signal_name
 from trainer.unchanged import same_run
 
 _POLL_SECONDS = 1.0
@@ -387,7 +387,8 @@ def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcom
         return Outcome(error.exit_code, str(error), paths)
     code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
     where = f"{error.filename}: " if error.filename else ""
-    return Outcome(code, f"{where}{error.strerror or error}; check storage.root and who may write there", paths)
+    advice = NO_ROOM if error.errno in DISK_FULL else "check storage.root and who may write there"
+    return Outcome(code, f"{where}{error.strerror or error}; {advice}", paths)
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

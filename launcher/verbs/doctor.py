@@ -63,7 +63,7 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
 
     from launcher import labels
     from launcher.cluster_errors import Forbidden
-    from launcher.doctor import examine
+    from launcher.doctor import NODES_LAYER, examine
     from launcher.doctor_job import diagnose
     from launcher.resources import CONFIG_MAPS, JOBS
     from launcher.selection import choose_one
@@ -77,7 +77,9 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
     except Forbidden:
         texts = None
     config = _meaning([texts, job]) if texts else None
-    return [*examine(cluster, job, pods=pods, config=config, probe=probe), diagnose(state, job)]
+    findings = examine(cluster, job, pods=pods, config=config, probe=probe)
+    seen = not any(each.layer == NODES_LAYER and each.verdict == "skip" for each in findings)
+    return [*findings, diagnose(state, job, gone=not pods, nodes_seen=seen)]
 
 
 def _meaning(objects: Sequence[Mapping[str, Any]]) -> Resolved | None:

@@ -225,6 +225,20 @@ def test_a_job_that_is_there_is_not_counted_against_itself(
     assert found["quota"] == {"layer": "quota", "verdict": "ok", "message": "the job's pods are within it", "fix": None}
 
 
+def test_who_may_not_list_nodes_is_told_who_sees_why_a_job_waits(
+    control_plane: Cluster, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = control_plane.namespace("no-nodes")
+    job = submit(control_plane, namespace, gpus_per_node=64)
+    documents = yaml.safe_load_all((CHECKOUT / "manifests" / "base" / "launcher.yaml").read_text())
+    (role,) = [each for each in documents if each["kind"] == "Role"]
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.user(namespace, role["rules"])))
+    eventually(lambda: "no node fits" in doctor(namespace, job.name)["job"]["message"])
+    found = doctor(namespace, job.name)
+    assert found["nodes"]["verdict"] == "skip" and found["job"]["verdict"] == "warn"
+    assert "you may not list nodes" in found["job"]["fix"] and "layers above" not in found["job"]["fix"]
+
+
 def test_an_image_that_cannot_be_pulled(control_plane: Cluster, namespace: str, doctor: Doctor) -> None:
     event = {
         "apiVersion": "v1",

@@ -147,6 +147,6 @@ def test_a_full_disk_is_refused_before_anything_is_written_to_it(
     done = launcher(*launcher.local(MODEL, standins("marian"), training_file, "--output", str(volume)))
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
-    assert "free some space" in said
+    assert "free space below storage.root" in said
     assert "Traceback" not in said
     assert list((volume / "cache" / "data").iterdir()) == []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from mtft.errors import NO_ROOM
 from trainer.reasons import Kind, Reason, explain, verdict
+from trainer.supervisor import _failed
 
 
 def ended(*kinds: Kind | int) -> list[Reason]:
@@ -64,3 +68,19 @@ def test_an_abort_is_blamed_on_other_nodes_where_there_are_some() -> None:
 def test_what_an_exception_means(error: BaseException, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert explain(error, 0).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "room"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:659] . No space left on device"), True),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+    ],
+)
+def test_want_of_room_is_told_so_that_the_launcher_knows_it(error: BaseException, *, room: bool) -> None:
+    found = explain(error, 0)
+    assert found.kind == "input" and found.message.endswith(NO_ROOM) == room
+    if isinstance(error, OSError):
+        assert _failed(error).text.endswith(NO_ROOM) == room

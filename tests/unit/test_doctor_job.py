@@ -12,6 +12,7 @@ from launcher.doctor_job import diagnose
 from launcher.pytorchjob import render
 from launcher.state_words import Name
 from launcher.states import job_state
+from mtft.errors import NO_ROOM
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 DOCUMENT = {
@@ -75,3 +76,32 @@ def test_every_command_for_a_job_names_its_namespace(state: Name, verb: str) -> 
     job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
     found = diagnose(replace(job_state(job, None, now=NOW), state=state, phase="", quiet_s=3600), job)
     assert found.fix is not None and f"mtft-launch {verb} m-1 -n team" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(2, "correct the configuration"), (3, "train.learning_rate"), (1, "mtft-launch fetch m-1 --what run -n team")],
+)
+def test_no_log_is_named_where_no_pod_is_left(code: int, words: str) -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    state = replace(job_state(job, [], now=NOW), state="Failed", exit_code=code)
+    fix = diagnose(state, job, gone=True).fix or ""
+    assert words in fix and "mtft-launch logs" not in fix
+    unknown = diagnose(replace(state, exit_code=None), job, gone=True).fix or ""
+    assert unknown.startswith("look why it failed before") and "mtft-launch logs" not in unknown
+
+
+def test_want_of_room_is_no_fault_of_the_data() -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    state = replace(job_state(job, [], now=NOW), state="Failed", exit_code=2, reason=f"28 MiB free, but ...; {NO_ROOM}")
+    fix = diagnose(state, job).fix or ""
+    assert fix.startswith("free space below storage.root on claim mtft; then mtft-launch retry m-1 -n team")
+
+
+def test_who_may_not_see_nodes_is_told_who_may() -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    state = replace(job_state(job, [], now=NOW), state="Pending", phase="unscheduled")
+    found = diagnose(state, job, nodes_seen=False)
+    assert found.verdict == "warn" and "you may not list nodes" in (found.fix or "")
+    assert "manifests/components/nodes" in (found.fix or "") and "layers above" not in (found.fix or "")
+    assert "see the layers above" in (diagnose(state, job).fix or "")
