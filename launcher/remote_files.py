@@ -16,6 +16,7 @@ has to do something, ``{"note": ...}`` when a person should know, ``{"alive": tr
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 CHUNK = 1 << 20  # bytes
+FULL = (errno.ENOSPC, errno.EDQUOT)
 GROUP_WRITES = 0o002  # as the trainer's files
 ALIVE_SECONDS = 20.0  # hashing a large file takes minutes, and the launcher takes long silence for a cut
 IDLE_SECONDS = 60.0  # who sends nothing for so long has lost the connection and comes again
@@ -80,7 +82,9 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
         if is_there(path, wanted, sha256):  # by another push of the same file, which this one waited for
             part.unlink()
             return
-        if not fill(out, wanted):
+        with room_for(path, part, wanted):
+            filled = fill(out, wanted)
+        if not filled:
             return  # the connection was cut; the next call goes on from here
         found = digest(part)
         if found != sha256:
@@ -92,6 +96,35 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
         keep_others(path, old)
         part.replace(path)
     say(sys.stdout, have=wanted, done=True, same=False)
+
+
+@contextmanager
+def room_for(path: Path, part: Path, wanted: int) -> Iterator[None]:
+    """Refuse a file that the volume has no room for, before it is sent where that is seen.
+
+    What had arrived is deleted: a full volume stops every job on it, and nobody but this push can use that.
+    """
+    have, usage = part.stat().st_size, shutil.disk_usage(part.parent)
+    try:
+        if usage.total and wanted - have > usage.free:  # a volume that does not say how large it is gives 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        have = part.stat().st_size
+        free = shutil.disk_usage(part.parent).free
+        part.unlink()
+        raise ValueError(
+            f"{path}: {error.strerror}: the file has {mib(wanted)}, "
+            f"{f'{mib(have)} of it were there and ' if have else ''}{mib(free)} are free on the volume; "
+            "nothing of it is left there; free some space or ask for a larger volume, then give the command again"
+        ) from None
+
+
+def mib(size: int) -> str:
+    """Return a size as a person reads it."""
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def is_there(path: Path, size: int, sha256: str) -> bool:

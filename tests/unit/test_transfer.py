@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -159,6 +160,41 @@ def test_what_the_far_end_cannot_do_is_said(pod: TinyExec, remote: Remote, big: 
     remote.program = "print('Python 2')"
     with pytest.raises(InputError, match="is its image mtft's"):
         remote.ask("list", "/")
+
+
+FREE = "usage = part.stat().st_size, shutil.disk_usage(part.parent)"
+
+
+def test_what_a_volume_has_no_room_for_is_not_sent(pod: TinyExec, remote: Remote, big: Path) -> None:
+    program = remote.program
+    small = "__import__('types').SimpleNamespace(total=3 << 20, free={free})"
+    part = pod.root / f".a.{sha256_file(big)[:16]}.part"
+    for have, free in ((0, 1 << 20), (1 << 20, (2 << 20) - 1)):
+        part.write_bytes(big.read_bytes()[:have])
+        remote.program = program.replace(FREE, FREE.partition("shutil")[0] + small.format(free=free))
+        assert remote.program != program
+        with pytest.raises(InputError, match=rf"{pod.root}/a: No space left on device: the file has 3\.0 MiB") as told:
+            remote.push(big, str(pod.root / "a"))
+        assert ("1.0 MiB of it were there" in str(told.value)) == (have > 0)
+        assert pod.fed == 0 and not list(pod.root.iterdir())
+    # What is there counts: the rest fits to the byte. A volume that does not say how large it is is believed.
+    part.write_bytes(big.read_bytes()[: 1 << 20])
+    remote.program = program.replace(FREE, FREE.partition("shutil")[0] + small.format(free=2 << 20))
+    assert remote.push(big, str(pod.root / "a")) and pod.fed == 2 << 20
+    remote.program = program.replace(FREE, FREE.partition("shutil")[0] + small.format(free=0).replace("3 << 20", "0"))
+    assert remote.push(big, str(pod.root / "b"))
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT"])
+def test_a_volume_that_fills_up_keeps_nothing_of_the_file(pod: TinyExec, remote: Remote, big: Path, name: str) -> None:
+    count = "        have += len(block)\n"
+    full = f"        if have > 1 << 20:\n            raise OSError(errno.{name}, os.strerror(errno.{name}))\n"
+    assert remote.program.count(count) == 1
+    remote.program = remote.program.replace(count, full + count)
+    said = rf"{pod.root}/a: {os.strerror(getattr(errno, name))}: the file has 3\.0 MiB, .* give the command again"
+    with pytest.raises(InputError, match=said):
+        remote.push(big, str(pod.root / "a"))
+    assert not list(pod.root.iterdir())
 
 
 def refused(code: int, message: str, **details: str) -> tuple[int, bytes]:
