@@ -11,6 +11,7 @@ ClusterError
  +-- Gone              410: the server has forgotten where a watch or list wanted to go on
  +-- Invalid           400, 422: the object is not right
  +-- Busy              429 and 5xx, after all retries
+      +-- WebhookSilent  500: the server answers, but a webhook that must agree does not
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _RBAC = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
+_WEBHOOK = "failed calling webhook"
+_HANGS = re.compile(r"deadline exceeded|Client\.Timeout|i/o timeout|timed out")
 _PLAIN_TO_TLS = "HTTP request to an HTTPS server"
 _ANONYMOUS = "system:anonymous"
 _IN_NAMESPACE = "all rules mtft-launch needs are in manifests/base; `mtft-launch doctor` shows which are missing"
@@ -89,6 +92,18 @@ class Busy(ClusterError):
     """429 or 5xx: the server could not do it now."""
 
 
+class WebhookSilent(Busy):
+    """500: a webhook that must agree cannot be reached, or does not answer.
+
+    Attributes:
+        hangs: it was waited for in vain, for as long as its configuration says (10 seconds as a rule).
+    """
+
+    def __init__(self, message: str, *, hangs: bool) -> None:
+        super().__init__(message)
+        self.hangs = hangs
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What was asked of the API server, for messages.
@@ -140,6 +155,8 @@ def from_status(code: int, status: Mapping[str, Any] | None, text: str, request:
             return Gone(f"{request}: {said}")
         case 400 | 413 | 415 | 422:
             return Invalid(f"{request}: the API server refuses the object\n{_causes(status, said)}")
+        case 500 if _WEBHOOK in said:
+            return WebhookSilent(_silent(said, request), hangs=bool(_HANGS.search(said)))
         case 429 | 500 | 502 | 503 | 504:
             return Busy(_busy(code, said, request))
         case _:
@@ -206,11 +223,13 @@ def _causes(status: Mapping[str, Any] | None, said: str) -> str:
 
 
 def _busy(code: int, said: str, request: Request) -> str:
-    if "failed calling webhook" in said:
-        return (
-            f"{request}: a webhook that must agree does not answer: {said}\n"
-            "if it is the training operator's, see whether it runs: kubectl get pods -A -l "
-            "app.kubernetes.io/component=controller,app.kubernetes.io/name=training-operator"
-        )
     why = "has too many requests" if code == 429 else "has a fault of its own"
     return f"{request}: {request.server} {why} ({code}), also after retries: {said}; try again in a few minutes"
+
+
+def _silent(said: str, request: Request) -> str:
+    return (
+        f"{request}: a webhook that must agree does not answer: {said}\n"
+        "if it is the training operator's, see whether it runs: kubectl get pods -A -l "
+        "app.kubernetes.io/component=controller,app.kubernetes.io/name=training-operator"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from launcher.cluster_errors import Busy, ClusterError, NoConnection, Request, Unauthorized, from_status
+from launcher.cluster_errors import Busy, ClusterError, NoConnection, Request, Unauthorized, WebhookSilent, from_status
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from urllib3.exceptions import HTTPError
 
 ATTEMPTS = 5
+_ATTEMPTS_AT_A_WEBHOOK = 2  # that hangs: the server waits for it each time
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _SILENT_SECONDS = 5.0  # of an outage, after which a person is told
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
@@ -89,15 +90,17 @@ class Transport:
     ) -> BaseHTTPResponse:
         """Send a request and return the answer; of a stream only the head has been read.
 
-        429 and 5xx are retried, as is a lost connection to a server that answered before; ``attempts`` bounds it.
+        429 and 5xx are retried, as is a lost connection to a server that answered before; ``attempts`` bounds it. Of
+        what a webhook did not answer there is one more attempt.
 
         Raises:
             ClusterError: whatever the server, or the way to it, has against it.
         """
+        whom = self.server if method == "GET" else f"{self.server}, or a webhook it asks,"
         for attempt in range(1, attempts + 1):
             try:
                 # A stream may be quiet for as long as nothing happens.
-                with nullcontext() if stream else self._outage.awaited(self.server):
+                with nullcontext() if stream else self._outage.awaited(whom):
                     response = self._send(path, method, query, body, content_type, answer_seconds, request)
                     if not stream:
                         self._read(response)
@@ -110,10 +113,12 @@ class Transport:
                     raise
                 self.renew()
             except _Later as later:
-                if attempt == attempts or not later.retry:
+                if attempt >= min(attempts, later.most) or not later.retry:
+                    if isinstance(later.error, WebhookSilent):
+                        self._outage.forget()  # the server itself has answered
                     raise later.error from later.__cause__
                 pause = min(_LONGEST_PAUSE, later.after or _backoff(attempt))
-                self._outage.goes_on(later.error, pause)
+                self._outage.goes_on(whom, later.error, pause)
                 self._pause(pause)
         raise AssertionError("every attempt returns or raises")
 
@@ -172,10 +177,10 @@ class _Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: float | None = None  # moment of time.monotonic
-        self._told = False
+        self._told: str | None = None  # who was said not to answer
 
     @contextmanager
-    def awaited(self, server: str) -> Iterator[None]:
+    def awaited(self, whom: str) -> Iterator[None]:
         """Tell of a request that is not answered before the block ends."""
         answered = threading.Event()
 
@@ -185,8 +190,8 @@ class _Outage:
             with self._lock:
                 if not self._told and not answered.is_set():
                     self._since = time.monotonic() - _SILENT_SECONDS if self._since is None else self._since
-                    self._told = True
-                    print(f"-- {server} does not answer; still waiting", file=sys.stderr, flush=True)
+                    self._told = whom
+                    print(f"-- {whom} does not answer; still waiting", file=sys.stderr, flush=True)
 
         threading.Thread(target=tell, daemon=True).start()
         try:
@@ -195,22 +200,28 @@ class _Outage:
             with self._lock:
                 answered.set()
 
-    def goes_on(self, error: ClusterError, pause: float) -> None:
+    def goes_on(self, whom: str, error: ClusterError, pause: float) -> None:
         """Note that a request failed and is sent again after a pause, in seconds."""
         with self._lock:
             now = time.monotonic()
             self._since = now if self._since is None else self._since
             if not self._told and now + pause - self._since > _SILENT_SECONDS:
-                self._told = True
+                self._told = whom
                 print(f"-- {str(error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
 
     def over(self, server: str) -> None:
-        """Note that the server has answered."""
+        """Note that a request was answered."""
         with self._lock:
             if self._told and self._since is not None:
                 seconds = time.monotonic() - self._since
-                print(f"-- {server} answers again, after {seconds:.0f} s", file=sys.stderr, flush=True)
-            self._since, self._told = None, False
+                said = f"{server} answers again," if self._told == server else "the answer came"
+                print(f"-- {said} after {seconds:.0f} s", file=sys.stderr, flush=True)
+            self._since, self._told = None, None
+
+    def forget(self) -> None:
+        """Note that the error that is raised now tells more than the end of the outage would."""
+        with self._lock:
+            self._since, self._told = None, None
 
 
 class _Later(Exception):
@@ -220,11 +231,13 @@ class _Later(Exception):
         error: what to raise when it is not.
         retry: False where sending it again is of no use.
         after: seconds the server asked to wait; None: it did not say.
+        most: attempts it is worth, the first one included.
     """
 
     def __init__(self, error: ClusterError, *, retry: bool = True, after: float | None = None) -> None:
         super().__init__(str(error))
         self.error, self.retry, self.after = error, retry, after
+        self.most = _ATTEMPTS_AT_A_WEBHOOK if isinstance(error, WebhookSilent) and error.hangs else ATTEMPTS
 
 
 def _backoff(attempt: int) -> float:

@@ -177,9 +177,10 @@ def _namespace(resolved: Sequence[Resolved]) -> str | None:
 
 def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
     """Check all before sending any; what the cluster could not take for the moment is sent again."""
+    from launcher.cluster_errors import WebhookSilent
     from launcher.submit import dry_run, existing
 
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         try:
             found = existing(cluster, row.job.objects)
             if found is None:
@@ -188,18 +189,31 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
                 row.result, row.note = "already there", _there(found)
         except MtftError as error:
             row.result, row.note, row.code = "refused", str(error), error.exit_code
+            if isinstance(error, WebhookSilent):
+                _give_up(row, rows[number:])
+                return
     if any(row.code for row in rows):
         return
     for _ in range(_ROUNDS):
-        for row in rows:
-            if row.result in ("not sent", "failed"):
-                _send(cluster, row)
+        left = [row for row in rows if row.result in ("not sent", "failed")]
+        for number, row in enumerate(left, 1):
+            if _send(cluster, row):
+                _give_up(row, left[number:])
+                return
         if all(row.code == exit_codes.DONE for row in rows):
             return
 
 
-def _send(cluster: Cluster, row: _Row) -> None:
-    from launcher.cluster_errors import Busy, Conflict, NoConnection
+def _give_up(first: _Row, rest: Sequence[_Row]) -> None:
+    """Note that no other job is tried: the webhook that was waited for in vain is asked for each of them."""
+    for row in rest:
+        row.result, row.code = "not tried", exit_codes.CLUSTER_REFUSED
+        row.note = f"the webhook that did not answer for {first.job.name} is asked for this one too"
+
+
+def _send(cluster: Cluster, row: _Row) -> bool:
+    """Send a job and note what came of it; return whether trying any other is in vain."""
+    from launcher.cluster_errors import Busy, Conflict, NoConnection, WebhookSilent
     from launcher.submit import send
 
     try:
@@ -207,9 +221,10 @@ def _send(cluster: Cluster, row: _Row) -> None:
     except MtftError as error:
         again = isinstance(error, Busy | Conflict | NoConnection)
         row.result, row.note, row.code = "failed" if again else "refused", str(error), error.exit_code
-        return
+        return isinstance(error, WebhookSilent)
     row.result, row.code = ("submitted" if sent.outcome == "created" else sent.outcome), exit_codes.DONE
     row.note = ("; ".join(sent.notes) or "-") if sent.outcome == "created" else _there(sent)
+    return False
 
 
 def _there(found: Submission) -> str:
@@ -220,10 +235,12 @@ def _there(found: Submission) -> str:
 
 
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
+    from launcher import labels
     from launcher.job_tables import note
+    from launcher.resources import JOBS
     from launcher.verbs.wait import report
     from launcher.waiting import wait_for
-    from launcher.watching import jobs_now
+    from launcher.watching import states_of
 
     sent = {row.job.name: row for row in rows if row.result in _THERE}
 
@@ -235,9 +252,9 @@ def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
     codes = wait_for(cluster, list(sent), timeout, report=seen)
     for name, code in codes.items():
         sent[name].code = code
-    for state in jobs_now(cluster):
-        if state.name in sent:
-            sent[state.name].result, sent[state.name].note = state.state, note(state)
+    jobs = [job for job in cluster.list(JOBS, selector=labels.SELECTOR).items if job["metadata"]["name"] in sent]
+    for state in states_of(cluster, jobs) if jobs else ():
+        sent[state.name].result, sent[state.name].note = state.state, note(state)
 
 
 def _left(rows: list[_Row]) -> list[str]:

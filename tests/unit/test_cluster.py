@@ -63,8 +63,21 @@ def test_retries_end_and_say_what_the_server_said(cluster: Cluster, server: Serv
 def test_webhook_that_does_not_answer_names_the_operator(cluster: Cluster, server: Server) -> None:
     said = 'failed calling webhook "validator.pytorchjob.training-operator.kubeflow.org": connection refused'
     server.answers = [status(500, "InternalError", said) for _ in range(ATTEMPTS)]
-    with pytest.raises(cluster_errors.Busy, match="webhook that must agree does not answer"):
+    with pytest.raises(cluster_errors.WebhookSilent, match="webhook that must agree does not answer"):
         cluster.create({**thing("a", "1"), "kind": "PyTorchJob"})
+    assert cluster.calls == ATTEMPTS  # an operator that is being replaced is back in a moment
+
+
+def test_webhook_that_hangs_is_tried_once_more(cluster: Cluster, server: Server) -> None:
+    said = (
+        'Internal error occurred: failed calling webhook "v": failed to call webhook: Post: context deadline exceeded'
+    )
+    server.answers = [status(500, "InternalError", said), Answer(201, thing("a", "1"))]
+    cluster.create({**thing("a", "1"), "kind": "PyTorchJob"})
+    server.answers = [status(500, "InternalError", said) for _ in range(ATTEMPTS)]
+    with pytest.raises(cluster_errors.WebhookSilent, match="kubectl get pods -A"):
+        cluster.create({**thing("a", "1"), "kind": "PyTorchJob"})
+    assert cluster.calls == 4
 
 
 def test_refusals_are_not_sent_again(cluster: Cluster, server: Server) -> None:

@@ -19,7 +19,7 @@ import yaml
 from launcher import acting, labels
 from launcher.backends import kubernetes
 from launcher.cli import main
-from launcher.cluster_errors import Forbidden, NoConnection
+from launcher.cluster_errors import Forbidden, NoConnection, WebhookSilent
 from launcher.differences import _compare
 from launcher.states import JobState
 from launcher.submit import Submission
@@ -254,7 +254,7 @@ def test_help_of_every_verb_loads_nothing_heavy() -> None:
     program = """
 import contextlib, io, sys
 from launcher.cli import VERBS, main
-from launcher.cluster_errors import Forbidden, NoConnection
+from launcher.cluster_errors import Forbidden, NoConnection, WebhookSilent
 below = {"data": ("check", "split", "push"), "models": ("", "pin")}
 for verb in ((verb, action) for verb in VERBS for action in below.get(verb, ("",))):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
@@ -374,6 +374,31 @@ def test_an_interrupted_wait_prints_the_table_so_far(
     states[:] = ["Deleted", "Cancelled"]
     assert main(["batch", "--models", ",".join(models), "--wait", "--config", "given.json"]) == 130
     assert "cancel" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", ["dry_run", "send"])
+def test_a_batch_ends_at_the_first_webhook_that_does_not_answer(
+    step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def hangs(_: object, objects: list[Any]) -> Submission:
+        asked.append(objects[-1]["metadata"]["name"])
+        if len(asked) == 2:
+            raise WebhookSilent("create PyTorchJob: a webhook that must agree does not answer", hangs=True)
+        return Submission(job=objects[-1], outcome="created")
+
+    monkeypatch.setattr("launcher.submit.existing", lambda *_: None)
+    monkeypatch.setattr("launcher.submit.dry_run", lambda *_: None)
+    monkeypatch.setattr(f"launcher.submit.{step}", hangs)
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: SimpleNamespace(namespace="team", find=lambda *_: None))
+    document = {"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": {**CLUSTER, "gpus_per_node": 0}}
+    Path("given.json").write_text(json.dumps(document))
+    assert main(["batch", "--models", ",".join(list(MODELS)[:4]), "--config", "given.json", "-o", "json"]) == 3
+    rows = json.loads(capsys.readouterr().out)
+    first = ["not sent", "refused"] if step == "dry_run" else ["submitted", "failed"]
+    assert [row["result"] for row in rows] == [*first, "not tried", "not tried"] and len(asked) == 2
+    assert [row["exit_code"] for row in rows] == [0, 3, 3, 3] and asked[1] in rows[3]["note"]
 
 
 def test_help_of_batch_offers_no_single_model(capsys: pytest.CaptureFixture[str]) -> None:

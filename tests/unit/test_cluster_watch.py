@@ -118,6 +118,43 @@ def test_a_request_that_is_not_answered_is_told_while_it_waits(
     assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]) and len(said) == 2
 
 
+def test_a_webhook_that_hangs_is_not_taken_for_a_server_that_was_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    told = threading.Event()
+
+    def note(text: str, **_: object) -> None:
+        said.append(text)
+        told.set()
+
+    silent = status(500, "InternalError", "failed calling webhook: context deadline exceeded")
+    answers = [silent, silent, Answer(201, thing("a", "1"))]
+
+    def hangs(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return listing([], "5")
+        assert told.wait(60)
+        return answers.pop(0)
+
+    monkeypatch.setattr(transport, "print", note, raising=False)
+    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(transport, "_FIRST_PAUSE", 0.0)
+    with serving(tmp_path, hangs) as server:
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+        cluster = connect()
+        with pytest.raises(cluster_errors.WebhookSilent):
+            cluster.create({**thing("a", "1"), "kind": "PyTorchJob"}, dry_run=True)
+        monkeypatch.setattr(transport, "_SILENT_SECONDS", 60.0)
+        cluster.list(JOBS)
+        waits = f"-- {server.url}, or a webhook it asks, does not answer; still waiting"
+        assert said == [waits]  # the server was never away: nothing answers again
+        monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
+        told.clear()
+        cluster.create({**thing("a", "1"), "kind": "PyTorchJob"})
+    assert said[1] == waits and re.fullmatch(r"-- the answer came after \d+ s", said[2]) and len(said) == 3
+
+
 def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None:
     said = 'User "me" cannot watch resource "pytorchjobs" in API group "kubeflow.org" in the namespace "team"'
     server.answers = [listing([], "5"), status(403, "Forbidden", said)]
