@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 _GONE_SECONDS = 60.0  # beyond what the pods may take to end
 _DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own, for pods whose template says nothing
-_GOES_ON = "it goes on from its last checkpoint, restarts and deadline count from now"
+_GOES_ON = "it goes on from its last checkpoint; its budget of restarts and time begins anew"
 _MADE_BY_OTHERS = "was made anew by somebody else in this moment"
 _SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 
@@ -85,7 +85,7 @@ def delete(cluster: Cluster, job: Manifest) -> str:
     _delete_belonging(cluster, CONFIG_MAPS, job)
     with suppress(Forbidden):  # who may not look at policies has applied none
         _delete_belonging(cluster, NETWORK_POLICIES, job)
-    return "deleted; its run stays on the volume" if there else "was gone already"
+    return "deleted; nothing on the volume was removed" if there else "was gone already"
 
 
 def retry(cluster: Cluster, job: Manifest) -> str:

@@ -62,15 +62,18 @@ def check_limits(ranges: Sequence[Object], template: Object) -> Finding:
         for rule in (each.get("spec") or {}).get("limits") or []
         if rule.get("type") in ("Pod", "Container")
     ]
+    over, under = [], []
     for where, rule in rules:
         for name, amount in asked.items():
             most, least = (rule.get("max") or {}).get(name), (rule.get("min") or {}).get(name)
             if most and amount > parse_quantity(most):
-                message = f"{where}: at most {most} {name}; a pod asks for {show_quantity(amount)}"
-                return fail(layer, message, "lower cluster.cpus, cluster.memory_gib or cluster.gpus_per_node")
+                over.append(f"{where}: at most {most} {name}; a pod asks for {show_quantity(amount)}")
             if least and amount < parse_quantity(least):
-                message = f"{where}: at least {least} {name}; a pod asks for {show_quantity(amount)}"
-                return fail(layer, message, "raise cluster.cpus or cluster.memory_gib")
+                under.append(f"{where}: at least {least} {name}; a pod asks for {show_quantity(amount)}")
+    if over or under:
+        fixes = ["lower cluster.cpus, cluster.memory_gib or cluster.gpus_per_node"] if over else []
+        fixes += ["raise cluster.cpus or cluster.memory_gib"] if under else []
+        return fail(layer, "\n".join(over + under), "\n".join(fixes))
     return ok(layer, f"a pod is within {len(ranges)} ranges")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 
-_GIB = 2**30
+_GIB, _MIB = 2**30, 2**20
 _LEAST_GIB, _LOW_GIB = 1, 10  # a base checkpoint in the hub's cache takes 1 to 3, a run about 1
 _TRIES = 2  # a node that is gone answers with 500, and another pod may tell as well
 
@@ -82,8 +82,9 @@ def check_space(said: Mapping[str, Any] | MtftError | None) -> Finding:
         return skip(layer, f"may not be looked at: {str(said).splitlines()[0]}")
     if isinstance(said, MtftError):
         return fail(layer, f"no pod can look at the volume: {said}", "mend what it says, then look again with --probe")
-    free, total = said["free"] / _GIB, said["total"] / _GIB
-    message = f"{free:.1f} of {total:.1f} GiB are free"
+    free = said["free"] / _GIB
+    unit, size = ("GiB", _GIB) if said["total"] >= _GIB else ("MiB", _MIB)
+    message = f"{said['free'] / size:.1f} of {said['total'] / size:.1f} {unit} are free"
     remedy = "delete runs nobody needs below outputs/, or ask for a larger volume"
     if free < _LEAST_GIB:
         return fail(layer, message, remedy)

@@ -221,7 +221,7 @@ def _send(cluster: Cluster, row: _Row) -> bool:
     except MtftError as error:
         again = isinstance(error, Busy | Conflict | NoConnection)
         row.result, row.note, row.code = "failed" if again else "refused", str(error), error.exit_code
-        return isinstance(error, WebhookSilent)
+        return isinstance(error, WebhookSilent) and error.hangs
     row.result, row.code = ("submitted" if sent.outcome == "created" else sent.outcome), exit_codes.DONE
     row.note = ("; ".join(sent.notes) or "-") if sent.outcome == "created" else _there(sent)
     return False

@@ -43,6 +43,6 @@ def _agreed(names: list[str], namespace: str) -> bool:
             f"{len(names)} jobs would be deleted from namespace {namespace}; add --yes where nobody can ask"
         )
     listed = "\n".join(f"  {name}" for name in names)
-    print(f"to be deleted from namespace {namespace} (their runs stay on the volume):\n{listed}", file=sys.stderr)
+    print(f"to be deleted from namespace {namespace} (nothing on the volume is removed):\n{listed}", file=sys.stderr)
     print("delete them? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

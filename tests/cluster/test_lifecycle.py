@@ -65,7 +65,7 @@ def test_suspend_resume_and_cancel(launcher: Launcher) -> None:
     assert launcher.json("suspend", name)[0]["result"] == "is suspended already"
     assert launcher("diff", document=DOCUMENT) == 0
     budgets = {retried()}
-    assert "restarts and deadline count from now" in launcher.json("resume", name)[0]["result"]
+    assert "budget of restarts and time begins anew" in launcher.json("resume", name)[0]["result"]
     eventually(lambda: cluster.find(PODS, pod))
     budgets.add(retried())
     assert launcher.json("resume", name)[0]["result"] == "is not suspended"
@@ -73,7 +73,7 @@ def test_suspend_resume_and_cancel(launcher: Launcher) -> None:
     assert "cancelled" in launcher.json("cancel", name)[0]["result"]
     eventually(lambda: cluster.find(PODS, pod) is None)
     assert cluster.get(JOBS, name)["metadata"]["annotations"][labels.CANCELLED]
-    assert "restarts and deadline count from now" in launcher.json("retry", name)[0]["result"]
+    assert "budget of restarts and time begins anew" in launcher.json("retry", name)[0]["result"]
     eventually(lambda: cluster.find(PODS, pod))
     assert len(budgets | {retried()}) == 3
     assert labels.CANCELLED not in (cluster.get(JOBS, name)["metadata"].get("annotations") or {})

@@ -67,6 +67,14 @@ def test_limit_range(rule: dict[str, Any], verdict: str, words: str) -> None:
     assert finding.verdict == verdict and words in finding.message
 
 
+def test_everything_that_is_beyond_a_limit_is_named() -> None:
+    rules = [{"type": "Container", "max": {"cpu": "2", "memory": "8Gi"}}, {"type": "Pod", "min": {"cpu": "8"}}]
+    finding = doctor.check_limits([{"metadata": {"name": "l"}, "spec": {"limits": rules}}], template())
+    for words in ("at most 2 cpu", "at most 8Gi memory; a pod asks for 16Gi", "at least 8 cpu"):
+        assert words in finding.message
+    assert "lower cluster.cpus" in (finding.fix or "") and "raise cluster.cpus" in (finding.fix or "")
+
+
 @pytest.mark.parametrize(
     ("level", "pods", "operator_template", "verdict"),
     [

@@ -80,6 +80,7 @@ def test_without_a_pod_nothing_is_started(volume: TinyExec, cluster: Cluster, mo
         ({"free": 50 * GIB, "total": 200 * GIB}, "ok", "50.0 of 200.0 GiB"),
         ({"free": 5 * GIB, "total": 200 * GIB}, "warn", "5.0 of 200.0 GiB"),
         ({"free": GIB // 2, "total": 200 * GIB}, "fail", "0.5 of 200.0 GiB"),
+        ({"free": 5 << 20, "total": 30 << 20}, "fail", "5.0 of 30.0 MiB are free"),
         (Forbidden("ann may not create pods/exec\na rule of a Role"), "skip", "ann may not create pods/exec"),
         (ClusterError("pod p cannot start: the image cannot be pulled"), "fail", "the image cannot be pulled"),
     ],
