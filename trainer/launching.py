@@ -10,14 +10,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from mtft import files
+from mtft import exit_codes, files
 from mtft.runs import RunPaths, now
 from trainer import host_memory
 from trainer.node import Node
 from trainer.processes import Stop, run
-from trainer.reasons import Reason, from_status, read_reason, verdict
+from trainer.reasons import Reason, from_status, have_met, read_reason, verdict
+
+_LOST = "lost-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +61,44 @@ class Children:
         with _reasons_kept_in(paths.attempt(number)) as folder:
             status_file = folder / f"torchrun-{node.rank}.json"
             command = node.torchrun(status_file, self.worker_module, paths.folder)
-            status = run(command, self.environment(folder, node.processes), self.stop, self.output)
+            lost = partial(_lost_before_meeting, paths.attempt(number), folder)
+            in_vain = lost if node.rank == 0 and node.nodes > 1 else None
+            status = run(command, self.environment(folder, node.processes), self.stop, self.output, in_vain)
             reasons = _reasons(folder, node, _read_statuses(status_file))
         if host_memory.kernel_kills() > killed_before and any(map(_killed, reasons)):
             host_memory.mark(paths.attempt(number), node.rank)
             reasons = [replace(each, message=_OUT_OF_MEMORY) if _killed(each) else each for each in reasons]
-        return verdict(reasons, status, node.processes, node.world_size)
+        code, text = verdict(reasons, status, node.processes, node.world_size)
+        return code, (in_vain and code == exit_codes.RETRY and in_vain()) or text
 
 
 _OUT_OF_MEMORY = (
     "killed by the kernel, out of host memory: the next start halves the batches of training and evaluation; if it "
     "comes again, raise cluster.memory_gib or lower train.micro_batch_tokens and eval.batch_tokens"
 )
+
+
+def joined_mark(paths: RunPaths, number: int, node: int) -> Path:
+    """Return the mark of another node that is in an attempt."""
+    return paths.attempt(number) / f"joined-{node}"
+
+
+def tell_lost(paths: RunPaths, number: int, node: int) -> None:
+    """Tell node 0 that this node was in its attempt, and lost."""
+    mark = paths.attempt(number) / f"{_LOST}{node}"
+    with contextlib.suppress(OSError):  # then node 0 waits as long as torchrun does
+        if not mark.exists():
+            files.write_text(mark, f"{now()}\n")
+
+
+def _lost_before_meeting(attempt: Path, reasons: Path) -> str | None:
+    """Say which node was lost before the ranks had met; torchrun would wait half an hour for it. None: none was."""
+    if have_met(reasons):
+        return None
+    with contextlib.suppress(OSError):
+        for mark in sorted(attempt.glob(f"{_LOST}*")):
+            return f"node {mark.name.removeprefix(_LOST)} was lost before all nodes had met"
+    return None
 
 
 def prepared_mark(paths: RunPaths, number: int) -> Path:

@@ -25,6 +25,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # Names the process that started this one, so that one that starts late sees that it is gone already.
 PARENT_VARIABLE = "MTFT_PARENT"
 _DRAIN_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -85,11 +86,18 @@ class Stop:
         self.signals.append(number)
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], stop: Stop, output: Callable[[bytes], None]) -> int:
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stop: Stop,
+    output: Callable[[bytes], None],
+    in_vain: Callable[[], object] | None = None,
+) -> int:
     """Run a child in a session of its own until it ends; return its status, minus the signal if one killed it.
 
-    A first stop signal or the deadline sends it SIGTERM once; a second signal, or a child that does not leave in
-    time, is answered with SIGKILL for everything below this process. Afterwards no descendant is left.
+    A first stop signal or the deadline sends it SIGTERM once, and so does ``in_vain``, asked every second, once it says
+    yes; a second signal, or a child that does not leave in time, is answered with SIGKILL for everything below this
+    process. Afterwards no descendant is left.
     """
     if stop.signals:
         return -signal.SIGTERM
@@ -105,7 +113,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], stop: Stop, outp
         )
         os.close(writer)
         try:
-            _watch(child, reader, stop, output)
+            _watch(child, reader, stop, output, in_vain)
         finally:
             _kill_everything(child)
             _drain(reader, output)
@@ -137,7 +145,13 @@ def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(os.getpid(), number)
 
 
-def _watch(child: subprocess.Popen[bytes], reader: int, stop: Stop, output: Callable[[bytes], None]) -> None:
+def _watch(
+    child: subprocess.Popen[bytes],
+    reader: int,
+    stop: Stop,
+    output: Callable[[bytes], None],
+    in_vain: Callable[[], object] | None,
+) -> None:
     told = killed = False
     kill_at: float | None = None
     watched = [reader, stop.woken]
@@ -148,14 +162,15 @@ def _watch(child: subprocess.Popen[bytes], reader: int, stop: Stop, output: Call
         now = time.monotonic()
         if stop.deadline is not None and now >= stop.deadline and not stop.signals:
             stop.deadline_passed = True
-        if (stop.signals or stop.deadline_passed) and not told:
+        if not told and (stop.signals or stop.deadline_passed or (in_vain and in_vain())):
             told, kill_at = True, now + KILL_AFTER_SECONDS
             child.terminate()
         if not killed and (len(stop.signals) > 1 or (kill_at is not None and now >= kill_at)):
             killed = True
             _kill_everything(child)
             continue
-        next_time = kill_at if told else stop.deadline
+        times = [kill_at if told else stop.deadline, now + _LOOK_SECONDS if in_vain and not told else None]
+        next_time = min((each for each in times if each is not None), default=None)
         ready, _, _ = select.select(watched, [], [], None if next_time is None else max(0.0, next_time - now))
         if stop.woken in ready:
             _read(stop.woken)

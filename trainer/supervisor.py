@@ -36,7 +36,7 @@ from trainer import attempts, publishing
 from trainer.console import Console
 from trainer.early_starts import EarlyStarts
 from trainer.ingredients import Ingredients
-from trainer.launching import Children, prepared_mark
+from trainer.launching import Children, joined_mark, prepared_mark, tell_lost
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent
@@ -230,9 +230,11 @@ class Supervisor:
                 return Outcome(exit_codes.FAILED, refusal, self._paths(job))
             if job is not None and job.attempts and job.attempts[-1].ended is None:
                 paths, number = self._paths(job), len(job.attempts)
-                # An attempt that this node was in already is over, though a killed node 0 could not say so.
-                joined = paths.attempt(number) / f"joined-{self.node.rank}"
-                if prepared_mark(paths, number).exists() and not joined.exists():
+                joined = joined_mark(paths, number, self.node.rank)
+                if joined.exists():
+                    # It is over, though a killed node 0 could not say so; one that is not does not know of it.
+                    tell_lost(paths, number, self.node.rank)
+                elif prepared_mark(paths, number).exists():
                     files.write_text(joined, f"{now()}\n")
                     self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
                     return replace(self._run_ranks(paths, number), attempt=number)

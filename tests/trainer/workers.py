@@ -17,7 +17,7 @@ from mtft import files
 from mtft.errors import Diverged, InputError, Retry
 from mtft.runs import RunPaths
 from trainer.processes import end_with_parent
-from trainer.reasons import guard
+from trainer.reasons import guard, tell_met
 
 PLAN = "MTFT_TEST_PLAN"
 PROMOTED = {"verdict": "promoted", "reasons": ["en-fr: chrf +1.00"], "published": None}
@@ -71,7 +71,9 @@ def main() -> None:
             eaten = []
             while True:
                 eaten.append(b"x" * (1 << 24))
-        elif action == "wait":
+        elif action in ("wait", "met-and-wait"):
+            if action == "met-and-wait":
+                tell_met()
             wait()
         elif action == "refuse-to-leave":
             signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
