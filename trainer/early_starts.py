@@ -54,10 +54,8 @@ class EarlyStarts:
         if outcome.exit_code == exit_codes.RETRY:
             code, reason = outcome.exit_code, outcome.text
             self._write(Attempt(self.started, ended=now(), exit_code=code, reason=reason, retried=self._retried))
-            self._noted = False
         elif outcome.exit_code == exit_codes.FAILED:
-            self._write()
-            self._noted = False
+            self._write()  # refused, as those before it spent the budget; itself it spent nothing
         else:
             self.forget()
 

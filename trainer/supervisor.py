@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from mtft.naming import config_differences, config_hash
 from mtft.runs import (
     JOB_UID_FILE,
     RETRIED_FILE,
-    Attempt,
     Job,
     RunPaths,
     claim,
@@ -37,6 +34,7 @@ from trainer.console import Console
 from trainer.early_starts import EarlyStarts
 from trainer.ingredients import Ingredients
 from trainer.launching import Children, joined_mark, prepared_mark, tell_lost
+from trainer.limits import Limits
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent
@@ -84,7 +82,7 @@ def supervise(request: Request) -> int:
         console.say(outcome.line())
         write_termination_message(outcome)
         if outcome.exit_code == exit_codes.RETRY and outcome.attempt is None and not request.attended:
-            # No attempt counts towards the budget, so what starts this again must not do so without a break.
+            # It ends within moments: without a break, the next ones would spend the budget before its cause can pass.
             stop.wait(_BREAK_SECONDS)
     console.close()
     return outcome.exit_code
@@ -107,6 +105,13 @@ class Supervisor:
         self.config_hash = config_hash(document, request.model)
         self.root = Path(self.config.storage.root).absolute()
         self.retried = attempts.said_beside(request.config, RETRIED_FILE)
+        self.limits = Limits(
+            job=request.job,
+            cluster=self.config.cluster,
+            retried=self.retried,
+            attended=request.attended,
+            stop=stop,
+        )
         self.node = Node.of(self.config.cluster, os.environ)
         self.ingredients = Ingredients(
             self.config,
@@ -151,21 +156,10 @@ class Supervisor:
         """
         job = self._claimed(early)
         paths = self._paths(job)
-        if job.finished and not paths.folder.exists():
-            return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
-        if job.config_hash != self.config_hash:
-            raise InputError(
-                f"job {job.name} was started with another configuration ({'; '.join(self._differing(paths))}); "
-                "give this one a --job name of its own"
-            )
-        if paths.finished.exists():
-            kept.enter_context(store.using(paths))
-            for name in self.ingredients.all_changed(paths):
-                self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
-            self._check_made(job, paths)
-            return _finished_already(job, paths)
+        if outcome := self._nothing_to_train(job, paths, kept):
+            return outcome
         job = attempts.fold(attempts.settle(job, attempts.last_sign_of_life(paths)), early.before)
-        if refusal := self._refusal(job.attempts, paths):
+        if refusal := self.limits.refusal(job.attempts):
             self._record(replace(job, refused=refusal))
             return Outcome(exit_codes.FAILED, refusal, paths, len(job.attempts))
         self.ingredients.take_inputs(job, paths)
@@ -190,12 +184,26 @@ class Supervisor:
             self._record(attempts.close(job, outcome.exit_code, outcome.text))
         return replace(outcome, attempt=len(job.attempts))
 
-    def _check_made(self, job: Job, paths: RunPaths) -> None:
-        """Refuse to be content with a finished run whose files are not as they were written."""
-        try:
-            store.read_finished(paths, hashed=True)
-        except InputError as error:
-            raise InputError(f"job {job.name} is finished, but {error}; --rerun trains another run") from None
+    def _nothing_to_train(self, job: Job, paths: RunPaths, kept: contextlib.ExitStack) -> Outcome | None:
+        """Return how a start ends whose run is finished, even if it was removed since; None: there is work to do.
+
+        Raises:
+            InputError: the run is of another configuration, or was damaged.
+        """
+        if job.finished and not paths.folder.exists():
+            return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
+        if job.config_hash != self.config_hash:
+            raise InputError(
+                f"job {job.name} was started with another configuration ({'; '.join(self._differing(paths))}); "
+                "give this one a --job name of its own"
+            )
+        if paths.finished.exists():
+            kept.enter_context(store.using(paths))
+            for name in self.ingredients.all_changed(paths):
+                self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
+            _check_undamaged(job, paths)
+            return _finished_already(job, paths)
+        return None
 
     def _record(self, job: Job) -> None:
         """Write down how a start ended; a full volume must not turn a preemption into a permanent failure."""
@@ -215,7 +223,7 @@ class Supervisor:
     def _locked_out(self, early: EarlyStarts) -> Outcome:
         """End this start, but never the job, which another process has: its record stays as that one writes it."""
         text = f"job {self.request.job} is running already in another process"
-        if refusal := self._refusal(early.before):
+        if refusal := self.limits.refusal(early.before):
             return Outcome(exit_codes.FAILED, f"{text}, which goes on; {refusal}")
         raise Retry(f"{text}; wait for it to end")
 
@@ -226,7 +234,7 @@ class Supervisor:
             job = self._job()
             if job is not None and self._paths(job).finished.exists():
                 return _finished_already(job, self._paths(job))
-            if job is not None and (refusal := self._past_deadline(job.attempts, self._paths(job))):
+            if job is not None and (refusal := self._past_deadline(job)):
                 return Outcome(exit_codes.FAILED, refusal, self._paths(job))
             if job is not None and job.attempts and job.attempts[-1].ended is None:
                 paths, number = self._paths(job), len(job.attempts)
@@ -249,7 +257,7 @@ class Supervisor:
                 if paths.finished.exists():
                     break
                 return Outcome(exit_codes.RETRY, "node 0 was lost before it had published the run", paths)
-            if refusal := self._past_deadline(job.attempts, paths):
+            if refusal := self._past_deadline(job):
                 return Outcome(exit_codes.FAILED, refusal, paths)
             self.stop.wait(_POLL_SECONDS)
         return self._judge(exit_codes.RETRY, "stopped", paths)
@@ -270,12 +278,16 @@ class Supervisor:
             return [f"run {paths.run_id}"]
 
     def _claimed(self, early: EarlyStarts) -> Job:
-        """Return the record of the job, claimed now where there is none; MtftError if early starts spent the budget."""
+        """Return the record of the job, claimed now where there is none.
+
+        Raises:
+            MtftError: there is none, or it cannot be read, and starts that came to no attempt spent the budget.
+        """
         job = None
         try:
             job = self._job()
-        finally:
-            if job is None and (refusal := self._refusal(early.before)):
+        finally:  # in place of the error that such starts end with, again and again
+            if job is None and (refusal := self.limits.refusal(early.before)):
                 raise MtftError(refusal)
         return job or self._claim()
 
@@ -304,30 +316,8 @@ class Supervisor:
         job_file(self.root, job.model, job.name).unlink(missing_ok=True)
         return None
 
-    def _refusal(self, starts: Sequence[Attempt], paths: RunPaths | None = None) -> str | None:
-        """Say why the job may not start again.
-
-        Budget and deadline bound what a cluster repeats by itself. Where a person starts every attempt there is no
-        budget, and the time counts from this start.
-        """
-        minutes = self.config.cluster.deadline_minutes
-        if self.request.attended:
-            self.stop.deadline = None if minutes is None else time.monotonic() + 60 * minutes
-            return None
-        spent = attempts.spent_budget(starts, self.config.cluster, self.retried)
-        if spent is None:
-            return self._past_deadline(starts, paths)
-        memory = ", or set a larger cluster.memory_gib if memory ran out" if attempts.may_lack_memory(starts) else ""
-        return f"{spent}; {self._advice('max_restarts')}{memory}"
-
-    def _past_deadline(self, starts: Sequence[Attempt], paths: RunPaths | None) -> str | None:
-        """Say that the deadline has passed, or make it end this attempt when it does."""
-        sign = attempts.last_sign_of_life(paths) if paths else None
-        left = attempts.seconds_left(starts, self.config.cluster, self.retried, sign)
-        if left is not None and left <= 0:
-            return self._deadline_text()
-        self.stop.deadline = None if left is None else time.monotonic() + left
-        return None
+    def _past_deadline(self, job: Job) -> str | None:
+        return self.limits.past_deadline(job.attempts, attempts.last_sign_of_life(self._paths(job)))
 
     def _work(self, paths: RunPaths, number: int) -> Outcome:
         """Prepare the data, then run the ranks."""
@@ -366,21 +356,11 @@ class Supervisor:
         if code in (exit_codes.BAD_INPUT, exit_codes.DIVERGED):
             return Outcome(code, text, paths)
         if self.stop.deadline_passed:
-            return Outcome(exit_codes.FAILED, self._deadline_text(), paths)
+            return Outcome(exit_codes.FAILED, self.limits.deadline_text(), paths)
         if self.stop.signals:
             # Whatever broke while everything was being stopped, another attempt continues from the last checkpoint.
             return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])}", paths)
         return Outcome(code, text, paths)
-
-    def _deadline_text(self) -> str:
-        passed = f"deadline passed: cluster.deadline_minutes is {self.config.cluster.deadline_minutes}"
-        return passed if self.request.attended else f"{passed}; {self._advice('deadline_minutes')}"
-
-    def _advice(self, bound: str) -> str:
-        return (
-            f"`mtft-launch retry {self.request.job}` goes on with a fresh budget, "
-            f"so does a larger cluster.{bound}: set it, delete the job and send it again (`helm upgrade`)"
-        )
 
 
 def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome:
@@ -391,6 +371,14 @@ def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcom
     where = f"{error.filename}: " if error.filename else ""
     advice = NO_ROOM if error.errno in DISK_FULL else "check storage.root and who may write there"
     return Outcome(code, f"{where}{error.strerror or error}; {advice}", paths)
+
+
+def _check_undamaged(job: Job, paths: RunPaths) -> None:
+    """Refuse to be content with a finished run whose files are not as they were written."""
+    try:
+        store.read_finished(paths, hashed=True)
+    except InputError as error:
+        raise InputError(f"job {job.name} is finished, but {error}; --rerun trains another run") from None
 
 
 def _finished_already(job: Job, paths: RunPaths) -> Outcome:

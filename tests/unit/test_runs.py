@@ -17,7 +17,7 @@ from mtft import provenance, runs
 from mtft.cluster_config import ClusterConfig
 from mtft.errors import InputError
 from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths
-from trainer import attempts
+from trainer import attempts, limits
 
 JOB = Job(
     name="job", model="opus_mt_en_fr", run_id="20300102T030405Z-00000000", config_hash="c", first_started=runs.now()
@@ -98,8 +98,8 @@ def test_attempts_are_counted_and_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("made", "restarts", "may"), [(0, 0, True), (1, 0, False), (3, 3, True), (4, 3, False)])
 def test_budget(made: int, restarts: int, may: bool) -> None:
     job = replace(JOB, attempts=(Attempt(started=runs.now()),) * made)
-    assert (attempts.spent_budget(job.attempts, ClusterConfig(max_restarts=restarts), None) is None) == may
-    assert attempts.spent_budget(job.attempts, ClusterConfig(max_restarts=0), "2030-01-02T03:04:05Z") is None
+    assert (limits.spent_budget(job.attempts, ClusterConfig(max_restarts=restarts), None) is None) == may
+    assert limits.spent_budget(job.attempts, ClusterConfig(max_restarts=0), "2030-01-02T03:04:05Z") is None
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_budget(made: int, restarts: int, may: bool) -> None:
 def test_which_ends_may_be_want_of_memory(reason: str | None, may: bool) -> None:
     job = attempts.begin(JOB, None, runs.now())
     job = attempts.settle(job, None) if reason is None else attempts.close(job, 143, reason)
-    assert attempts.may_lack_memory(job.attempts) == may
-    assert not attempts.may_lack_memory(JOB.attempts)
+    assert limits.may_lack_memory(job.attempts) == may
+    assert not limits.may_lack_memory(JOB.attempts)
 
 
 def at(minute: int) -> str:
@@ -125,17 +125,17 @@ def at(minute: int) -> str:
 def test_the_deadline_counts_the_time_the_attempts_ran() -> None:
     ran = (Attempt(started=at(0), ended=at(5)), Attempt(started=at(600), ended=at(604), retried="once"))
     killed = replace(JOB, attempts=(*ran, Attempt(started=at(900))))
-    limits = ClusterConfig(deadline_minutes=9)
+    cluster = ClusterConfig(deadline_minutes=9)
     for sign, left in ((at(903), 60), (at(905), -60), (at(0), 240), (None, 240)):
         seen = runs.parse_time(sign) if sign else None
-        assert attempts.seconds_left(killed.attempts, limits, None, seen) == left
+        assert limits.seconds_left(killed.attempts, cluster, None, seen) == left
         settled = attempts.settle(killed, seen)
         # Once the next start has settled it, no later sign of life changes what it ran.
-        assert attempts.seconds_left(settled.attempts, limits, None, runs.parse_time(at(99_999))) == left
+        assert limits.seconds_left(settled.attempts, cluster, None, runs.parse_time(at(99_999))) == left
         assert settled.attempts[-1].reason == "killed without a word"
     assert attempts.settle(settled, None) is settled
-    assert attempts.seconds_left(killed.attempts, limits, "once", None) == 300
-    assert attempts.seconds_left(killed.attempts, ClusterConfig(deadline_minutes=None), None, None) is None
+    assert limits.seconds_left(killed.attempts, cluster, "once", None) == 300
+    assert limits.seconds_left(killed.attempts, ClusterConfig(deadline_minutes=None), None, None) is None
 
 
 def test_a_base_folder_is_its_visible_files(tmp_path: Path) -> None:
