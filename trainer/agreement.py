@@ -37,7 +37,7 @@ def numbers(text: str, language: str, *, slashed: bool = False) -> Counter[str]:
     found: Counter[str] = Counter()
     text = _FRACTION.sub(lambda match: _decimal(match[1], unicodedata.numeric(match[2]), language), text)
     text = _SWISS.sub("", _plain_form(text))
-    for divided in (_DIVIDED, _SLASHED)[: 1 + slashed]:
+    for divided in (_DIVIDED, _SLASHED) if slashed else (_DIVIDED,):
         text = divided.sub(lambda match: _decimal(match[1], int(match[2]) / int(match[3]), language), text)
     at = 0
     while match := _NUMBER.search(text, at):

@@ -125,17 +125,14 @@ def apply_gate(
         elif each.what == policy.metric:
             told.append(text)
     gains = [_gains(each, policy) for each in scores if each.test_set == TEST]
-    reasons = losses + list(few.values()) + unsure + told
+    memorised = _memorised(leaked, policy)
+    reasons = [*memorised, *losses, *few.values(), *unsure, *told]
     if not gains:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
     if published.problem is not None:
         reasons.append(f"nothing is promoted, because the published run cannot be compared with: {published.problem}")
     elif published.remark is not None:
         reasons.append(published.remark)
-    leaked = leaked or {"rows": 0, "pair": 0, "any": 0}
-    memorised = leaked["pair"] > policy.max_leaked * leaked["rows"]
-    if memorised:
-        reasons.insert(0, f"{leakage.remarks('test', leaked)[0][1]}; gate.max_leaked is {policy.max_leaked:g}")
     better = exit_codes.PROMOTED if policy.promote == "auto" else exit_codes.BETTER
     enough = not unsure and all(test_set != TEST for test_set, _ in few)
     passed = gains and all(gains) and enough and not memorised and published.problem is None
@@ -165,6 +162,14 @@ def _too_few(sizes: Sizes, policy: GateConfig) -> dict[tuple[str, str], str]:
         for direction, count in directions.items()
         if count < policy.min_sentences
     }
+
+
+def _memorised(leaked: Mapping[str, int] | None, policy: GateConfig) -> list[str]:
+    """Say that too many of the test rows were trained on, where they were."""
+    if leaked is None or leaked["pair"] <= policy.max_leaked * leaked["rows"]:
+        return []
+    (_, gravest), *_ = leakage.remarks("test", leaked)
+    return [f"{gravest}; gate.max_leaked is {policy.max_leaked:g}"]
 
 
 def _set_text(name: str) -> str:
