@@ -7,7 +7,7 @@ CHAOS_KILLS ?= 200
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
-# A file's tests share what they build, so one worker runs them all; the longest files come first.
+# A file's tests share what they build, so one worker runs them all; files start in the order given.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Beside it runs what waits for API servers and pods much of the time; this takes what they leave.
 BESIDE := nice -n 5
