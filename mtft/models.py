@@ -66,13 +66,6 @@ class ModelCard:
     revision: str | None = None
 
     @property
-    def lora_modules(self) -> int:
-        """Number of layers LoRA wraps: 4 + 2 in an encoder layer, 4 + 4 + 2 in a decoder layer."""
-        attention = sum(name not in ("fc1", "fc2") for name in self.lora_targets)
-        feed_forward = len(self.lora_targets) - attention
-        return self.encoder_layers * (attention + feed_forward) + self.decoder_layers * (2 * attention + feed_forward)
-
-    @property
     def parameters(self) -> int:
         """Number of parameters, computed from the geometry with tied embeddings; layer norms and biases included."""
         d = self.d_model

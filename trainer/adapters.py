@@ -41,11 +41,6 @@ def target_pattern(targets: list[str]) -> str:
     return rf"model\.(encoder|decoder)\.layers\.\d+\.(.+\.)?({'|'.join(map(re.escape, targets))})"
 
 
-def wrapped_modules(model: nn.Module) -> list[str]:
-    """Return the names of the modules that carry an adapter."""
-    return [name for name, module in model.named_modules() if hasattr(module, "lora_A") and len(module.lora_A)]
-
-
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that training changes, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -30,12 +30,17 @@ from tests.trainer.helpers import (
     stir_adapters,
     train,
 )
-from trainer.adapters import base_of, make_trainable, trainable, wrapped_modules
+from trainer.adapters import base_of, make_trainable, trainable
 from trainer.generation import Decoding, translate
 from trainer.loading import check_tied
 
 Standins = Callable[[str], Path]
 TARGETS = {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}
+
+
+def wrapped_modules(model: nn.Module) -> list[str]:
+    """Return the names of the modules that carry an adapter."""
+    return [name for name, module in model.named_modules() if hasattr(module, "lora_A") and len(module.lora_A)]
 
 
 class TestLora:
@@ -51,7 +56,7 @@ class TestLora:
             base = AutoModelForSeq2SeqLM.from_config(settings)
             model = make_trainable(card, make_config(key, "somewhere", lora={"r": 32}), base)
         names = wrapped_modules(model)
-        assert len(names) == layers == card.lora_modules
+        assert len(names) == layers
         assert {name.rsplit(".", 1)[-1] for name in names} == TARGETS
         assert all(".encoder.layers." in name or ".decoder.layers." in name for name in names)
         assert not [name for name in trainable(model) if "lora_" not in name]
