@@ -154,6 +154,8 @@ def test_the_package_holds_what_helm_needs(helm: Helm, tmp_path: Path) -> None:
 
 
 def test_what_templates_repeat_is_what_the_launcher_says() -> None:
-    text = (CHART / "templates" / "_problems.tpl").read_text(encoding="utf-8")
-    assert OPERATOR_INSTALL in text
-    assert "list " + " ".join(f'"{mount}/"' for mount in OUR_MOUNTS) in text
+    def text(template: str) -> str:
+        return (CHART / "templates" / template).read_text(encoding="utf-8")
+
+    assert OPERATOR_INSTALL in text("_live.tpl")
+    assert "list " + " ".join(f'"{mount}/"' for mount in OUR_MOUNTS) in text("_job_problems.tpl")

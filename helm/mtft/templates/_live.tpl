@@ -1,3 +1,8 @@
+{{/* Whether a cluster was asked: `helm template` knows no kinds but Kubernetes' own, and these are no client's. */}}
+{{- define "mtft.live" -}}
+{{- if .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" -}}true{{- end -}}
+{{- end }}
+
 {{/*
 Jobs that are there and another number of pods than the cluster has of them: the operator would add or delete pods of a
 training that runs, without a checkpoint. A job that has ended or is held back has no pods. Takes the root and the plan.
@@ -66,4 +71,8 @@ can shrink. Takes the site and the size.
 {{- $bytes := trimSuffix $unit . | float64 -}}
 {{- range until (get $steps (trimSuffix "i" $unit) | int) -}}{{- $bytes = mulf $bytes $step -}}{{- end -}}
 {{- printf "%f" $bytes -}}
+{{- end }}
+
+{{- define "mtft.noOperator" -}}
+the cluster does not know PyTorchJob (kubeflow.org/v1); install the training operator: kubectl apply --server-side -k "github.com/kubeflow/trainer.git/manifests/overlays/standalone?ref=v1.9.4"
 {{- end }}
