@@ -43,8 +43,8 @@ demo: .venv/.ready ## Train a small base, fine-tune it on another sub-domain, sh
 real: .venv/.ready ## Fine-tune stand-ins of all five models on real sentences (MTFT_REAL_DATA)
 	@$(PYTHON) -m benchmarks.real
 
-real-short: .venv/.ready
-	@$(PYTHON) -m benchmarks.real --short
+real-short e2e-real: .venv/.ready
+	@$(BESIDE) $(PYTHON) -m benchmarks.real --short
 
 test: check tools test-quick test-cluster ## Format, lint, types, generated files, then every test but the end-to-end ones
 
@@ -64,9 +64,6 @@ e2e-local: .venv/.ready | images
 
 e2e-cluster: .venv/.ready | tools images
 	$(PYTEST) tests/e2e/cluster
-
-e2e-real: .venv/.ready
-	@$(BESIDE) $(MAKE) --no-print-directory real-short
 
 images: .venv/.ready ## Build mtft's image and what it stands on, once (10 minutes)
 	@$(PYTHON) -m tests.cluster.images

@@ -67,6 +67,7 @@ class Fork:
         return self._process.exitcode
 
     def communicate(self, timeout: float) -> tuple[str, int]:
+        """Return its output and its status; unlike the standard one's, the limit begins when the output has ended."""
         return self.stdout.read(), self.wait(timeout)
 
     def send_signal(self, number: int) -> None:
