@@ -169,13 +169,9 @@ class Supervisor:
         early.forget()
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
-        if self.ingredients.take_code(paths):
-            self.console.say(
-                f"note: the code of mtft changed since run {job.run_id} began; it goes on with the code of now, and "
-                f"{paths.provenance.name} names both; --rerun starts another run"
-            )
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
+            self._take_code(paths)
             outcome = self._work(paths, len(job.attempts))
         except (MtftError, OSError) as error:
             outcome = _failed(error, paths)
@@ -318,6 +314,13 @@ class Supervisor:
 
     def _past_deadline(self, job: Job) -> str | None:
         return self.limits.past_deadline(job.attempts, attempts.last_sign_of_life(self._paths(job)))
+
+    def _take_code(self, paths: RunPaths) -> None:
+        if self.ingredients.take_code(paths):
+            self.console.say(
+                f"note: the code of mtft changed since run {paths.run_id} began; it goes on with the code of now, and "
+                f"{paths.provenance.name} names both; --rerun starts another run"
+            )
 
     def _work(self, paths: RunPaths, number: int) -> Outcome:
         """Prepare the data, then run the ranks."""

@@ -21,6 +21,7 @@ from tests.trainer import workers
 from tests.trainer.supervising import CHECKOUT, MODEL, WORKERS, Bench, until
 from trainer import supervisor
 from trainer.console import Console
+from trainer.ingredients import Ingredients
 from trainer.processes import Stop
 
 
@@ -68,6 +69,21 @@ def test_a_volume_that_fails_the_supervisor_is_recorded_as_the_pod_ends(bench: B
     attempt = bench.record["attempts"][0]
     assert code == attempt["exit_code"] == 2
     assert "check storage.root" in attempt["reason"] and attempt["reason"] in output
+
+
+def test_a_volume_that_takes_no_provenance_ends_the_attempt_with_the_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bool:
+        raise OSError(28, "No space left on device", "provenance.json")
+
+    monkeypatch.setattr(Ingredients, "take_code", full)
+    modules = {"preparation_module": WORKERS, "worker_module": WORKERS}
+    config = bench.root / "job.yaml"
+    request = supervisor.Request(config=config, model=MODEL, job="job", root=None, attended=True, **modules)
+    assert supervisor.Supervisor(request, Stop(), Console()).attempt().exit_code == 2
+    [attempt] = bench.record["attempts"]
+    assert attempt["exit_code"] == 2 and "provenance.json: No space left on device" in attempt["reason"]
 
 
 @pytest.mark.parametrize("job", ["../escape", "Upper", "a" * 51, ""])
