@@ -29,7 +29,6 @@ _WISHED: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...]
     (resources.EVENTS, None, ("list",), "describe"),
     (resources.CLAIMS, None, ("get",), "the check of the volume claim"),
 )
-_OPERATOR_LABELS = "control-plane=kubeflow-training-operator"
 _OPERATOR = "training-operator"
 
 

@@ -97,7 +97,8 @@ class Transport:
             ClusterError: whatever the server, or the way to it, has against it.
         """
         whom = self.server if method == "GET" else f"{self.server}, or a webhook it asks,"
-        for attempt in range(1, attempts + 1):
+        attempt, renewed = 1, False
+        while True:
             try:
                 # A stream may be quiet for as long as nothing happens.
                 with nullcontext() if stream else self._outage.awaited(whom):
@@ -109,9 +110,10 @@ class Transport:
                 return response
             except Unauthorized:
                 # Once: the login may have ended during a long watch, and the kubeconfig can renew it.
-                if not self._reached or attempt > 1:
+                if not self._reached or renewed:
                     raise
                 self.renew()
+                renewed = True
             except _Later as later:
                 if attempt >= min(attempts, later.most) or not later.retry:
                     if isinstance(later.error, WebhookSilent):
@@ -120,7 +122,7 @@ class Transport:
                 pause = min(_LONGEST_PAUSE, later.after or _backoff(attempt))
                 self._outage.goes_on(whom, later.error, pause)
                 self._pause(pause)
-        raise AssertionError("every attempt returns or raises")
+                attempt += 1
 
     def _send(
         self,

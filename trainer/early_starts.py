@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from mtft import exit_codes, files
+from mtft.errors import may_pass
 from mtft.runs import Attempt, early_starts_file, now, parse_time
 from trainer.attempts import KILLED
 from trainer.outcome import Outcome
@@ -74,13 +75,19 @@ class EarlyStarts:
 
 
 def _read(path: Path) -> tuple[Attempt, ...]:
-    """Return the starts in a file, the killed ones ended when they began: nobody knows how long they ran."""
+    """Return the starts in a file, the killed ones ended when they began: nobody knows how long they ran.
+
+    Raises:
+        OSError: the volume does not answer; what it holds is not to be forgotten for that.
+    """
     try:
         found = [Attempt(**each) for each in files.read_json(path)]
         for each in found:
             parse_time(each.started)
             parse_time(each.ended or each.started)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError) as error:
+        if may_pass(error):
+            raise
         return ()
     return tuple(each if each.ended else replace(each, ended=each.started, reason=KILLED) for each in found)
 

@@ -62,14 +62,16 @@ class Children:
             status_file = folder / f"torchrun-{node.rank}.json"
             command = node.torchrun(status_file, self.worker_module, paths.folder)
             lost = partial(_lost_before_meeting, paths.attempt(number), folder)
-            in_vain = lost if node.rank == 0 and node.nodes > 1 else None
-            status = run(command, self.environment(folder, node.processes), self.stop, self.output, in_vain)
+            waits = node.rank == 0 and node.nodes > 1
+            environment = self.environment(folder, node.processes)
+            status = run(command, environment, self.stop, self.output, in_vain=lost if waits else None)
+            lost_node = lost() if waits else None
             reasons = _reasons(folder, node, _read_statuses(status_file))
         if host_memory.kernel_kills() > killed_before and any(map(_killed, reasons)):
             host_memory.mark(paths.attempt(number), node.rank)
             reasons = [replace(each, message=_OUT_OF_MEMORY) if _killed(each) else each for each in reasons]
         code, text = verdict(reasons, status, node.processes, node.world_size)
-        return code, (in_vain and code == exit_codes.RETRY and in_vain()) or text
+        return code, lost_node if lost_node and code == exit_codes.RETRY else text
 
 
 _OUT_OF_MEMORY = (

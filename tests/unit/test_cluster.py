@@ -102,6 +102,11 @@ def test_ended_login_is_renewed_once_within_a_session(server: Server) -> None:
     cluster.get(JOBS, "a")
     assert cluster.get(JOBS, "b")["metadata"]["name"] == "b"
     assert len(renewed) == 2  # the first connection, and one renewal
+    server.answers = [Answer(401, {}), Answer(chunks=[b"a line\n"])]
+    assert len([*cluster.log("pod")]) == 1, "of what has one attempt too"
+    server.answers = [Answer(401, {}), Answer(401, {})]
+    with pytest.raises(cluster_errors.Unauthorized):
+        cluster.get(JOBS, "a")
 
 
 def test_missing_operator_is_told_from_a_missing_job(cluster: Cluster, server: Server) -> None:
