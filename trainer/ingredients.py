@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mtft import files, provenance
@@ -22,36 +24,39 @@ class Ingredients:
         config: the effective configuration.
         card: of its model.
         request: what made the job (``mtft.provenance.request``).
+        reading: around what may read for minutes.
     """
 
     config: Config
     card: ModelCard
     request: Mapping[str, Any]
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext
 
+    @cached_property
     def inputs(self) -> dict[str, Any]:
-        """Return the identity of what the run reads: data, guard sets and base.
+        """The identity of what the run reads: data, guard sets and base; read once.
 
         Raises:
             InputError: something is not there.
             Retry: it cannot be read at the moment.
         """
         config = self.config
-        return {
-            "data": {
-                "train": provenance.data_identity(config.data.train, config.data.sha256),
-                "dev": provenance.data_identity(config.data.dev),
-                "test": provenance.data_identity(config.data.test),
-            },
-            "guard_sets": {
-                name: provenance.data_identity(paths) for name, paths in sorted(config.gate.guard_sets.items())
-            },
-            "base": provenance.base_identity(self.card.base, config.model.path, config.model.revision),
-        }
+        guards = sorted(config.gate.guard_sets.items())
+        with self.reading():
+            return {
+                "data": {
+                    "train": provenance.data_identity(config.data.train, config.data.sha256),
+                    "dev": provenance.data_identity(config.data.dev),
+                    "test": provenance.data_identity(config.data.test),
+                },
+                "guard_sets": {name: provenance.data_identity(paths) for name, paths in guards},
+                "base": provenance.base_identity(self.card.base, config.model.path, config.model.revision),
+            }
 
     def changed(self, paths: RunPaths) -> list[str]:
         """Return what of data and base is no longer what the run began with, as far as that can be told."""
         try:
-            recorded, current = files.read_json(paths.provenance), self.inputs()
+            recorded, current = files.read_json(paths.provenance), self.inputs
             changed = [f"data.{name}" for name, digest in current["data"].items() if digest != recorded["data"][name]]
             guards = recorded.get("guard_sets", {})
             changed += [
@@ -85,7 +90,7 @@ class Ingredients:
         """
         changed = self.changed(paths)
         if changed and not paths.prepared.exists():
-            files.write_json(paths.provenance, files.read_json(paths.provenance) | self.inputs())
+            files.write_json(paths.provenance, files.read_json(paths.provenance) | self.inputs)
         elif changed:
             raise InputError(
                 f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
@@ -107,7 +112,7 @@ class Ingredients:
 
     def of_new_job(self, name: str, config_hash: str) -> tuple[Job, dict[str, Any]]:
         """Return the record of a job that claims a run, and the provenance of that run."""
-        parts = {**self.inputs(), "config_hash": config_hash, "code_sha256": provenance.code_hash()}
+        parts = {**self.inputs, "config_hash": config_hash, "code_sha256": provenance.code_hash()}
         job = Job(
             name=name,
             model=self.card.key,

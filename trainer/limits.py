@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
 from mtft.cluster_config import ClusterConfig
+from mtft.errors import MtftError
 from mtft.runs import Attempt, parse_time
 from trainer.attempts import KILLED, ended_at
-from trainer.processes import Stop
+from trainer.processes import Stop, Stopped
+from trainer.reasons import signal_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,16 @@ class Limits:
         """Say that the deadline passed, and what can be done."""
         passed = f"deadline passed: cluster.deadline_minutes is {self.cluster.deadline_minutes}"
         return passed if self.attended else f"{passed}; {self._advice('deadline_minutes')}"
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Let a stop signal or the deadline end what reads data or weights for minutes."""
+
+        def error() -> MtftError:
+            if self.stop.deadline_passed:
+                return MtftError(self.deadline_text())
+            return Stopped(f"stopped by {signal_name(self.stop.signals[0])} while data and base were read")
+
+        return self.stop.ending(error)
 
     def _advice(self, bound: str) -> str:
         return (

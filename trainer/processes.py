@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from mtft import exit_codes
+from mtft.errors import MtftError
 from mtft.stopping import KILL_AFTER_SECONDS
 
 # What asks this program to save and leave; the child always gets SIGTERM.
@@ -26,6 +28,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PARENT_VARIABLE = "MTFT_PARENT"
 _DRAIN_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
+_AT_ONCE = 0.001  # seconds; 0 would set no timer
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -40,6 +43,12 @@ def answering(handlers: Mapping[int, Any]) -> Iterator[Mapping[int, Any]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Stopped(MtftError):
+    """A stop signal ended the work; unlike :class:`Retry`, which also says that something cannot be read for now."""
+
+    exit_code = exit_codes.RETRY
 
 
 class Stop:
@@ -81,6 +90,33 @@ class Stop:
         while not self.signals and (left := end - time.monotonic()) > 0:
             if select.select([self.woken], [], [], left)[0]:
                 _read(self.woken)
+
+    @contextlib.contextmanager
+    def ending(self, error: Callable[[], Exception]) -> Iterator[None]:
+        """Let the first stop signal, or the deadline, end what is done within: even a read that hangs.
+
+        Args:
+            error: gives what is raised then.
+        """
+
+        def end(number: int, frame: object) -> None:
+            first = not self.signals and not self.deadline_passed
+            if number == signal.SIGALRM:
+                self.deadline_passed = True
+            else:
+                self._record(number, frame)
+            if first:
+                raise error()
+
+        if self.signals:
+            raise error()
+        with answering(dict.fromkeys((*STOP_SIGNALS, signal.SIGALRM), end)):
+            try:
+                if self.deadline is not None:
+                    signal.setitimer(signal.ITIMER_REAL, max(_AT_ONCE, self.deadline - time.monotonic()))
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _record(self, number: int, _frame: object) -> None:
         self.signals.append(number)

@@ -117,6 +117,7 @@ class Supervisor:
             self.config,
             self.card,
             provenance.request(document, request.model, attempts.said_beside(request.config, JOB_UID_FILE)),
+            self.limits.reading,
         )
         self.children = Children(
             node=self.node,
@@ -197,7 +198,8 @@ class Supervisor:
             kept.enter_context(store.using(paths))
             for name in self.ingredients.all_changed(paths):
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
-            _check_undamaged(job, paths)
+            with self.limits.reading():
+                _check_undamaged(job, paths)
             return _finished_already(job, paths)
         return None
 

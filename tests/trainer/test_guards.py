@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,10 @@ def test_another_content_is_another_run(paths: RunPaths, tmp_path: Path) -> None
     general = tmp_path / "general.jsonl"
     general.write_text(row(1))
     ingredients = Ingredients(config(tmp_path, general=str(general)), card(KEY), {})
-    files.write_json(paths.provenance, ingredients.inputs())
+    files.write_json(paths.provenance, ingredients.inputs)
     assert ingredients.changed(paths) == []
     general.write_text(row(2))
-    assert ingredients.changed(paths) == ["gate.guard_sets.general"]
+    assert replace(ingredients).changed(paths) == ["gate.guard_sets.general"]
 
 
 @pytest.mark.parametrize(("name", "good"), [("general", True), ("a-1", True), ("../x", False), ("A b", False)])

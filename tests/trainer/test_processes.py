@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from mtft.runs import RunPaths
 from trainer.console import Console
 from trainer.node import child_environment
 from trainer.outcome import Outcome, write_termination_message
-from trainer.processes import PARENT_VARIABLE
+from trainer.processes import PARENT_VARIABLE, Stop, Stopped
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -41,6 +42,20 @@ def program(*command: str, deadline: str = "None") -> list[str]:
 def test_the_deadline_ends_a_running_child() -> None:
     command = program("sleep", "1000", deadline="time.monotonic()")
     assert subprocess.check_output(command, text=True, cwd=CHECKOUT) == "-15 True\n"
+
+
+@pytest.mark.parametrize("signals", [[], [signal.SIGTERM]])
+def test_a_read_that_hangs_ends_with_the_deadline_or_a_signal(signals: list[int]) -> None:
+    stop = Stop()
+    stop.deadline = None if signals else time.monotonic()
+    reader, writer = os.pipe()
+    with pytest.raises(Stopped), stop.ending(lambda: Stopped("ended")):
+        for number in signals:
+            signal.raise_signal(number)
+        os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
+    assert (stop.signals, stop.deadline_passed) == (signals, not signals)
 
 
 def test_a_daemon_that_holds_the_output_does_not_outlive_its_parent() -> None:

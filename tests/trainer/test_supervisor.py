@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -148,6 +149,21 @@ def test_time_between_the_attempts_is_not_counted(bench: Bench) -> None:
     assert code == 1 and "deadline passed: cluster.deadline_minutes is 5; `mtft-launch retry job`" in output
     ran(bench, 4)
     assert bench.run({})[0] == 0
+
+
+def test_a_stop_ends_the_reading_of_the_inputs(bench: Bench) -> None:
+    """Before there is a run; a slow volume would otherwise take longer than a pod is given."""
+    with (bench.root / "rows.jsonl").open("r+b") as rows:
+        rows.truncate(1 << 40)  # zeros without blocks: minutes of hashing
+    early = runs.early_starts_file(bench.root, MODEL, "job", locked_out=False)
+    with bench.started({}) as process:
+        while not early.exists():
+            assert process.returncode is None
+            time.sleep(0.05)
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM while data and base were read" in output
 
 
 def test_a_larger_bound_of_the_same_job_lets_it_go_on(bench: Bench) -> None:
