@@ -59,3 +59,8 @@ def ended_at(attempt: Attempt, sign: datetime | None) -> datetime:
     end = parse_time(attempt.ended) if attempt.ended else sign
     started = parse_time(attempt.started)
     return max(end, started) if end else started
+
+
+def is_over(job: Job, number: int) -> bool:
+    """Whether an attempt has ended, as far as the record tells."""
+    return len(job.attempts) > number or job.attempts[number - 1].ended is not None

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from mtft import exit_codes, files
@@ -18,7 +17,7 @@ from mtft.runs import RunPaths, now
 from trainer import host_memory
 from trainer.node import Node
 from trainer.processes import Stop, run
-from trainer.reasons import Reason, from_status, have_met, read_reason, verdict
+from trainer.reasons import Reason, from_status, is_alone, read_reason, verdict
 
 _LOST = "lost-"
 
@@ -54,24 +53,29 @@ class Children:
         files.write_text(prepared_mark(paths, number), f"{now()}\n")
         return None
 
-    def run_ranks(self, paths: RunPaths, number: int) -> tuple[int, str]:
-        """Run this node's ranks and return exit code and reason."""
+    def run_ranks(self, paths: RunPaths, number: int, over: Callable[[], str | None]) -> tuple[int, str]:
+        """Run this node's ranks and return exit code and reason.
+
+        Args:
+            paths: of the run.
+            number: of the attempt.
+            over: says why they are to end, which a connection that is broken without a word does not tell for minutes.
+        """
         node = self.node
         killed_before = host_memory.kernel_kills()
         with _reasons_kept_in(paths.attempt(number)) as folder:
             status_file = folder / f"torchrun-{node.rank}.json"
             command = node.torchrun(status_file, self.worker_module, paths.folder)
-            lost = partial(_lost_before_meeting, paths.attempt(number), folder)
-            waits = node.rank == 0 and node.nodes > 1
             environment = self.environment(folder, node.processes)
-            status = run(command, environment, self.stop, self.output, in_vain=lost if waits else None)
-            lost_node = lost() if waits else None
+            in_vain = (lambda: not is_alone(folder) and over()) if node.nodes > 1 else None
+            status = run(command, environment, self.stop, self.output, in_vain)
+            why = in_vain and in_vain()
             reasons = _reasons(folder, node, _read_statuses(status_file))
         if host_memory.kernel_kills() > killed_before and any(map(_killed, reasons)):
             host_memory.mark(paths.attempt(number), node.rank)
             reasons = [replace(each, message=_OUT_OF_MEMORY) if _killed(each) else each for each in reasons]
         code, text = verdict(reasons, status, node.processes, node.world_size)
-        return code, lost_node if lost_node and code == exit_codes.RETRY else text
+        return code, why if why and code == exit_codes.RETRY else text
 
 
 _OUT_OF_MEMORY = (
@@ -88,18 +92,16 @@ def joined_mark(paths: RunPaths, number: int, node: int) -> Path:
 def tell_lost(paths: RunPaths, number: int, node: int) -> None:
     """Tell node 0 that this node was in its attempt, and lost."""
     mark = paths.attempt(number) / f"{_LOST}{node}"
-    with contextlib.suppress(OSError):  # then node 0 waits as long as torchrun does
+    with contextlib.suppress(OSError):  # then node 0 waits as long as torchrun and collectives do
         if not mark.exists():
             files.write_text(mark, f"{now()}\n")
 
 
-def _lost_before_meeting(attempt: Path, reasons: Path) -> str | None:
-    """Say which node was lost before the ranks had met; torchrun would wait half an hour for it. None: none was."""
-    if have_met(reasons):
-        return None
+def lost_node(paths: RunPaths, number: int) -> str | None:
+    """Say which node was in an attempt and lost; None: none was."""
     with contextlib.suppress(OSError):
-        for mark in sorted(attempt.glob(f"{_LOST}*")):
-            return f"node {mark.name.removeprefix(_LOST)} was lost before all nodes had met"
+        for mark in sorted(paths.attempt(number).glob(f"{_LOST}*")):
+            return f"node {mark.name.removeprefix(_LOST)} was lost"
     return None
 
 

@@ -27,7 +27,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 # Names the process that started this one, so that one that starts late sees that it is gone already.
 PARENT_VARIABLE = "MTFT_PARENT"
 _DRAIN_SECONDS = 5.0
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 5.0  # each is a look at a shared volume
 _AT_ONCE = 0.001  # seconds; 0 would set no timer
 
 _PR_SET_PDEATHSIG = 1
@@ -131,9 +131,9 @@ def run(
 ) -> int:
     """Run a child in a session of its own until it ends; return its status, minus the signal if one killed it.
 
-    A first stop signal or the deadline sends it SIGTERM once, and so does ``in_vain``, asked every second, once it says
-    yes; a second signal, or a child that does not leave in time, is answered with SIGKILL for everything below this
-    process. Afterwards no descendant is left.
+    A first stop signal or the deadline sends it SIGTERM once, and so does ``in_vain``, asked every five seconds, once
+    it says yes; a second signal, or a child that does not leave in time, is answered with SIGKILL for everything below
+    this process. Afterwards no descendant is left.
     """
     if stop.signals:
         return -signal.SIGTERM

@@ -24,7 +24,7 @@ from mtft.errors import NO_ROOM, MtftError, may_pass
 
 # Set by the supervisor for its workers: the folder of this attempt's reason files.
 FOLDER_VARIABLE = "MTFT_REASONS"
-_MET = "met"
+_ALONE = "alone"
 
 Kind = Literal["input", "diverged", "preempted", "peer_lost", "error", "finished", "killed"]
 
@@ -143,15 +143,15 @@ def verdict(reasons: Sequence[Reason], torchrun_status: int, local_world_size: i
     return exit_codes.FAILED, f"torchrun exited with {torchrun_status}"
 
 
-def tell_met() -> None:
-    """Tell the supervisor, from rank 0, that the ranks of all nodes have met."""
+def tell_alone() -> None:
+    """Tell the supervisor, from rank 0, that the other ranks are not needed any more."""
     if folder := os.environ.get(FOLDER_VARIABLE):
-        (Path(folder) / _MET).touch()
+        (Path(folder) / _ALONE).touch()
 
 
-def have_met(folder: Path) -> bool:
-    """Whether :func:`tell_met` was called in an attempt whose reason files lie in this folder."""
-    return (folder / _MET).exists()
+def is_alone(folder: Path) -> bool:
+    """Whether :func:`tell_alone` was called in an attempt whose reason files lie in this folder."""
+    return (folder / _ALONE).exists()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from trainer.loop import Loop
 from trainer.pairs import TEST, Outputs, Pair, TestSet, sampled
 from trainer.prepared_run import PreparedRun
 from trainer.progress import Reporter
+from trainer.reasons import tell_alone
 from trainer.rows import TokenRows
 from trainer.state import State
 from trainer.training import ADVICE, Training
@@ -181,6 +182,8 @@ class Session:
         """
         facts = published.facts_of_sets(self.prepared_run, self.sets, self.decoding)
         rival = published.published(self.prepared_run, self.sets, facts, self.decoding, self.world)
+        if deliverable is not None:
+            tell_alone()
         while deliverable is not None:
             stats = self.prepared_run.prepared.stats
             judgement = finish.judge(self.config, stats, self.sets, base_outputs, texts, rival)

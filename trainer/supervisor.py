@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mtft import exit_codes, files, provenance, store
@@ -33,7 +34,7 @@ from trainer import attempts, publishing
 from trainer.console import Console
 from trainer.early_starts import EarlyStarts
 from trainer.ingredients import Ingredients
-from trainer.launching import Children, joined_mark, prepared_mark, tell_lost
+from trainer.launching import Children, joined_mark, lost_node, prepared_mark, tell_lost
 from trainer.limits import Limits
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, write_termination_message
@@ -251,7 +252,7 @@ class Supervisor:
         """Wait, as another node whose ranks are done, for node 0 to judge and publish, or to try again."""
         while not self.stop.signals and not paths.finished.exists():
             job = self._job()
-            if job is None or len(job.attempts) > number or job.attempts[number - 1].ended is not None:
+            if job is None or attempts.is_over(job, number):
                 if paths.finished.exists():
                     break
                 return Outcome(exit_codes.RETRY, "node 0 was lost before it had published the run", paths)
@@ -259,6 +260,14 @@ class Supervisor:
                 return Outcome(exit_codes.FAILED, refusal, paths)
             self.stop.wait(_POLL_SECONDS)
         return self._judge(exit_codes.RETRY, "stopped", paths)
+
+    def _lost_node_0(self, _: RunPaths, number: int) -> str | None:
+        """Say that node 0's attempt is over, which a node 0 that vanished says with its next one; None: it is not."""
+        with contextlib.suppress(OSError, MtftError):
+            job = self._job()
+            if job is None or attempts.is_over(job, number):
+                return "node 0 was lost"
+        return None
 
     def _job(self) -> Job | None:
         return read_job(self.root, self.request.model, self.request.job)
@@ -331,7 +340,8 @@ class Supervisor:
         return self._run_ranks(paths, number)
 
     def _run_ranks(self, paths: RunPaths, number: int) -> Outcome:
-        code, text = self.children.run_ranks(paths, number)
+        over = lost_node if self.node.rank == 0 else self._lost_node_0
+        code, text = self.children.run_ranks(paths, number, partial(over, paths, number))
         if code == exit_codes.DONE and self.node.rank > 0:
             return self._await_end(paths, number)
         if code == exit_codes.DONE and not paths.finished.exists():

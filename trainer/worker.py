@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer.processes import end_with_parent, heed_interrupts
 from trainer.quiet import loading, quiet_libraries
-from trainer.reasons import guard, tell_met
+from trainer.reasons import guard
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,8 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
 
         run = open_run(options.run_dir)
         with joined_world(run.config) as world:
-            if world.is_main:
-                tell_met()
             Session(run, world).run()
 
 

@@ -17,7 +17,7 @@ from mtft import files
 from mtft.errors import Diverged, InputError, Retry
 from mtft.runs import RunPaths
 from trainer.processes import end_with_parent
-from trainer.reasons import guard, tell_met
+from trainer.reasons import guard, tell_alone
 
 PLAN = "MTFT_TEST_PLAN"
 PROMOTED = {"verdict": "promoted", "reasons": ["en-fr: chrf +1.00"], "published": None}
@@ -71,9 +71,9 @@ def main() -> None:
             eaten = []
             while True:
                 eaten.append(b"x" * (1 << 24))
-        elif action in ("wait", "met-and-wait"):
-            if action == "met-and-wait":
-                tell_met()
+        elif action in ("wait", "wait-alone"):
+            if action == "wait-alone":
+                tell_alone()
             wait()
         elif action == "refuse-to-leave":
             signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
