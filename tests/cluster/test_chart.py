@@ -215,3 +215,13 @@ def test_without_the_operator_it_says_how_to_install_it(bare_cluster: Cluster, v
         assert OPERATOR_INSTALL in str(refused.value)
     assert bare_cluster.get("secrets", "-n", "default") == []
     assert helm.template("weekly", values=VALUES)
+    # No controller runs here, so a namespace's account is not waited for.
+    bare_cluster.kubectl("create", "namespace", version)
+    release = Release(helm, bare_cluster, "night", version)
+    chart = {**VALUES["chart"], "jobs": False}
+    release("install", CHART, values={**VALUES, "chart": chart})
+    for more in ({}, {"chart": {**chart, "jobs": True, "schedule": {"cron": "@daily"}}}):
+        with pytest.raises(HelmFailed, match=r"1 problem:\n +the cluster does not know PyTorchJob") as refused:
+            release("upgrade", CHART, values={**VALUES, **more})
+        assert OPERATOR_INSTALL in str(refused.value)
+    assert "No job was made" in release("upgrade", CHART, values={**VALUES, "chart": chart})

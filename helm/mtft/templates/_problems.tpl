@@ -95,6 +95,9 @@ begins with the path of the field, or of the part whose fields exclude each othe
 {{- $makes := or $plan.chart.jobs $plan.chart.schedule.cron -}}
 {{- if and $makes (include "mtft.live" $root) (not ($root.Capabilities.APIVersions.Has "kubeflow.org/v1/PyTorchJob")) -}}
   {{- $problems = append $problems (include "mtft.noOperator" $root) -}}
+{{- else -}}
+  {{- /* A lookup of a kind that the cluster does not know ends rendering. */ -}}
+  {{- $problems = concat $problems (include "mtft.sizeProblems" . | fromJsonArray) -}}
 {{- end -}}
-{{- concat $problems (include "mtft.sizeProblems" . | fromJsonArray) | mustToRawJson -}}
+{{- mustToRawJson $problems -}}
 {{- end }}
