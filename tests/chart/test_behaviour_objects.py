@@ -86,8 +86,7 @@ def test_a_newer_chart_changes_no_pod(release: Objects) -> None:
     assert not [name for name, pod in pods.items() if "helm.sh/chart" in pod["metadata"]["labels"]]
 
 
-def test_what_removes_a_batch_takes_its_jobs_and_not_the_schedule(release: Objects) -> None:
-    """``kubectl delete pytorchjobs,configmaps,networkpolicies -l mtft/batch=night``, as the notes say."""
+def test_a_batch_is_its_jobs_and_not_the_schedule(release: Objects) -> None:
     batch = {key for key, each in release.items() if each["metadata"]["labels"].get("mtft/batch") == "night"}
     (job,) = of_kind(release, "PyTorchJob")
     assert batch == {(kind, job["metadata"]["name"]) for kind in ("ConfigMap", "PyTorchJob", "NetworkPolicy")}

@@ -141,5 +141,5 @@ def test_the_recipes_line_removes_all_that_was_applied(release: Release, tmp_pat
     text = release.helm("template", applied.name, CHART, "--no-hooks", values=values)
     release.cluster.kubectl("apply", "-n", release.namespace, "-f", "-", text=text)
     assert {each.partition("/")[0] for each in applied.left()} >= {"cronjob.batch", "serviceaccount"}
-    run_lines(applied, tmp_path, "kubectl delete pytorchjobs,cronjobs")
+    run_lines(applied, tmp_path, "kubectl delete cronjobs,")
     eventually(lambda: not applied.left())

@@ -22,6 +22,8 @@ from tests.cluster.recipe import run_lines
 from tests.cluster.releases import VALUES, Release
 
 CLAIM = {"create": True, "size": "1Gi", "storage_class": "none"}
+SCHEDULE = {"schedule": {"cron": "@daily"}, "jobs": True}
+CLAIMED = "persistentvolumeclaim/adapters"
 BATCH = {key: value for key, value in VALUES.items() if key != "chart"}
 
 
@@ -53,23 +55,24 @@ def test_what_failed_upgrades_leave_is_removed(release: Release, tmp_path: Path)
     release("install", CHART, values={**VALUES, "chart": chart})
     first = set(release.jobs())
     for seed in (1, 2):
-        fail_to_upgrade(release, chart, seed)
+        fail_to_upgrade(release, {**chart, **SCHEDULE}, seed)
     assert len(release.jobs()) == 3 * len(first)
     if release.helm.name == "helm3":
         with pytest.raises(HelmFailed, match="resourceVersion: Invalid value"):
             release("rollback", "1")
     release("upgrade", CHART, values={**VALUES, "chart": chart})
-    run_lines(release, tmp_path, "kubectl delete pytorchjobs,")
-    assert not release.jobs()
+    run_lines(release, tmp_path, "kubectl delete cronjobs,")
+    eventually(lambda: {each for each in release.left() if "helm.release" not in each} == {CLAIMED})
     release("upgrade", CHART, values={**VALUES, "chart": chart})
     assert set(release.jobs()) == first, "the way back"
 
-    fail_to_upgrade(release, chart, 3)
+    fail_to_upgrade(release, {**chart, **SCHEDULE}, 3)
     release("upgrade", CHART, values={**VALUES, "chart": chart})
     run_lines(release, tmp_path / "end", "helm uninstall")
     assert len(release.jobs()) == len(first), "Helm does not know them"
-    run_lines(release, tmp_path / "end", "kubectl delete pytorchjobs,")
-    eventually(lambda: release.left() == {"persistentvolumeclaim/adapters"})
+    assert "cronjob.batch/night-launcher" in release.left()
+    run_lines(release, tmp_path / "end", "kubectl delete cronjobs,")
+    eventually(lambda: release.left() == {CLAIMED})
 
 
 def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path: Path) -> None:
