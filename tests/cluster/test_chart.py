@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.cluster.levels import for_tests, start_bare
 from tests.cluster.playing import eventually
 from tests.cluster.recipe import blocks, terminal
 from tests.cluster.releases import VALUES, Release, newer
+from tests.cluster.toolchain import tools
 from tests.goldens import CONFIGS, cases
 
 CHANGED = ("--set-json", "train.epochs=0.5")
@@ -225,3 +227,34 @@ def test_without_the_operator_it_says_how_to_install_it(bare_cluster: Cluster, v
             release("upgrade", CHART, values={**VALUES, **more})
         assert OPERATOR_INSTALL in str(refused.value)
     assert "No job was made" in release("upgrade", CHART, values={**VALUES, "chart": chart})
+
+
+@contextmanager
+def jobs_are_known(cluster: Cluster) -> Iterator[None]:
+    """Let the API server know PyTorchJobs for a while."""
+    crd = tools().operator_manifests / "crds" / "kubeflow.org_pytorchjobs.yaml"
+
+    def told() -> bool:
+        return "pytorchjobs" in cluster.kubectl("api-resources", "--api-group=kubeflow.org")
+
+    cluster.kubectl("apply", "--server-side", "-f", crd)
+    eventually(told)
+    yield
+    cluster.kubectl("delete", "-f", crd)
+    eventually(lambda: not told())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_release_is_removed_once_the_operators_crd_is_back(
+    bare_cluster: Cluster, version: str, tmp_path: Path
+) -> None:
+    namespace = f"{version}-crd"
+    bare_cluster.kubectl("create", "namespace", namespace)
+    release = Release(find_helm(version, tmp_path, bare_cluster.kubeconfig), bare_cluster, "night", namespace)
+    with jobs_are_known(bare_cluster):
+        release("install", CHART, values=VALUES)
+    with pytest.raises(HelmFailed, match="failed to delete release"):
+        release("uninstall")
+    with jobs_are_known(bare_cluster):
+        release("uninstall")
+        assert release.left() == {"persistentvolumeclaim/adapters"}
