@@ -21,7 +21,7 @@ from typing import Any
 
 from mtft import files, journal, lease, runs, store
 from mtft.errors import InputError, Retry
-from mtft.exit_codes import PROMOTABLE
+from mtft.exit_codes import PROMOTABLE, PROMOTED
 from mtft.journal import Promotion
 
 _LEASE = ".store.lease"
@@ -175,7 +175,7 @@ class Store:
         """Take the finished runs but for the ``keep`` that finished last out of the store.
 
         The current run, the one rollback would go to, and runs that somebody works on or reads always stay.
-        A run that is not finished may still go on and stays.
+        So does one whose promotion is still to be settled, and one that is not finished: it may still go on.
 
         Args:
             keep: how many stay.
@@ -194,7 +194,7 @@ class Store:
             return {}  # before a target's weights are read
         spared = {self.current, self.rollback_target(), *spare} | runs.runs_at_work(self.root, self.folder.name)
         for run_id in old:
-            if run_id in spared or store.in_use(self.folder, run_id):
+            if run_id in spared or store.in_use(self.folder, run_id) or self._is_unsettled(run_id):
                 continue
             self.held.check()
             # Readers see it whole or not at all.
@@ -203,6 +203,16 @@ class Store:
             path.rename(aside)
             removed[run_id] = aside
         return removed
+
+    def _is_unsettled(self, run_id: str) -> bool:
+        """Tell whether a run is decided to be promoted and never was: the next start of its job does that."""
+        if self.was_current(run_id):
+            return False
+        try:
+            gate = store.gate_of(store.run_at(self.folder, run_id))
+        except InputError:  # it cannot be promoted
+            return False
+        return bool(gate.get("verdict") == PROMOTED)
 
     def _move(
         self, action: str, run_id: str, verdict: str | None, who: str, reason: str, *, forced: bool = False

@@ -70,7 +70,7 @@ def test_one_that_is_renewed_is_waited_for_however_wrong_its_clock(path: Path) -
 def test_who_does_not_wait_believes_the_age_of_one_from_a_clock_that_was_ahead(
     tmp_path: Path, age: float, removed: list[str]
 ) -> None:
-    paths = [make_run(tmp_path, number) for number in (1, 2)]
+    paths = [make_run(tmp_path, number, "better") for number in (1, 2)]
     used = paths[0].folder / ".use.0a1b.lease"
     write(used, 9e9)
     os.utime(used, (time.time() - age,) * 2)

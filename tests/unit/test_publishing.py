@@ -128,6 +128,27 @@ def test_a_job_never_removes_its_own_run(tmp_path: Path) -> None:
     assert store.finished_ids(store.outputs(tmp_path, MODEL)) == [run_id(1), run_id(3)]
 
 
+def test_a_run_that_is_still_to_be_promoted_outlives_the_pruning_of_other_jobs(tmp_path: Path) -> None:
+    waiting, finished = ending(tmp_path, 1, "promoted", None)
+    files.write_json(waiting.finished, finished)  # stopped here, while another process had the store
+    said: list[str] = []
+    publishing.settle(make_run(tmp_path, 2, "not better"), 1, said.append)
+    assert said == [] and waiting.finished.exists()
+    publishing.settle(waiting, 1, said.append)
+    assert current(tmp_path) == run_id(1) and "is promoted" in said[-1]
+
+
+def test_a_run_that_was_promoted_or_cannot_be_is_removed_like_any_other(tmp_path: Path) -> None:
+    for number, published in ((1, None), (2, 1), (3, 2)):
+        publishing.finish(*ending(tmp_path, number, "promoted", published))
+    damaged, finished = ending(tmp_path, 4, "promoted", 3)
+    files.write_json(damaged.finished, finished)
+    (damaged.lora / "adapter_model.safetensors").unlink()
+    said: list[str] = []
+    publishing.settle(make_run(tmp_path, 5, "not better"), 1, said.append)
+    assert said == [f"run {run_id(number)} is removed: storage.keep_runs is 1" for number in (1, 4)]
+
+
 def test_a_run_with_nothing_to_promote_never_fails_over_old_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

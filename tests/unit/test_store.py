@@ -252,7 +252,7 @@ def test_a_current_run_that_is_gone_is_told_with_the_way_back(tmp_path: Path) ->
 
 
 def test_old_runs_go_but_never_one_that_somebody_may_want(tmp_path: Path) -> None:
-    paths = {number: make_run(tmp_path, number, None if number == 3 else "promoted") for number in range(10)}
+    paths = {number: make_run(tmp_path, number, None if number == 3 else "better") for number in range(10)}
     for number in (1, 2, 0):
         promote(tmp_path, number)
     rollback(tmp_path)  # 2 is current, 1 is where another rollback goes, 0 is neither
@@ -270,9 +270,9 @@ def test_old_runs_go_but_never_one_that_somebody_may_want(tmp_path: Path) -> Non
 
 
 def test_the_newest_is_what_finished_last_not_what_started_last(tmp_path: Path) -> None:
-    make_run(tmp_path, 1, finished_at="2030-01-02T09:00:00Z")
+    make_run(tmp_path, 1, "better", finished_at="2030-01-02T09:00:00Z")
     for number in (2, 3):
-        make_run(tmp_path, number, finished_at=f"2030-01-02T0{number}:00:00Z")
+        make_run(tmp_path, number, "better", finished_at=f"2030-01-02T0{number}:00:00Z")
     folder = store.outputs(tmp_path, MODEL)
     assert store.newest(folder) == run_id(1)
     with changing(tmp_path, MODEL) as held:
@@ -282,7 +282,7 @@ def test_the_newest_is_what_finished_last_not_what_started_last(tmp_path: Path) 
 
 def test_a_run_that_another_job_took_over_stays(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        make_run(tmp_path, number)
+        make_run(tmp_path, number, "better")
     runs.claim(tmp_path, Job("night-x", MODEL, run_id(1), "c", runs.now(), finished=True))
     with changing(tmp_path, MODEL) as held:
         assert list(held.prune(1)) == [run_id(2)]
@@ -290,7 +290,7 @@ def test_a_run_that_another_job_took_over_stays(tmp_path: Path) -> None:
 
 def test_runs_are_deleted_when_others_have_the_store_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (1, 2):
-        make_run(tmp_path, number)
+        make_run(tmp_path, number, "better")
     held_meanwhile: list[bool] = []
     delete = shutil.rmtree
 
@@ -321,7 +321,7 @@ def test_a_holder_that_overslept_its_lease_changes_nothing(tmp_path: Path) -> No
 
 def test_a_holder_that_overslept_its_lease_removes_nothing(tmp_path: Path) -> None:
     for number in (1, 2):
-        make_run(tmp_path, number)
+        make_run(tmp_path, number, "better")
     with changing(tmp_path, MODEL) as sleeper:
         sleeper.held.path.write_text('{"owner": "elsewhere:1:x", "expires": 1}')
         with pytest.raises(Retry, match="taken over"):
