@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, namespace_of, user_path
 from mtft.errors import InputError, MtftError, Retry
+from mtft.text import printable
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -49,6 +50,12 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
 def add_reason_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--reason``."""
     parser.add_argument("--reason", default="", metavar="TEXT", help="why, in one line, for the history")
+
+
+def tell_damaged(answer: dict[str, Any]) -> None:
+    """Say which entries of the journal cannot be read, as far as the store told."""
+    for each in answer.get("damaged", []):
+        print(f"note: {printable(each)}; the history lacks it", file=sys.stderr)
 
 
 @contextmanager

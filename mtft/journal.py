@@ -155,16 +155,24 @@ def was_current(entries: list[Promotion], run_id: str) -> bool:
 def line_of_runs(entries: list[Promotion]) -> list[str]:
     """Return the runs that one rollback after another would go through, the current one last.
 
-    A rollback takes back what came after its target, so another one goes further back.
+    A rollback takes back what came after its target, so another one goes further back. What an entry says was current
+    before it is believed where the entry that made it so is damaged.
     """
     line: list[str] = []
     for entry in entries:
-        if entry.action == "rollback" and entry.run in line:
-            while line[-1] != entry.run:
-                line.pop()
-        elif not line or line[-1] != entry.run:
-            line.append(entry.run)
+        if entry.previous is not None:
+            _make_last(line, entry.previous, back=True)
+        _make_last(line, entry.run, back=entry.action == "rollback")
     return line
+
+
+def _make_last(line: list[str], run_id: str, *, back: bool) -> None:
+    """Put a run at the end of the line; ``back``: by taking back what came after it, where it is in the line."""
+    if back and run_id in line:
+        while line[-1] != run_id:
+            line.pop()
+    elif line[-1:] != [run_id]:
+        line.append(run_id)
 
 
 def _append(folder: Path, entry: Promotion, entries: list[Promotion]) -> Promotion:

@@ -31,7 +31,7 @@ Say = Callable[[str], object]
 def promote(
     root: str, model: str, run: str | None, who: str, reason: str, force: bool, say: Say | None = None
 ) -> dict[str, Any]:
-    """Make a run current; without one, the newest that is finished.
+    """Make a run current; without one, the newest that is finished. Tells what of the journal is damaged.
 
     Raises:
         InputError: it is gone or incomplete, or its verdict speaks against it and nothing is forced.
@@ -39,10 +39,11 @@ def promote(
     """
     with changing(Path(root), model, say=say) as held:
         run_id = run or store.newest(held.folder)
+        damaged = journal.look(held.folder)[1]
         entry = held.promote(run_id, who=who, reason=reason, force=force)
         if entry is None:
-            return {"model": model, "changed": False, "run": run_id}
-        return {"model": model, "changed": True, **asdict(entry)}
+            return {"model": model, "changed": False, "run": run_id, "damaged": damaged}
+        return {"model": model, "changed": True, **asdict(entry), "damaged": damaged}
 
 
 def rollback(

@@ -7,7 +7,6 @@ import sys
 
 from launcher import storekeeping
 from mtft import exit_codes
-from mtft.text import printable
 
 EXAMPLE = "mtft-launch history opus_mt_en_fr -o json"
 
@@ -23,8 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     with storekeeping.reached(args, read_only=True) as ask:
         answer = ask("history")
-    for each in answer.get("damaged", []):
-        print(f"note: {printable(each)}; the history lacks it", file=sys.stderr)
+    storekeeping.tell_damaged(answer)
     if args.output_format != "table":
         print_document(answer, args.output_format)
         return exit_codes.DONE

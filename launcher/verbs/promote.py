@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
         check_run_id(args.run)  # said before a pod is started
     with storekeeping.reached(args, read_only=False) as ask:
         answer = ask("promote", run=args.run, who=me(), reason=args.reason, force=args.force)
+        storekeeping.tell_damaged(answer)
         # Told while the store is still reached: whatever fails afterwards, this is done.
         if args.output_format != "table":
             print_document(answer, args.output_format)

@@ -23,8 +23,9 @@ def run(args: argparse.Namespace) -> int:
 
     with storekeeping.reached(args, read_only=False) as ask:
         # What is current is said, so a request that is repeated after a cut does not go back twice.
-        current = ask("history")["current"]
-        answer = ask("rollback", who=me(), reason=args.reason, away_from=current)
+        before = ask("history")
+        storekeeping.tell_damaged(before)  # another run may be meant than the one it goes to
+        answer = ask("rollback", who=me(), reason=args.reason, away_from=before["current"])
         # Told while the store is still reached: asked again for want of an answer, it would go one further back.
         if args.output_format != "table":
             print_document(answer, args.output_format)

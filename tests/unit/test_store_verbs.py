@@ -117,6 +117,21 @@ def test_what_history_lacks_is_told(say: Say, tmp_path: Path, text: str, why: st
     assert f"current: {run_id(2)} (gone)\n" in say("history")[2]
 
 
+@pytest.mark.parametrize("line", [("rollback",), ("promote", "--run", run_id(3)), ("promote", "--run", run_id(2))])
+def test_who_changes_a_store_is_told_what_of_its_history_is_damaged(
+    say: Say, tmp_path: Path, line: tuple[str, ...]
+) -> None:
+    for number in (1, 2, 3):
+        make_run(tmp_path, number)
+    for number in (1, 2):
+        say("promote", "--run", run_id(number))
+    entry = tmp_path / "outputs" / MODEL / journal.FOLDER / "000001.json"
+    entry.write_text("rubb\x1b[2Jish")
+    code, _, err = say(*line)
+    assert code == exit_codes.DONE and err.count("note: ") == 1 and "\x1b" not in err
+    assert f"note: {entry}: is no entry of a journal" in err and "; the history lacks it" in err
+
+
 @pytest.mark.parametrize("gate", ["x", [1], {"verdict": ["promoted"]}, {"verdict": "promoted", "reasons": "x"}])
 def test_a_verdict_that_cannot_be_understood_is_one_message(say: Say, tmp_path: Path, gate: object) -> None:
     paths = make_run(tmp_path, 1, gate=gate)
