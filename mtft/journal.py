@@ -206,5 +206,7 @@ def _read(path: Path) -> Promotion:
         values: dict[str, Any] = dict(json.loads(files.read_steadily(path)))
         known = {field.name for field in fields(Promotion)} - {"number"}
         return Promotion(**{name: value for name, value in values.items() if name in known})
+    except IsADirectoryError:
+        raise InputError(f"{path}: is no entry of a journal: it is a folder") from None
     except (ValueError, TypeError, InputError) as error:
         raise InputError(f"{path}: is no entry of a journal: {error}") from None

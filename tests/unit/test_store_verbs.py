@@ -132,6 +132,18 @@ def test_who_changes_a_store_is_told_what_of_its_history_is_damaged(
     assert f"note: {entry}: is no entry of a journal" in err and "; the history lacks it" in err
 
 
+def test_a_folder_with_the_name_of_an_entry_stops_no_verb(say: Say, tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    folder = tmp_path / "outputs" / MODEL / journal.FOLDER / "000002.json"
+    folder.mkdir(parents=True)
+    for line in (("promote", "--run", run_id(1)), ("promote", "--run", run_id(2)), ("rollback",), ("history",)):
+        code, _, err = say(*line)
+        assert (code, err.count("note: ")) == (exit_codes.DONE, 1), err
+        assert f"note: {folder}: is no entry of a journal: it is a folder; the history lacks it" in err
+    assert [each.number for each in journal.read(folder.parent.parent)] == [1, 3, 4] and current(tmp_path) == run_id(1)
+
+
 @pytest.mark.parametrize("gate", ["x", [1], {"verdict": ["promoted"]}, {"verdict": "promoted", "reasons": "x"}])
 def test_a_verdict_that_cannot_be_understood_is_one_message(say: Say, tmp_path: Path, gate: object) -> None:
     paths = make_run(tmp_path, 1, gate=gate)
