@@ -63,7 +63,7 @@ def reached(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
     """Give what asks the store of ``args.model``.
 
     Raises:
-        InputError: there is no such model, or the options exclude each other.
+        InputError: there is no such model or folder, or the options exclude each other.
         MtftError: the store cannot be reached or is kept by somebody else.
     """
     from mtft.models import card
@@ -71,6 +71,8 @@ def reached(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
     card(args.model)  # said before a pod is started
     if args.output is not None and args.backend == "kubernetes":
         raise InputError("--output names a storage root on this machine; leave it out with --backend kubernetes")
+    if args.output is not None and not args.output.is_dir():
+        raise InputError(f"--output: {args.output} is no folder; give the storage root, which holds outputs/")
     if args.output is not None or args.backend == "local":
         yield lambda verb, **values: _here(verb, root=str(args.output or Path()), model=args.model, **values)
     else:

@@ -154,6 +154,18 @@ def test_a_verdict_that_cannot_be_understood_is_one_message(say: Say, tmp_path: 
     assert current(tmp_path) is None
 
 
+@pytest.mark.parametrize("verb", ["history", "promote", "rollback", "reproduce"])
+def test_a_storage_root_that_is_not_there_is_told(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "typo", tmp_path / "file"):
+        assert main([verb, MODEL, "--output", str(root)]) == exit_codes.BAD_INPUT
+        assert f"--output: {root} is no folder" in capsys.readouterr().err
+    assert main(["history", MODEL, "--output", str(tmp_path)]) == exit_codes.DONE
+    assert "nothing is promoted" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", [("reproduce", MODEL), ("history", MODEL)])
 def test_a_store_here_is_offered_where_there_is_no_cluster(
     line: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
