@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 PAGE = "report.html"
 _TONES = ("bad", "fair", "good")
 _FAILED = ("bad", "✕", "Failed")
+_DAMAGED = ("bad", "✕", "Damaged")
 _AT_WORK = ("fair", "…", "Not finished")
 
 
@@ -31,27 +32,33 @@ class Entry:
 
     Attributes:
         model: its key.
-        job: its newest job.
+        job: its newest job; None where no record of one can be read.
         run_id: of that job.
         current: run-id of what the model's users get, or None.
         finished: ``finished.json`` of the job's run; None while there is none.
         batch: name of the job's batch, or None.
         pages: whether the job's run and the current one have a page to point to.
+        damage: which of its records cannot be read, and why.
+        run_damaged: whether that of the job's run is one of them.
     """
 
     model: str
-    job: Job
-    run_id: str
+    job: Job | None
+    run_id: str | None
     current: str | None
     finished: dict[str, Any] | None
     batch: str | None
     pages: tuple[bool, bool]
+    damage: tuple[str, ...] = ()
+    run_damaged: bool = False
 
     @property
     def verdict(self) -> tuple[str, str, str]:
         """Tone, sign and words of how the job stands."""
         if self.finished is not None:
             return report.verdict_of(self.finished)
+        if self.job is None or self.run_damaged:
+            return _DAMAGED
         if self.job.refused:
             return _FAILED
         code = self.job.attempts[-1].exit_code if self.job.attempts else None
@@ -61,9 +68,9 @@ class Entry:
     def reasons(self) -> list[str]:
         """Why."""
         if self.finished is not None:
-            return [str(reason) for reason in (self.finished.get("gate") or {}).get("reasons", [])]
-        said = self.job.refused or (self.job.attempts[-1].reason if self.job.attempts else None)
-        return [said] if said else []
+            return [*self.damage, *map(str, (self.finished.get("gate") or {}).get("reasons", []))]
+        said = self.job and (self.job.refused or (self.job.attempts[-1].reason if self.job.attempts else None))
+        return [*self.damage, *([said] if said else [])]
 
     @property
     def warning(self) -> str | None:
@@ -73,6 +80,8 @@ class Entry:
     @property
     def ended(self) -> str:
         """When the job ended, or began where it has not."""
+        if self.job is None:
+            return ""
         told = (self.finished or {}).get("finished_at")
         last = self.job.attempts[-1] if self.job.attempts else None
         return report.time_text(told or (last and (last.ended or last.started)) or self.job.first_started)
@@ -115,27 +124,62 @@ def render(entries: list[Entry]) -> str:
 
 
 def _entry(root: Path, model: str) -> Entry | None:
-    names = [path.stem for path in runs.jobs_folder(root, model).glob("*.json")]
-    jobs = [job for name in names if (job := _readable(root, model, name))]
+    jobs, damage = _jobs(root, model)
+    current = _or_none(lambda: store.current_id(runs.model_folder(root, model)))
+    has_page = bool(current) and RunPaths.at(root, model, str(current)).report.exists()
+    none = Entry(
+        model=model,
+        job=None,
+        run_id=None,
+        current=current,
+        finished=None,
+        batch=None,
+        pages=(False, has_page),
+        damage=tuple(damage),
+    )
     if not jobs:
-        return None
+        return none if damage else None
     job = max(jobs, key=lambda job: (job.first_started, job.name))
     paths = RunPaths.at(root, model, job.run_id)
-    current = _or_none(lambda: store.current_id(runs.model_folder(root, model)))
-    finished = _or_none(lambda: store.read_finished(paths))
-    return Entry(
-        model=model,
-        job=job,
-        run_id=job.run_id,
-        current=current,
-        finished=finished,
-        batch=_batch(paths),
-        pages=(paths.report.exists(), bool(current) and RunPaths.at(root, model, str(current)).report.exists()),
-    )
+    begun = replace(none, job=job, run_id=job.run_id, batch=_batch(paths), pages=(paths.report.exists(), has_page))
+    try:
+        finished = store.read_finished(paths) if paths.finished.exists() else None
+        entry = replace(begun, finished=finished)
+        render([entry])
+        return entry
+    except Exception as error:  # whatever somebody wrote into it costs the page this row alone
+        why = str(error) if isinstance(error, InputError | OSError) else f"{paths.finished}: {_unreadable(error)}"
+        return replace(begun, damage=(why, *damage), run_damaged=True)
 
 
-def _readable(root: Path, model: str, name: str) -> Job | None:
-    return _or_none(lambda: runs.read_job(root, model, name))
+def _jobs(root: Path, model: str) -> tuple[list[Job], list[str]]:
+    """Return the jobs of a model, and what is wrong with each record that cannot be read."""
+    jobs, damage = [], []
+    for path in sorted(runs.jobs_folder(root, model).glob("*.json")):
+        try:
+            if job := runs.read_job(root, model, path.stem):
+                _check_times(job)
+                jobs.append(job)
+        except (InputError, OSError) as error:
+            damage.append(str(error))
+        except TypeError as error:
+            damage.append(f"{path}: {_unreadable(error)}")
+    return jobs, damage
+
+
+def _check_times(job: Job) -> None:
+    """Refuse a record that cannot be put in order.
+
+    Raises:
+        TypeError: a time in it is no text.
+    """
+    times = [job.first_started, *(time for each in job.attempts for time in (each.started, each.ended or ""))]
+    if odd := [time for time in times if not isinstance(time, str)]:
+        raise TypeError(f"{odd[0]!r} is no time")
+
+
+def _unreadable(error: Exception) -> str:
+    return f"the record cannot be read ({type(error).__name__}: {error})"
 
 
 def _batch(paths: RunPaths) -> str | None:

@@ -73,6 +73,40 @@ def test_a_model_scored_on_test_rows_that_training_shows_is_marked(tmp_path: Pat
     assert (f"{pairs} of 24 test rows are training rows too" in text) == (pairs > 0)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"scores": None},
+        {"scores": {"base": {"en-fr": {"chrf": "x"}}, "tuned": {"en-fr": {"chrf": 1.0}}}},
+        {"scores": {"base": {"en-fr": {}}, "tuned": {"en-fr": {"n": "x"}}}},
+        {"finished_at": 5},
+        {"leakage": 5},
+        {"gate": 5},
+        {"deliverable": "other"},
+    ],
+)
+def test_a_run_whose_record_is_odd_costs_its_own_row_alone(tmp_path: Path, odd: dict[str, Any]) -> None:
+    leave_job(tmp_path, "m2m100_418m", "a", "2030-01-01T00:00:00Z", result=finished("en-fr", verdict="promoted"))
+    damaged = leave_job(tmp_path, "opus_mt_en_fr", "b", "2030-01-02T00:00:00Z", result=finished("en-fr"))
+    files.write_json(damaged.finished, files.read_json(damaged.finished) | odd)
+    text = page_of(tmp_path).text()
+    assert "45.00 → 58.25" in text and "1 ✕ Damaged" in text
+    assert "opus_mt_en_fr: damaged" in text and str(damaged.folder) in text and f"run {damaged.run_id}" in text
+
+
+@pytest.mark.parametrize("odd", [{"first_started": 7}, {"attempts": [{"started": 7}]}, {"attempts": 7}, {"run_id": 7}])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_job_whose_record_is_odd_is_told_beside_the_others(tmp_path: Path, odd: dict[str, Any], others: int) -> None:
+    leave_job(tmp_path, "opus_mt_en_fr", "b", "2030-01-02T00:00:00Z", result=finished("en-fr"))
+    record = runs.job_file(tmp_path, "opus_mt_en_fr", "b")
+    files.write_json(record, files.read_json(record) | odd)
+    if others:
+        leave_job(tmp_path, "opus_mt_en_fr", "a", "2030-01-01T00:00:00Z", exit_code=3, reason="diverged")
+    text = page_of(tmp_path).text()
+    assert str(record) in text and ("1 ✕ Failed" if others else "1 ✕ Damaged") in text
+    assert ("diverged" in text and "Job a, run" in text) == bool(others)
+
+
 def test_a_job_that_ends_while_the_page_is_written_is_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_job(tmp_path, "opus_mt_en_fr", "a", "2030-01-01T00:00:00Z", result=finished("en-fr"))
     write_text = files.write_text
