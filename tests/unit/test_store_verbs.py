@@ -17,7 +17,7 @@ from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
 from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
-from mtft import exit_codes, journal, lease, promotion, runs, store
+from mtft import exit_codes, files, journal, lease, promotion, runs, store
 from mtft.errors import InputError
 from mtft.runs import Job, RunPaths
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
@@ -89,6 +89,16 @@ def test_the_way_back_after_a_pointer_was_removed_by_hand(
     (tmp_path / "outputs" / MODEL / "current").unlink()
     RunPaths.at(tmp_path, MODEL, run_id(1)).finished.unlink()
     assert "--run RUN-ID --force" in say("rollback")[2]
+
+
+def test_no_run_whose_bytes_changed_is_offered_as_the_way_back(say: Say, tmp_path: Path) -> None:
+    paths = make_run(tmp_path, 1)
+    files.write_json(paths.finished, files.read_json(paths.finished) | {store.FILES: files.listing(paths.lora)})
+    say("promote")
+    (tmp_path / "outputs" / MODEL / "current").unlink()
+    (paths.lora / "adapter_model.safetensors").write_bytes(b"Weights")
+    code, _, words = say("rollback")
+    assert (code, "--run RUN-ID --force" in words, run_id(1) in words) == (exit_codes.BAD_INPUT, True, False)
 
 
 @pytest.mark.parametrize(
