@@ -14,7 +14,7 @@ from typing import Any
 from mtft import files
 from mtft.cluster_config import IMAGE_DIGEST, POD_FACTS
 from mtft.errors import InputError
-from mtft.sources import as_list, content_sha256
+from mtft.sources import DATA_SETTINGS, as_list, content_sha256
 
 _LIBRARIES = (
     "mtft",
@@ -77,10 +77,12 @@ def base_identity(checkpoint: str, path: str | None, revision: str | None) -> di
     return {"checkpoint": str(folder), "revision": None, "sha256": files_hash(visible)}
 
 
-def data_identity(sources: str | Sequence[str] | None, sha256: str | None = None) -> str | None:
+def data_identity(
+    sources: str | Sequence[str] | None, sha256: str | None = None, *, setting: str = DATA_SETTINGS
+) -> str | None:
     """Return the SHA-256 of data as ``data.sha256`` counts it: the given one, else computed from local files.
 
-    None where there are no sources, or where they lie on another machine.
+    None where there are no sources, or where they lie on another machine. ``setting`` is where a person named them.
 
     Raises:
         InputError: a local file is missing or unreadable.
@@ -88,7 +90,7 @@ def data_identity(sources: str | Sequence[str] | None, sha256: str | None = None
     paths = as_list(sources)
     if sha256 is not None or not paths or any("://" in path for path in paths):
         return sha256
-    return content_sha256(paths)
+    return content_sha256(paths, setting)
 
 
 def versions() -> dict[str, str | None]:

@@ -24,6 +24,7 @@ _CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _PATTERNS = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 _NAMED = 5
+DATA_SETTINGS = "data.train, data.dev and data.test"
 
 _CHUNK = 1 << 18
 # One compressed block of 4 bytes can hold 128 KiB: small inputs bound what one step can unfold to.
@@ -43,13 +44,17 @@ def as_list(paths: str | Sequence[str] | None) -> list[str]:
     return [paths] if isinstance(paths, str) else list(paths or ())
 
 
-def expand(paths: Sequence[Path | str]) -> list[str]:
+def expand(paths: Sequence[Path | str], setting: str = DATA_SETTINGS) -> list[str]:
     """List the files that ``paths`` name: folders become their ``*.jsonl``, ``.jsonl.gz`` and ``.jsonl.zst``, sorted.
+
+    Args:
+        paths: files and folders.
+        setting: where a person named them.
 
     Raises:
         InputError: a path is empty, something is missing, is no regular file or named twice, or a folder holds no file.
     """
-    files = [file for path in paths for file in _expand_one(str(path))]
+    files = [file for path in paths for file in _expand_one(str(path), setting)]
     if not files:
         raise InputError("no data file given; name at least one JSON Lines file or folder")
     first: dict[str, str] = {}
@@ -111,7 +116,7 @@ def read_lines(file: str) -> Iterator[bytes]:
         yield rest
 
 
-def content_sha256(paths: Sequence[Path | str]) -> str:
+def content_sha256(paths: Sequence[Path | str], setting: str = DATA_SETTINGS) -> str:
     """Identify data by content as ``data.sha256`` does, in 64 hex digits.
 
     One file: the SHA-256 of its bytes as stored (what ``sha256sum`` prints). Several: the SHA-256 over those
@@ -121,7 +126,7 @@ def content_sha256(paths: Sequence[Path | str]) -> str:
         InputError: a file is missing or unreadable.
         Retry: one cannot be read at the moment.
     """
-    return combined_sha256([file_sha256(file) for file in expand(paths)])
+    return combined_sha256([file_sha256(file) for file in expand(paths, setting)])
 
 
 def combined_sha256(digests: Sequence[str]) -> str:
@@ -143,7 +148,7 @@ def file_sha256(file: str) -> str:
     return digest.hexdigest()
 
 
-def _expand_one(path: str) -> list[str]:
+def _expand_one(path: str, setting: str) -> list[str]:
     if not path:
         raise InputError("a data path is empty; name a JSON Lines file or folder (the current folder is .)")
     folder = _listing(path)
@@ -159,7 +164,7 @@ def _expand_one(path: str) -> list[str]:
         raise _unreadable(path, error) from error
     if exists:
         raise InputError(f"{printable(path)}: not a regular file or folder; data are read more than once")
-    raise InputError(f"{printable(path)}: no such file or folder; check data.train, data.dev and data.test")
+    raise InputError(f"{printable(path)}: no such file or folder; check {setting}")
 
 
 def _listing(path: str) -> tuple[list[str], list[str]] | None:

@@ -41,7 +41,7 @@ def prepare_guards(paths: RunPaths, config: Config, card: ModelCard, used: Itera
     rejected = []
     for name, given in sorted(config.gate.guard_sets.items()):
         field = f"gate.guard_sets.{name}"
-        found = sources.expand(sources.as_list(given))
+        found = sources.expand(sources.as_list(given), field)
         for file in found:
             if (owner := owners.setdefault(sources.real_path(file), field)) != field:
                 raise InputError(f"{field}: {file} is used for {owner} too; a guard set needs sentences of its own")

@@ -49,7 +49,9 @@ class Ingredients:
                     "dev": provenance.data_identity(config.data.dev),
                     "test": provenance.data_identity(config.data.test),
                 },
-                "guard_sets": {name: provenance.data_identity(paths) for name, paths in guards},
+                "guard_sets": {
+                    name: provenance.data_identity(paths, setting=f"gate.guard_sets.{name}") for name, paths in guards
+                },
                 "base": provenance.base_identity(self.card.base, config.model.path, config.model.revision),
             }
 

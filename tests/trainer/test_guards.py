@@ -70,7 +70,7 @@ class _WithTest:
     [
         (row(1, "fr"), r"gate.guard_sets.general: no rows: of 1 rows 1 have another source_lang than en \(what opus"),
         ("{\n" + row(1), "1 of 2 rows are bad"),
-        (None, "general.jsonl: no such file or folder"),
+        (None, r"general.jsonl: no such file or folder; check gate\.guard_sets\.general$"),
     ],
 )
 def test_one_that_cannot_be_used_is_refused(paths: RunPaths, tmp_path: Path, text: str | None, said: str) -> None:
@@ -108,3 +108,10 @@ def test_names_are_plain(tmp_path: Path, name: str, good: bool) -> None:
     else:
         with pytest.raises(ValueError, match=r"guard_sets"):
             config(tmp_path, **{name: "x.jsonl"})
+
+
+@pytest.mark.usefixtures("paths")
+def test_one_that_is_missing_is_named_before_there_is_a_run(tmp_path: Path) -> None:
+    ingredients = Ingredients(config(tmp_path, general=str(tmp_path / "general.jsonl")), card(KEY), {})
+    with pytest.raises(InputError, match=r"no such file or folder; check gate\.guard_sets\.general$"):
+        _ = ingredients.inputs
