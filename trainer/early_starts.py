@@ -6,6 +6,7 @@ that finds the job running in another process is kept apart: the record and what
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from mtft import exit_codes, files
 from mtft.errors import may_pass
 from mtft.runs import Attempt, early_starts_file, now, parse_time
-from trainer.attempts import KILLED
+from trainer.attempts import KILLED, after
 from trainer.outcome import Outcome
 
 
@@ -39,7 +40,7 @@ class EarlyStarts:
         self._path = early_starts_file(root, model, job, locked_out=locked_out)
         self._retried, self._say = retried, say
         self._noted = False
-        self.started = now()
+        self.started, self._began = now(), time.monotonic()
         self.before = _read(self._path)
         if not locked_out:  # who has the job is held up by nobody any more
             _remove(early_starts_file(root, model, job, locked_out=True))
@@ -48,13 +49,17 @@ class EarlyStarts:
         """Write this start down."""
         self._noted = self._write(Attempt(started=self.started, retried=self._retried))
 
+    def seconds(self) -> float:
+        """Return how long this start has run."""
+        return time.monotonic() - self._began
+
     def end(self, outcome: Outcome) -> None:
         """Write down how this start ended without an attempt, where the same may be tried again."""
         if not self._noted:
             return
         if outcome.exit_code == exit_codes.RETRY:
-            code, reason = outcome.exit_code, outcome.text
-            self._write(Attempt(self.started, ended=now(), exit_code=code, reason=reason, retried=self._retried))
+            ended, code = after(self.started, self.seconds()), outcome.exit_code
+            self._write(Attempt(self.started, ended, exit_code=code, reason=outcome.text, retried=self._retried))
         elif outcome.exit_code == exit_codes.FAILED:
             self._write()  # refused, as those before it spent the budget; itself it spent nothing
         else:

@@ -179,7 +179,7 @@ class Supervisor:
             outcome = _failed(error, paths)
         finally:
             kept.enter_context(store.using(paths))  # its attempt spares it no longer
-            self._record(attempts.close(job, outcome.exit_code, outcome.text))
+            self._record(attempts.close(job, early.seconds(), outcome.exit_code, outcome.text))
         return replace(outcome, attempt=len(job.attempts))
 
     def _nothing_to_train(self, job: Job, paths: RunPaths, kept: contextlib.ExitStack) -> Outcome | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 
 from mtft import files, runs
+from mtft.errors import Retry
 from mtft.naming import config_hash
 from mtft.runs import TIME_FORMAT, Attempt
 from mtft.settings import load_document
@@ -152,6 +155,53 @@ def test_the_deadline_counts_the_time_they_took(bench: Bench, start: Start) -> N
     assert code == 1 and "deadline passed: cluster.deadline_minutes is 5" in output
     lasted(4)
     assert start()[0] == 143
+
+
+class Clock(datetime):
+    """The time of day, which somebody may set."""
+
+    ahead = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Clock:
+        return cls.fromtimestamp(datetime.now(tz).timestamp() + cls.ahead.total_seconds(), tz)
+
+
+@pytest.mark.parametrize("place", ["_claim", "_work"])
+def test_a_clock_that_jumps_within_a_start_takes_nothing_of_the_deadline(
+    bench: Bench, start: Start, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(runs, "datetime", Clock)
+
+    def jump(*_: object) -> None:
+        monkeypatch.setattr(Clock, "ahead", timedelta(days=3))
+        raise Retry("stopped")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(supervisor.Supervisor, place, jump)
+        assert start()[0] == 143
+    monkeypatch.setattr(Clock, "ahead", timedelta(0))
+    code, output = start()
+    assert code == 0, output
+    assert [each["exit_code"] for each in bench.record["attempts"]] == [143, 0]
+
+
+def test_a_killed_attempt_whose_clock_was_ahead_counts_up_to_now_at_most(
+    bench: Bench, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.configure(cluster={"processes_per_node": 1, "deadline_minutes": 30})
+    with monkeypatch.context() as faulty:
+        faulty.setattr(supervisor.Supervisor, "_work", lambda *_: Outcome(143, "stopped"))
+        assert start()[0] == 143
+    job = runs.read_job(bench.root, MODEL, "job")
+    assert job is not None
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    runs.write_job(bench.root, replace(job, attempts=(Attempt(began.strftime(TIME_FORMAT)),)))
+    ahead = (began + timedelta(days=3)).timestamp()
+    os.utime(runs.RunPaths.of(bench.folder).console, (ahead, ahead))
+    code, output = start()
+    assert code == 0, output
+    assert bench.record["attempts"][0]["reason"] == attempts.KILLED
 
 
 def test_starts_that_find_another_process_at_work_end_alone(bench: Bench, start: Start) -> None:
