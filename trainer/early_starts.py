@@ -25,6 +25,7 @@ class EarlyStarts:
         root: storage root.
         model: key of the model.
         job: name of the job.
+        config_hash: of its configuration; starts of another one under the same name count nothing.
         retried: the budget this start counts towards.
         say: told that the volume takes no record.
         locked_out: another process has the job.
@@ -35,13 +36,21 @@ class EarlyStarts:
     """
 
     def __init__(
-        self, root: Path, model: str, job: str, retried: str | None, say: Callable[[str], object], *, locked_out: bool
+        self,
+        root: Path,
+        model: str,
+        job: str,
+        config_hash: str,
+        *,
+        retried: str | None,
+        say: Callable[[str], object],
+        locked_out: bool,
     ) -> None:
         self._path = early_starts_file(root, model, job, locked_out=locked_out)
-        self._retried, self._say = retried, say
+        self._retried, self._config_hash, self._say = retried, config_hash, say
         self._noted = False
         self.started, self._began = now(), time.monotonic()
-        self.before = _read(self._path)
+        self.before = _read(self._path, config_hash)
         if not locked_out:  # who has the job is held up by nobody any more
             _remove(early_starts_file(root, model, job, locked_out=True))
 
@@ -71,26 +80,32 @@ class EarlyStarts:
         self._noted = False
 
     def _write(self, *mine: Attempt) -> bool:
+        starts = [asdict(each) for each in (*self.before, *mine)]
         try:
-            files.write_json(self._path, [asdict(each) for each in (*self.before, *mine)])
+            files.write_json(self._path, {"config_hash": self._config_hash, "starts": starts})
         except OSError as error:
             self._say(f"note: {self._path}: {error.strerror}; this start is not counted unless it begins its work")
             return False
         return True
 
 
-def _read(path: Path) -> tuple[Attempt, ...]:
-    """Return the starts in a file, the killed ones ended when they began: nobody knows how long they ran.
+def _read(path: Path, config_hash: str) -> tuple[Attempt, ...]:
+    """Return the starts of this configuration in a file.
+
+    The killed ones ended when they began: nobody knows how long they ran.
 
     Raises:
         OSError: the volume does not answer; what it holds is not to be forgotten for that.
     """
     try:
-        found = [Attempt(**each) for each in files.read_json(path)]
+        kept = files.read_json(path)
+        if kept["config_hash"] != config_hash:
+            return ()
+        found = [Attempt(**each) for each in kept["starts"]]
         for each in found:
             parse_time(each.started)
             parse_time(each.ended or each.started)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         if may_pass(error):
             raise
         return ()

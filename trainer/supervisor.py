@@ -214,7 +214,9 @@ class Supervisor:
     def _early(self, *, locked_out: bool) -> EarlyStarts:
         """Count this start from now on; where a person starts every attempt nothing is counted."""
         of, say = self.request, self.console.say
-        early = EarlyStarts(self.root, of.model, of.job, self.retried, say, locked_out=locked_out)
+        early = EarlyStarts(
+            self.root, of.model, of.job, self.config_hash, retried=self.retried, say=say, locked_out=locked_out
+        )
         if not of.attended:
             early.note()
         return early

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +66,16 @@ def early(bench: Bench, *, locked_out: bool = False) -> Path:
     return runs.early_starts_file(bench.root, MODEL, "job", locked_out=locked_out)
 
 
+def kept(bench: Bench) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = files.read_json(early(bench))["starts"]
+    return found
+
+
+def keep(bench: Bench, *starts: object) -> None:
+    """Let these be the early starts of the job's configuration."""
+    files.write_json(early(bench), {"config_hash": config_hash(_document(bench), MODEL), "starts": starts})
+
+
 def test_starts_that_cannot_read_the_inputs_spend_the_budget(bench: Bench, start: Start) -> None:
     test = unreadable(bench, max_restarts=1)
     for _ in range(2):
@@ -80,6 +90,27 @@ def test_starts_that_cannot_read_the_inputs_spend_the_budget(bench: Bench, start
     (bench.root / "retried").write_text("2030-01-02T03:04:05Z")
     code, output = start()
     assert code == 0, output
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_starts_of_another_configuration_under_the_same_name_count_nothing(
+    bench: Bench, start: Start, claimed: bool
+) -> None:
+    unreadable(bench, max_restarts=0)
+    assert [start()[0] for _ in range(2)] == [143, 1]
+    bench.configure(cluster={"processes_per_node": 1, "max_restarts": 0})
+    if claimed:
+        runs.write_job(bench.root, runs.Job("job", MODEL, "r1", config_hash(_document(bench), MODEL), runs.now()))
+    code, output = start()
+    assert code == 0, output
+    assert [each["exit_code"] for each in bench.record["attempts"]] == [0]
+
+
+def test_a_larger_budget_of_the_same_configuration_counts_them(bench: Bench, start: Start) -> None:
+    unreadable(bench, max_restarts=0)
+    assert [start()[0] for _ in range(2)] == [143, 1]
+    unreadable(bench, max_restarts=1)
+    assert start()[0] == 143 and len(kept(bench)) == 2
 
 
 def test_starts_before_the_claim_become_part_of_the_record(bench: Bench, start: Start) -> None:
@@ -132,7 +163,7 @@ def test_a_kill_between_the_record_and_what_led_to_it_counts_nothing_twice(
     readable(test)
     ran = Attempt(runs.now(), ended=runs.now(), exit_code=143, reason="x")
     job = runs.Job("job", MODEL, "r1", config_hash(_document(bench), MODEL), runs.now())
-    before = tuple(Attempt(**each) for each in files.read_json(early(bench)))
+    before = tuple(Attempt(**each) for each in kept(bench))
     runs.write_job(bench.root, attempts.fold(job, before).with_attempt(ran))
     files.write_json(runs.RunPaths.at(bench.root, MODEL, "r1").provenance, {})
     start()
@@ -142,13 +173,13 @@ def test_a_kill_between_the_record_and_what_led_to_it_counts_nothing_twice(
 def test_the_deadline_counts_the_time_they_took(bench: Bench, start: Start) -> None:
     unreadable(bench, max_restarts=9, deadline_minutes=5)
     assert start()[0] == 143
-    [taken] = files.read_json(early(bench))
+    [taken] = kept(bench)
     began = datetime.now(UTC) - timedelta(days=1)
 
     def lasted(minutes: int) -> None:
         times = {"started": began, "ended": began + timedelta(minutes=minutes)}
         entry = {**taken, **{name: at.strftime(TIME_FORMAT) for name, at in times.items()}}
-        early(bench).write_text(json.dumps([entry]))
+        keep(bench, entry)
 
     lasted(6)
     code, output = start()
@@ -238,12 +269,19 @@ def test_a_volume_that_takes_no_record_is_told_and_the_job_goes_on(
     assert code == 0 and "No space left on device; this start is not counted" in output
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", '[{"started": 3}]', '[{"begun": "x"}]', "[null]"])
-def test_a_damaged_list_counts_nothing(bench: Bench, start: Start, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "7", "[]", "[null]", "{}", '{"config_hash": 3}'])
+def test_a_damaged_file_counts_nothing(bench: Bench, start: Start, text: str) -> None:
     unreadable(bench, max_restarts=0)
     early(bench).parent.mkdir(parents=True)
     early(bench).write_text(text)
-    assert start()[0] == 143 and len(files.read_json(early(bench))) == 1
+    assert start()[0] == 143 and len(kept(bench)) == 1
+
+
+@pytest.mark.parametrize("starts", [None, 7, {"started": 3}, [{"started": 3}], [{"begun": "x"}], [None]])
+def test_a_damaged_list_counts_nothing(bench: Bench, start: Start, starts: object) -> None:
+    unreadable(bench, max_restarts=0)
+    files.write_json(early(bench), {"config_hash": config_hash(_document(bench), MODEL), "starts": starts})
+    assert start()[0] == 143 and len(kept(bench)) == 1
 
 
 def test_who_lists_the_jobs_sees_none_of_them(bench: Bench, start: Start) -> None:
