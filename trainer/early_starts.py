@@ -101,15 +101,28 @@ def _read(path: Path, config_hash: str) -> tuple[Attempt, ...]:
         kept = files.read_json(path)
         if kept["config_hash"] != config_hash:
             return ()
-        found = [Attempt(**each) for each in kept["starts"]]
-        for each in found:
-            parse_time(each.started)
-            parse_time(each.ended or each.started)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        found = [_checked(Attempt(**each)) for each in kept["starts"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         if may_pass(error):
             raise
         return ()
     return tuple(each if each.ended else replace(each, ended=each.started, reason=KILLED) for each in found)
+
+
+def _checked(start: Attempt) -> Attempt:
+    """Return a start that was read.
+
+    Raises:
+        ValueError: it is damaged; TypeError likewise.
+    """
+    texts = (start.reason, start.retried)
+    if not all(isinstance(each, str | None) for each in texts) or not isinstance(start.exit_code, int | None):
+        raise TypeError(start)
+    "".join(each or "" for each in texts).encode()  # JSON can name half a character, which no record takes
+    parse_time(start.started)
+    if start.ended is not None:
+        parse_time(start.ended)
+    return start
 
 
 def _remove(path: Path) -> None:

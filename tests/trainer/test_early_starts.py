@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -269,7 +270,7 @@ def test_a_volume_that_takes_no_record_is_told_and_the_job_goes_on(
     assert code == 0 and "No space left on device; this start is not counted" in output
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", "[]", "[null]", "{}", '{"config_hash": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "7", "[]", "[null]", "{}", '{"config_hash": 3}', "[" * 100_000])
 def test_a_damaged_file_counts_nothing(bench: Bench, start: Start, text: str) -> None:
     unreadable(bench, max_restarts=0)
     early(bench).parent.mkdir(parents=True)
@@ -277,10 +278,35 @@ def test_a_damaged_file_counts_nothing(bench: Bench, start: Start, text: str) ->
     assert start()[0] == 143 and len(kept(bench)) == 1
 
 
-@pytest.mark.parametrize("starts", [None, 7, {"started": 3}, [{"started": 3}], [{"begun": "x"}], [None]])
+@pytest.mark.parametrize("starts", [None, 7, {"started": 3}, [{"begun": "x"}], [None]])
 def test_a_damaged_list_counts_nothing(bench: Bench, start: Start, starts: object) -> None:
     unreadable(bench, max_restarts=0)
     files.write_json(early(bench), {"config_hash": config_hash(_document(bench), MODEL), "starts": starts})
+    assert start()[0] == 143 and len(kept(bench)) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"started": value} for value in (3, None, "", "yesterday")),
+        *({"ended": value} for value in (3, "", "yesterday")),
+        *({"reason": value} for value in (5, 0, ["x"])),
+        *({"retried": value} for value in (5, ["x"])),
+        *({"exit_code": value} for value in ("x", [1], 1.5)),
+        {"begun": "x"},
+    ],
+)
+def test_a_damaged_start_counts_nothing(bench: Bench, start: Start, damage: dict[str, object]) -> None:
+    unreadable(bench, max_restarts=0)
+    keep(bench, {"started": runs.now(), "ended": runs.now(), "exit_code": 143, "reason": "x", **damage})
+    assert start()[0] == 143 and len(kept(bench)) == 1
+
+
+def test_a_start_whose_reason_is_half_a_character_counts_nothing(bench: Bench, start: Start) -> None:
+    unreadable(bench, max_restarts=0)
+    text = json.dumps({"config_hash": config_hash(_document(bench), MODEL), "starts": [{"started": runs.now()}]})
+    early(bench).parent.mkdir(parents=True, exist_ok=True)
+    early(bench).write_text(text.replace("}]", r', "reason": "\ud800"}]'))
     assert start()[0] == 143 and len(kept(bench)) == 1
 
 
