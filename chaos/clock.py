@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -112,14 +113,26 @@ def _train(tally: Tally, jumps: int, order: Order, library: Path) -> None:
     trial = Trial(order, runs.KINDS[0], warm.start_cold, tally)
     trial.unbroken()
     root, jump = trial.folder / "run", trial.folder / "jump"
-    process = trial.start(runs.arguments(trial.config, root), trial.folder / "run.txt", _faked(library, jump))
-    for _ in range(jumps):
+    variables = _faked(library, jump)
+
+    def start() -> subprocess.Popen[bytes]:
+        return trial.start(runs.arguments(trial.config, root), trial.folder / "run.txt", variables)
+
+    process = start()
+    for number in range(jumps):
         try:
             process.wait(trial.plan.uniform(0, trial.seconds / jumps))
             break
         except subprocess.TimeoutExpired:
-            _set(jump, trial.plan.choice(_JUMPS))
+            stopped = number % 2 == 0  # far ahead: the next start counts the time this one ran
+            _set(jump, "+3d" if stopped else trial.plan.choice(_JUMPS))
             tally.tries += 1
+        if stopped:
+            process.terminate()
+            if process.wait(300) not in (exit_codes.RETRY, -signal.SIGTERM):
+                break
+            _set(jump, "+0")
+            process = start()
     if (code := process.wait(300)) != exit_codes.DONE:
         tally.lose(f"it ended with {code}: {(trial.folder / 'run.txt').read_text()[-300:]}")
         return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths, now, parse_time
+from mtft.runs import TIME_FORMAT, Attempt, Job, RunPaths, parse_time
 
 KILLED = "killed without a word"
 """Reason of a start that wrote none."""
@@ -26,9 +26,15 @@ def begin(job: Job, retried: str | None, started: str) -> Job:
     return job.with_attempt(Attempt(started=started, retried=retried))
 
 
-def close(job: Job, exit_code: int, reason: str) -> Job:
-    """Return the record with its running attempt ended now."""
-    ended = job.with_last_attempt(ended=now(), exit_code=exit_code, reason=reason)
+def after(started: str, seconds: float) -> str:
+    """Return when a start ended that ran so long; the clock of then may have been set meanwhile."""
+    return (parse_time(started) + timedelta(seconds=round(seconds))).strftime(TIME_FORMAT)
+
+
+def close(job: Job, seconds: float, exit_code: int, reason: str) -> Job:
+    """Return the record with its running attempt ended after so many seconds."""
+    end = after(job.attempts[-1].started, seconds)
+    ended = job.with_last_attempt(ended=end, exit_code=exit_code, reason=reason)
     return replace(ended, finished=job.finished or exit_code == 0)
 
 
@@ -47,9 +53,12 @@ def fold(job: Job, early: Iterable[Attempt]) -> Job:
 
 
 def last_sign_of_life(paths: RunPaths) -> datetime | None:
-    """Return when the supervisor of node 0 last wrote down what it saw; None: never."""
+    """Return when the supervisor of node 0 last wrote down what it saw; None: never.
+
+    A moment that is still to come, as a clock that was ahead writes it, is taken for now.
+    """
     try:
-        return datetime.fromtimestamp(paths.console.stat().st_mtime, UTC)
+        return min(datetime.fromtimestamp(paths.console.stat().st_mtime, UTC), datetime.now(UTC))
     except OSError:
         return None
 

@@ -6,6 +6,7 @@ that finds the job running in another process is kept apart: the record and what
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from mtft import exit_codes, files
 from mtft.errors import may_pass
 from mtft.runs import Attempt, early_starts_file, now, parse_time
-from trainer.attempts import KILLED
+from trainer.attempts import KILLED, after
 from trainer.outcome import Outcome
 
 
@@ -24,6 +25,7 @@ class EarlyStarts:
         root: storage root.
         model: key of the model.
         job: name of the job.
+        config_hash: of its configuration; starts of another one under the same name count nothing.
         retried: the budget this start counts towards.
         say: told that the volume takes no record.
         locked_out: another process has the job.
@@ -34,13 +36,21 @@ class EarlyStarts:
     """
 
     def __init__(
-        self, root: Path, model: str, job: str, retried: str | None, say: Callable[[str], object], *, locked_out: bool
+        self,
+        root: Path,
+        model: str,
+        job: str,
+        config_hash: str,
+        *,
+        retried: str | None,
+        say: Callable[[str], object],
+        locked_out: bool,
     ) -> None:
         self._path = early_starts_file(root, model, job, locked_out=locked_out)
-        self._retried, self._say = retried, say
+        self._retried, self._config_hash, self._say = retried, config_hash, say
         self._noted = False
-        self.started = now()
-        self.before = _read(self._path)
+        self.started, self._began = now(), time.monotonic()
+        self.before = _read(self._path, config_hash)
         if not locked_out:  # who has the job is held up by nobody any more
             _remove(early_starts_file(root, model, job, locked_out=True))
 
@@ -48,13 +58,17 @@ class EarlyStarts:
         """Write this start down."""
         self._noted = self._write(Attempt(started=self.started, retried=self._retried))
 
+    def seconds(self) -> float:
+        """Return how long this start has run."""
+        return time.monotonic() - self._began
+
     def end(self, outcome: Outcome) -> None:
         """Write down how this start ended without an attempt, where the same may be tried again."""
         if not self._noted:
             return
         if outcome.exit_code == exit_codes.RETRY:
-            code, reason = outcome.exit_code, outcome.text
-            self._write(Attempt(self.started, ended=now(), exit_code=code, reason=reason, retried=self._retried))
+            ended, code = after(self.started, self.seconds()), outcome.exit_code
+            self._write(Attempt(self.started, ended, exit_code=code, reason=outcome.text, retried=self._retried))
         elif outcome.exit_code == exit_codes.FAILED:
             self._write()  # refused, as those before it spent the budget; itself it spent nothing
         else:
@@ -66,30 +80,49 @@ class EarlyStarts:
         self._noted = False
 
     def _write(self, *mine: Attempt) -> bool:
+        starts = [asdict(each) for each in (*self.before, *mine)]
         try:
-            files.write_json(self._path, [asdict(each) for each in (*self.before, *mine)])
+            files.write_json(self._path, {"config_hash": self._config_hash, "starts": starts})
         except OSError as error:
             self._say(f"note: {self._path}: {error.strerror}; this start is not counted unless it begins its work")
             return False
         return True
 
 
-def _read(path: Path) -> tuple[Attempt, ...]:
-    """Return the starts in a file, the killed ones ended when they began: nobody knows how long they ran.
+def _read(path: Path, config_hash: str) -> tuple[Attempt, ...]:
+    """Return the starts of this configuration in a file.
+
+    The killed ones ended when they began: nobody knows how long they ran.
 
     Raises:
         OSError: the volume does not answer; what it holds is not to be forgotten for that.
     """
     try:
-        found = [Attempt(**each) for each in files.read_json(path)]
-        for each in found:
-            parse_time(each.started)
-            parse_time(each.ended or each.started)
-    except (OSError, ValueError, TypeError) as error:
+        kept = files.read_json(path)
+        if kept["config_hash"] != config_hash:
+            return ()
+        found = [_checked(Attempt(**each)) for each in kept["starts"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         if may_pass(error):
             raise
         return ()
     return tuple(each if each.ended else replace(each, ended=each.started, reason=KILLED) for each in found)
+
+
+def _checked(start: Attempt) -> Attempt:
+    """Return a start that was read.
+
+    Raises:
+        ValueError: it is damaged; TypeError likewise.
+    """
+    texts = (start.reason, start.retried)
+    if not all(isinstance(each, str | None) for each in texts) or not isinstance(start.exit_code, int | None):
+        raise TypeError(start)
+    "".join(each or "" for each in texts).encode()  # JSON can name half a character, which no record takes
+    parse_time(start.started)
+    if start.ended is not None:
+        parse_time(start.ended)
+    return start
 
 
 def _remove(path: Path) -> None:

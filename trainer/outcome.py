@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mtft import exit_codes
+from mtft.errors import NO_ROOM, MtftError
 from mtft.runs import RunPaths
 from mtft.text import printable_lines
+from trainer.reasons import DISK_FULL, USER_ERRNOS
 
 TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096  # the kubelet keeps no more
@@ -56,6 +58,16 @@ class Outcome:
                 if len(_dump(message).encode()) <= _TERMINATION_BYTES:
                     break
         return _dump(message)
+
+
+def failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome:
+    """Return how an error that reached the supervisor ends the attempt."""
+    if isinstance(error, MtftError):
+        return Outcome(error.exit_code, str(error), paths)
+    code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
+    where = f"{error.filename}: " if error.filename else ""
+    advice = NO_ROOM if error.errno in DISK_FULL else "check storage.root and who may write there"
+    return Outcome(code, f"{where}{error.strerror or error}; {advice}", paths)
 
 
 def write_termination_message(outcome: Outcome, path: Path = TERMINATION_LOG) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mtft import exit_codes, files, provenance, store
-from mtft.errors import NO_ROOM, InputError, MtftError, Retry
+from mtft.errors import InputError, MtftError, Retry
 from mtft.naming import config_differences, config_hash
 from mtft.runs import (
     JOB_UID_FILE,
@@ -37,9 +37,9 @@ from trainer.ingredients import Ingredients
 from trainer.launching import Children, joined_mark, lost_node, prepared_mark, tell_lost
 from trainer.limits import Limits
 from trainer.node import GPU_VARIABLE, Node, child_environment
-from trainer.outcome import Outcome, write_termination_message
+from trainer.outcome import Outcome, failed, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent
-from trainer.reasons import DISK_FULL, USER_ERRNOS, signal_name
+from trainer.reasons import signal_name
 from trainer.unchanged import same_run
 
 _POLL_SECONDS = 1.0
@@ -79,7 +79,7 @@ def supervise(request: Request) -> int:
         try:
             outcome = Supervisor(request, stop, console).attempt()
         except (MtftError, OSError) as error:
-            outcome = _failed(error)
+            outcome = failed(error)
         console.say(outcome.line())
         write_termination_message(outcome)
         if outcome.exit_code == exit_codes.RETRY and outcome.attempt is None and not request.attended:
@@ -140,7 +140,7 @@ class Supervisor:
             try:
                 outcome = self.lead(kept, early) if held else self._locked_out(early)
             except (MtftError, OSError) as error:
-                early.end(_failed(error))
+                early.end(failed(error))
                 raise
             early.end(outcome)
             if outcome.exit_code == exit_codes.DONE and outcome.paths:
@@ -176,10 +176,10 @@ class Supervisor:
             self._take_code(paths)
             outcome = self._work(paths, len(job.attempts))
         except (MtftError, OSError) as error:
-            outcome = _failed(error, paths)
+            outcome = failed(error, paths)
         finally:
             kept.enter_context(store.using(paths))  # its attempt spares it no longer
-            self._record(attempts.close(job, outcome.exit_code, outcome.text))
+            self._record(attempts.close(job, early.seconds(), outcome.exit_code, outcome.text))
         return replace(outcome, attempt=len(job.attempts))
 
     def _nothing_to_train(self, job: Job, paths: RunPaths, kept: contextlib.ExitStack) -> Outcome | None:
@@ -214,7 +214,9 @@ class Supervisor:
     def _early(self, *, locked_out: bool) -> EarlyStarts:
         """Count this start from now on; where a person starts every attempt nothing is counted."""
         of, say = self.request, self.console.say
-        early = EarlyStarts(self.root, of.model, of.job, self.retried, say, locked_out=locked_out)
+        early = EarlyStarts(
+            self.root, of.model, of.job, self.config_hash, retried=self.retried, say=say, locked_out=locked_out
+        )
         if not of.attended:
             early.note()
         return early
@@ -376,16 +378,6 @@ class Supervisor:
             # Whatever broke while everything was being stopped, another attempt continues from the last checkpoint.
             return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])}", paths)
         return Outcome(code, text, paths)
-
-
-def _failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome:
-    """Return how an error that reached the supervisor ends the attempt."""
-    if isinstance(error, MtftError):
-        return Outcome(error.exit_code, str(error), paths)
-    code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
-    where = f"{error.filename}: " if error.filename else ""
-    advice = NO_ROOM if error.errno in DISK_FULL else "check storage.root and who may write there"
-    return Outcome(code, f"{where}{error.strerror or error}; {advice}", paths)
 
 
 def _check_undamaged(job: Job, paths: RunPaths) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from demo.corpus import Pair
 from mtft.models import MODELS
-from tests.trainer.supervising import Bench
+from tests.trainer.supervising import Bench, Start, StartAs
 
 if TYPE_CHECKING:
     from tests.trainer.helpers import Practised
@@ -73,6 +73,47 @@ def executed(bench: Bench) -> Bench:
     """The same, started as in a pod: a rank that is a fork may be ready before its torchrun can pass on a signal."""
     bench.forked = False
     return bench
+
+
+@pytest.fixture
+def start_as(bench: Bench, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> StartAs:
+    """Start the job in this process: without the break, and without ranks, as they are not met."""
+    from mtft.runs import RunPaths
+    from tests.trainer import workers
+    from tests.trainer.supervising import MODEL, WORKERS
+    from trainer import supervisor
+    from trainer.outcome import Outcome
+
+    def work(_: supervisor.Supervisor, paths: RunPaths, __: int) -> Outcome:
+        workers.leave(paths)
+        return Outcome(0, "finished", paths)
+
+    for name in ("adopt_orphans", "end_with_parent"):
+        monkeypatch.setattr(supervisor, name, lambda *_: None)
+    monkeypatch.setattr(supervisor, "_BREAK_SECONDS", 0)
+    monkeypatch.setattr(supervisor.Supervisor, "_work", work)
+    modules = {"preparation_module": WORKERS, "worker_module": WORKERS}
+    config = bench.root / "job.yaml"
+
+    def start(attended: bool) -> tuple[int, str]:
+        code = supervisor.supervise(
+            supervisor.Request(config=config, model=MODEL, job="job", root=None, attended=attended, **modules)
+        )
+        return code, capfdbinary.readouterr().out.decode()
+
+    return start
+
+
+@pytest.fixture
+def start(start_as: StartAs) -> Start:
+    """Start the job as a cluster does."""
+    return lambda: start_as(False)
+
+
+@pytest.fixture
+def attended(start_as: StartAs) -> Start:
+    """Start the job as a person does."""
+    return lambda: start_as(True)
 
 
 @pytest.fixture

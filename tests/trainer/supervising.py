@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,12 @@ from tests.trainer import workers
 CHECKOUT = Path(__file__).parents[2]
 MODEL = "opus_mt_en_fr"
 WORKERS = "tests.trainer.workers"
+
+
+Start = Callable[[], tuple[int, str]]
+"""Start a job once; its exit code and what it printed."""
+StartAs = Callable[[bool], tuple[int, str]]
+"""The same, attended or not."""
 
 
 class Started(Protocol):

@@ -7,8 +7,8 @@ import errno
 import pytest
 
 from mtft.errors import NO_ROOM
+from trainer.outcome import failed
 from trainer.reasons import Kind, Reason, explain, verdict
-from trainer.supervisor import _failed
 
 
 def ended(*kinds: Kind | int) -> list[Reason]:
@@ -83,4 +83,4 @@ def test_want_of_room_is_told_so_that_the_launcher_knows_it(error: BaseException
     found = explain(error, 0)
     assert found.kind == "input" and found.message.endswith(NO_ROOM) == room
     if isinstance(error, OSError):
-        assert _failed(error).text.endswith(NO_ROOM) == room
+        assert failed(error).text.endswith(NO_ROOM) == room

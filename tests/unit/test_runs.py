@@ -88,11 +88,11 @@ def test_a_record_that_leads_out_of_the_store_is_refused(tmp_path: Path, field: 
 
 
 def test_attempts_are_counted_and_closed(tmp_path: Path) -> None:
-    job = attempts.close(attempts.begin(JOB, None, runs.now()), 143, "stopped by SIGTERM")
+    job = attempts.close(attempts.begin(JOB, None, runs.now()), 1, 143, "stopped by SIGTERM")
     runs.write_job(tmp_path, job)
     assert runs.read_job(tmp_path, JOB.model, JOB.name) == job
     assert (job.attempts[0].exit_code, job.finished) == (143, False)
-    assert attempts.close(attempts.begin(job, None, runs.now()), 0, "finished").finished
+    assert attempts.close(attempts.begin(job, None, runs.now()), 1, 0, "finished").finished
 
 
 @pytest.mark.parametrize(("made", "restarts", "may"), [(0, 0, True), (1, 0, False), (3, 3, True), (4, 3, False)])
@@ -113,7 +113,7 @@ def test_budget(made: int, restarts: int, may: bool) -> None:
 )
 def test_which_ends_may_be_want_of_memory(reason: str | None, may: bool) -> None:
     job = attempts.begin(JOB, None, runs.now())
-    job = attempts.settle(job, None) if reason is None else attempts.close(job, 143, reason)
+    job = attempts.settle(job, None) if reason is None else attempts.close(job, 1, 143, reason)
     assert limits.may_lack_memory(job.attempts) == may
     assert not limits.may_lack_memory(JOB.attempts)
 
