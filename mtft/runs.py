@@ -224,6 +224,23 @@ def check_run_id(text: object) -> str:
     return text
 
 
+def attempt_of(values: dict[str, Any]) -> Attempt:
+    """Return an attempt as a record has it.
+
+    Raises:
+        ValueError: it is damaged; TypeError likewise.
+    """
+    attempt = Attempt(**values)
+    texts = (attempt.reason, attempt.retried)
+    if not all(isinstance(each, str | None) for each in texts) or not isinstance(attempt.exit_code, int | None):
+        raise TypeError(f"no attempt: {attempt}")
+    "".join(each or "" for each in texts).encode()  # JSON can name half a character, which no record takes
+    parse_time(attempt.started)
+    if attempt.ended is not None:
+        parse_time(attempt.ended)
+    return attempt
+
+
 def read_job(root: Path, model: str, name: str) -> Job | None:
     """Return the record of a job, or None when nobody claimed it yet.
 
@@ -233,7 +250,7 @@ def read_job(root: Path, model: str, name: str) -> Job | None:
     path = job_file(root, model, name)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        attempts = tuple(Attempt(**attempt) for attempt in values.pop("attempts"))
+        attempts = tuple(map(attempt_of, values.pop("attempts")))
         job = Job(**values, attempts=attempts)
         check_run_id(job.run_id)
         if (job.model, job.name) != (model, name):
@@ -241,7 +258,7 @@ def read_job(root: Path, model: str, name: str) -> Job | None:
         return job
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError, InputError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError) as error:
         raise InputError(f"{path}: not a job record of this version ({error}); move it away to start anew") from None
 
 

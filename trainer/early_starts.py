@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mtft import exit_codes, files
 from mtft.errors import may_pass
-from mtft.runs import Attempt, early_starts_file, now, parse_time
+from mtft.runs import Attempt, attempt_of, early_starts_file, now
 from trainer.attempts import KILLED, after
 from trainer.outcome import Outcome
 
@@ -101,28 +101,12 @@ def _read(path: Path, config_hash: str) -> tuple[Attempt, ...]:
         kept = files.read_json(path)
         if kept["config_hash"] != config_hash:
             return ()
-        found = [_checked(Attempt(**each)) for each in kept["starts"]]
+        found = [attempt_of(each) for each in kept["starts"]]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         if may_pass(error):
             raise
         return ()
     return tuple(each if each.ended else replace(each, ended=each.started, reason=KILLED) for each in found)
-
-
-def _checked(start: Attempt) -> Attempt:
-    """Return a start that was read.
-
-    Raises:
-        ValueError: it is damaged; TypeError likewise.
-    """
-    texts = (start.reason, start.retried)
-    if not all(isinstance(each, str | None) for each in texts) or not isinstance(start.exit_code, int | None):
-        raise TypeError(start)
-    "".join(each or "" for each in texts).encode()  # JSON can name half a character, which no record takes
-    parse_time(start.started)
-    if start.ended is not None:
-        parse_time(start.ended)
-    return start
 
 
 def _remove(path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_repeated_link_request_answered_with_exists_is_our_own(
     assert runs.read_job(tmp_path, JOB.model, JOB.name) == JOB
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"attempts": [{"begun": 1}]}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"attempts": [{"begun": 1}]}', "[" * 100_000])
 def test_a_record_that_is_none_is_reported_with_its_path(tmp_path: Path, text: str) -> None:
     path = runs.job_file(tmp_path, JOB.model, JOB.name)
     path.parent.mkdir(parents=True)
@@ -77,9 +77,10 @@ def test_a_record_that_is_none_is_reported_with_its_path(tmp_path: Path, text: s
         *(("run_id", name) for name in ("../../../../elsewhere", "/etc", "..", "a/b", "a\0b", "a\n", "", 7, None)),
         *(("model", name) for name in ("../..", "m2m100_418m", None)),
         *(("name", name) for name in ("../../job", "another", None)),
+        *(("attempts", [{"started": "2030-01-02T03:04:05Z"} | odd]) for odd in ({"reason": 5}, {"ended": "then"})),
     ],
 )
-def test_a_record_that_leads_out_of_the_store_is_refused(tmp_path: Path, field: str, value: object) -> None:
+def test_a_record_that_is_damaged_or_leads_out_of_the_store_is_refused(tmp_path: Path, field: str, value: object) -> None:
     path = runs.job_file(tmp_path, JOB.model, JOB.name)
     runs.write_job(tmp_path, JOB)
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
