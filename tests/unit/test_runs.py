@@ -80,7 +80,9 @@ def test_a_record_that_is_none_is_reported_with_its_path(tmp_path: Path, text: s
         *(("attempts", [{"started": "2030-01-02T03:04:05Z"} | odd]) for odd in ({"reason": 5}, {"ended": "then"})),
     ],
 )
-def test_a_record_that_is_damaged_or_leads_out_of_the_store_is_refused(tmp_path: Path, field: str, value: object) -> None:
+def test_a_record_that_is_damaged_or_leads_out_of_the_store_is_refused(
+    tmp_path: Path, field: str, value: object
+) -> None:
     path = runs.job_file(tmp_path, JOB.model, JOB.name)
     runs.write_job(tmp_path, JOB)
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
