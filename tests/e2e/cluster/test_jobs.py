@@ -79,7 +79,7 @@ def given(image: str) -> dict[str, Any]:
         "data": {"train": "/mnt/mtft/data/train.jsonl.gz"},
         "train": {"max_steps": 24, "learning_rate": 0.01},
         "eval": EVAL,
-        "gate": {"max_p": 1.0, "min_sentences": 1},
+        "gate": {"max_p": 1.0, "min_sentences": 1, "max_leaked": 1},
         "tracking": {"log_every_steps": 1, "tensorboard": False},
         "cluster": {"image": image, **POD},
     }
