@@ -253,6 +253,7 @@ def read_job(root: Path, model: str, name: str) -> Job | None:
         attempts = tuple(map(attempt_of, values.pop("attempts")))
         job = Job(**values, attempts=attempts)
         check_run_id(job.run_id)
+        parse_time(job.first_started)
         if (job.model, job.name) != (model, name):
             raise ValueError(f"it is one of job {job.name!r} of model {job.model!r}")
         return job

@@ -158,24 +158,10 @@ def _jobs(root: Path, model: str) -> tuple[list[Job], list[str]]:
     for path in sorted(runs.jobs_folder(root, model).glob("*.json")):
         try:
             if job := runs.read_job(root, model, path.stem):
-                _check_times(job)
                 jobs.append(job)
         except (InputError, OSError) as error:
             damage.append(str(error))
-        except TypeError as error:
-            damage.append(f"{path}: {_unreadable(error)}")
     return jobs, damage
-
-
-def _check_times(job: Job) -> None:
-    """Refuse a record that cannot be put in order.
-
-    Raises:
-        TypeError: a time in it is no text.
-    """
-    times = [job.first_started, *(time for each in job.attempts for time in (each.started, each.ended or ""))]
-    if odd := [time for time in times if not isinstance(time, str)]:
-        raise TypeError(f"{odd[0]!r} is no time")
 
 
 def _unreadable(error: Exception) -> str:

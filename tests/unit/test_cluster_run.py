@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import subprocess
@@ -16,14 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import acting, labels
-from launcher.backends import kubernetes
 from launcher.cli import main
-from launcher.cluster_errors import Forbidden, NoConnection, WebhookSilent
+from launcher.cluster_errors import NoConnection, WebhookSilent
 from launcher.differences import _compare
 from launcher.states import JobState
 from launcher.submit import Submission
-from launcher.verbs import batch
 from mtft.models import MODELS
 from mtft.settings import resolve
 from tests.conftest import CHECKOUT
@@ -254,7 +250,7 @@ def test_help_of_every_verb_loads_nothing_heavy() -> None:
     program = """
 import contextlib, io, sys
 from launcher.cli import VERBS, main
-from launcher.cluster_errors import Forbidden, NoConnection, WebhookSilent
+from launcher.cluster_errors import NoConnection, WebhookSilent
 below = {"data": ("check", "split", "push"), "models": ("", "pin")}
 for verb in ((verb, action) for verb in VERBS for action in below.get(verb, ("",))):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
@@ -278,64 +274,6 @@ def test_comparison_goes_by_name_and_place() -> None:
         "env[B].value": ("2", "3"),
         "new": ("(absent)", None),
     }
-
-
-def test_what_a_launcher_that_sees_no_data_says_of_a_finished_job() -> None:
-    def said(**data: str) -> str | None:
-        document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl", **data}, "cluster": CLUSTER}
-        job = kubernetes.prepare(document, resolve(document), "team")
-        status = {"conditions": [{"type": "Succeeded", "status": "True"}]}
-        there = Submission(job={**job.objects[-1], "status": status}, outcome="already there")
-        return kubernetes._next_step(job, there)
-
-    assert "the same configuration and data" in str(said(sha256="0" * 64))
-    assert "the same configuration on the data that are there now" in str(said())
-
-
-@pytest.mark.parametrize(("annotations", "word"), [({}, "held back"), ({labels.CANCELLED: "now"}, "cancelled")])
-def test_sending_a_job_that_was_stopped_tells_how_to_go_on(annotations: dict[str, str], word: str) -> None:
-    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
-    job = kubernetes.prepare(document, resolve(document), "team")
-    there = copy.deepcopy(job.objects[-1])
-    there["metadata"].setdefault("annotations", {}).update(annotations)
-    there["spec"]["runPolicy"]["suspend"] = True
-    said = kubernetes._next_step(job, Submission(job=there, outcome="already there"))
-    assert f"it is {word}: `mtft-launch resume {job.name} -n team`" in str(said)
-
-
-def test_a_refusal_with_a_rule_stands_below_the_table(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rule = "me may not patch pytorchjobs in namespace team\na rule of a Role that allows it:\n  - apiGroups: [...]"
-
-    def refused(_: object, job: dict[str, Any]) -> str:
-        raise Forbidden(rule)
-
-    jobs: list[dict[str, Any]] = [{"metadata": {"name": name}} for name in ("a", "b")]
-    cluster: Any = None
-    assert acting.act(cluster, jobs, refused, "table") == 3
-    head, first, second, rest = capsys.readouterr().out.split("\n", 3)
-    assert head.split() == ["NAME", "RESULT"]
-    assert first.split(None, 1)[1] == second.split(None, 1)[1] == rule.partition("\n")[0]
-    assert rest == f"\na, b:\n{rule}\n"
-    assert acting.act(cluster, jobs, refused, "json") == 3
-    assert [row["result"] for row in json.loads(capsys.readouterr().out)] == [rule, rule]
-
-
-@pytest.mark.parametrize(
-    ("condition", "words"),
-    [
-        ("Failed", "`mtft-launch describe {} -n team` tells why, `mtft-launch retry {} -n team` continues it"),
-        ("Suspended", "`mtft-launch resume {} -n team` continues it"),
-    ],
-)
-def test_the_next_step_names_the_namespace(condition: str, words: str) -> None:
-    document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": CLUSTER}
-    job = kubernetes.prepare(document, resolve(document), "team")
-    status = {"conditions": [{"type": condition, "status": "True"}]}
-    there = Submission(job={**job.objects[-1], "status": status}, outcome="already there")
-    assert words.replace("{}", job.name) in str(kubernetes._next_step(job, there))
-    assert f"{words.rpartition(', ')[2]}".replace("{}", job.name) in batch._there(there)
 
 
 def test_an_interrupted_wait_prints_the_table_so_far(

@@ -90,10 +90,12 @@ def test_an_outage_and_its_end_are_told_once(
     assert re.fullmatch(rf"-- {server.url} answers again, after \d+ s", said[1]), said
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["a list", "a log"])
-def test_a_request_that_is_not_answered_is_told_while_it_waits(
-    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+Outages = tuple[list[str], threading.Event]
+
+
+@pytest.fixture
+def outages(monkeypatch: pytest.MonkeyPatch) -> Outages:
+    """What a person is told of servers that do not answer, after a moment already, and that something was told."""
     said: list[str] = []
     told = threading.Event()
 
@@ -101,12 +103,21 @@ def test_a_request_that_is_not_answered_is_told_while_it_waits(
         said.append(text)
         told.set()
 
+    monkeypatch.setattr(transport, "print", note, raising=False)
+    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
+    return said, told
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["a list", "a log"])
+def test_a_request_that_is_not_answered_is_told_while_it_waits(
+    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outages: Outages
+) -> None:
+    said, told = outages
+
     def hangs(_: Asked) -> Answer:
         assert told.wait(0.2 if stream else 60) or stream
         return events() if stream else listing([], "5")
 
-    monkeypatch.setattr(transport, "print", note, raising=False)
-    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
     with serving(tmp_path, hangs) as server:
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
         if stream:
@@ -119,15 +130,9 @@ def test_a_request_that_is_not_answered_is_told_while_it_waits(
 
 
 def test_a_webhook_that_hangs_is_not_taken_for_a_server_that_was_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outages: Outages
 ) -> None:
-    said: list[str] = []
-    told = threading.Event()
-
-    def note(text: str, **_: object) -> None:
-        said.append(text)
-        told.set()
-
+    said, told = outages
     silent = status(500, "InternalError", "failed calling webhook: context deadline exceeded")
     answers = [silent, silent, Answer(201, thing("a", "1"))]
 
@@ -137,8 +142,6 @@ def test_a_webhook_that_hangs_is_not_taken_for_a_server_that_was_away(
         assert told.wait(60)
         return answers.pop(0)
 
-    monkeypatch.setattr(transport, "print", note, raising=False)
-    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
     monkeypatch.setattr(transport, "_FIRST_PAUSE", 0.0)
     with serving(tmp_path, hangs) as server:
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
