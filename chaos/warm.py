@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +34,7 @@ NAMES_VARIABLE = "MTFT_CHAOS_MODULES"
 _EXECUTED = subprocess.Popen
 _MODULES = ("trainer", "trainer.preparation", "trainer.ranks", "trainer.worker")
 _NAME_BYTES = 15  # of a process, as far as Linux keeps it
-_RESET = (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGHUP)
+_RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGHUP)
 
 
 class Forked(subprocess.Popen[bytes]):
@@ -52,9 +52,12 @@ class Forked(subprocess.Popen[bytes]):
         self._child_created, self._waitpid_lock, self._sigint_wait_secs = True, threading.Lock(), 0.25
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal that comes before the fork is a process of its own would run this one's handler there.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
         self.pid = os.fork()
         if self.pid == 0:
-            become(command, **options)
+            become(command, held=held, **options)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def load() -> None:
@@ -133,14 +136,17 @@ def become(
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
     start_new_session: bool = False,
+    held: Iterable[int] = (),
 ) -> None:
-    """Be, in a fork, the process of a command, and end."""
+    """Be, in a fork, the process of a command, and end; ``held`` is its signal mask."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not command[0].startswith("trainer"):  # which lets an interrupt end it while it is imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         if start_new_session:
             os.setsid()
         _redirect(stdout, stderr)

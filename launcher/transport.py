@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import random
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher.cluster_errors import Busy, ClusterError, NoConnection, Request, Unauthorized, WebhookSilent, from_status
+from launcher.outage import Outage
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -22,12 +22,25 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 _ATTEMPTS_AT_A_WEBHOOK = 2  # that hangs: the server waits for it each time
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
-_SILENT_SECONDS = 5.0  # of an outage, after which a person is told
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 
 Query = Sequence[tuple[str, Any]]
+Body = Mapping[str, Any] | Sequence[Any] | None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request as it goes over the wire, and what it is for."""
+
+    request: Request
+    path: str
+    method: str
+    query: Query
+    body: Body
+    content_type: str
+    answer_seconds: float
 
 
 class Transport:
@@ -43,7 +56,7 @@ class Transport:
         self.client = renew()
         self.calls = 0
         self._reached = False
-        self._outage = _Outage()
+        self._outage = Outage()
 
     @property
     def server(self) -> str:
@@ -82,7 +95,7 @@ class Transport:
         *,
         method: str = "GET",
         query: Query = (),
-        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        body: Body = None,
         content_type: str = "application/json",
         answer_seconds: float = ANSWER_SECONDS,
         stream: bool = False,
@@ -96,13 +109,14 @@ class Transport:
         Raises:
             ClusterError: whatever the server, or the way to it, has against it.
         """
+        call = _Call(request, path, method, query, body, content_type, answer_seconds)
         whom = self.server if method == "GET" else f"{self.server}, or a webhook it asks,"
         attempt, renewed = 1, False
         while True:
             try:
                 # A stream may be quiet for as long as nothing happens.
                 with nullcontext() if stream else self._outage.awaited(whom):
-                    response = self._send(path, method, query, body, content_type, answer_seconds, request)
+                    response = self._send(call)
                     if not stream:
                         self._read(response)
                 self._reached = True
@@ -124,37 +138,28 @@ class Transport:
                 self._pause(pause)
                 attempt += 1
 
-    def _send(
-        self,
-        path: str,
-        method: str,
-        query: Query,
-        body: Mapping[str, Any] | Sequence[Any] | None,
-        content_type: str,
-        answer_seconds: float,
-        request: Request,
-    ) -> BaseHTTPResponse:
+    def _send(self, call: _Call) -> BaseHTTPResponse:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         self.calls += 1
         try:
             response: BaseHTTPResponse = self.client.call_api(
-                path,
-                method,
-                query_params=list(query),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
-                body=body,
+                call.path,
+                call.method,
+                query_params=list(call.query),
+                header_params={"Accept": "application/json", "Content-Type": call.content_type},
+                body=call.body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _return_http_data_only=True,
-                _request_timeout=(CONNECT_SECONDS, answer_seconds),
+                _request_timeout=(CONNECT_SECONDS, call.answer_seconds),
             )
             return response
         except ApiException as error:
             if not error.status:  # how the client hands on a TLS failure
                 raise NoConnection(_unreachable(self.server, str(error.reason))) from error
-            found = self.refusal(error.status, error.body, request)
+            found = self.refusal(error.status, error.body, call.request)
             self._reached = self._reached or not isinstance(found, Unauthorized)
             if not isinstance(found, Busy):
                 self._outage.over(self.server)
@@ -171,59 +176,6 @@ class Transport:
             _ = response.data
         except HTTPError as error:
             raise _Later(NoConnection(_unreachable(self.server, f"the answer was cut off: {error}"))) from error
-
-
-class _Outage:
-    """Tells once that a server does not answer, and once that it does again, however many threads ask."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since: float | None = None  # moment of time.monotonic
-        self._told: str | None = None  # who was said not to answer
-
-    @contextmanager
-    def awaited(self, whom: str) -> Iterator[None]:
-        """Tell of a request that is not answered before the block ends."""
-        answered = threading.Event()
-
-        def tell() -> None:
-            if answered.wait(_SILENT_SECONDS):
-                return
-            with self._lock:
-                if not self._told and not answered.is_set():
-                    self._since = time.monotonic() - _SILENT_SECONDS if self._since is None else self._since
-                    self._told = whom
-                    print(f"-- {whom} does not answer; still waiting", file=sys.stderr, flush=True)
-
-        threading.Thread(target=tell, daemon=True).start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                answered.set()
-
-    def goes_on(self, whom: str, error: ClusterError, pause: float) -> None:
-        """Note that a request failed and is sent again after a pause, in seconds."""
-        with self._lock:
-            now = time.monotonic()
-            self._since = now if self._since is None else self._since
-            if not self._told and now + pause - self._since > _SILENT_SECONDS:
-                self._told = whom
-                print(f"-- {str(error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
-
-    def over(self, server: str) -> None:
-        """Note that a request was answered."""
-        with self._lock:
-            if self._told and self._since is not None:
-                seconds = time.monotonic() - self._since
-                said = f"{server} answers again," if self._told == server else "the answer came"
-                print(f"-- {said} after {seconds:.0f} s", file=sys.stderr, flush=True)
-            self._since, self._told = None, None
-
-    def forget(self) -> None:
-        """Note that the error that is raised now tells more than the end of the outage would."""
-        with self._lock:
-            self._since, self._told = None, None
 
 
 class _Later(Exception):

@@ -271,8 +271,8 @@ class GateConfig(Part):
         default=0.1,
         ge=0,
         le=1,
-        description="Share of the test rows that may be training rows too, but for case and punctuation; with more, "
-        "their scores say too much, and nothing is promoted.",
+        description="Share of the rows of test, or of a guard set, that may be training rows too, but for case and "
+        "punctuation; with more, their scores say too much, and nothing is promoted.",
     )
     guard_sets: dict[DnsLabel, Paths] = Field(
         default_factory=dict,

@@ -1,4 +1,4 @@
-"""Report sentences of dev and test that the training rows show too, on either side and in either direction.
+"""Report sentences of dev, test and guard sets that the training rows show too, on either side and in either direction.
 
 Sides are compared within a language: the English side of a held-out row with the English side of every training row,
 whether that is its source or its target. So a pair trained in the other direction is found as well. ``exact`` is equal
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from mtft.rows import EXCERPT_CHARACTERS, Row
-from mtft.split import HELD_OUT, HeldOut
+from mtft.split import HELD_OUT
 from mtft.text import loose_form
 
 EXAMPLES = 20
@@ -30,16 +30,21 @@ _FILTER_SHIFT = 64 - 22
 
 
 class Leakage:
-    """Counts held-out rows that were also met in training."""
+    """Counts held-out rows that were also met in training.
 
-    def __init__(self) -> None:
-        self._matchers = {"exact": _Matcher(lambda text: text), "loose": _Matcher(loose_form)}
+    Args:
+        sets: names of what is held out.
+    """
+
+    def __init__(self, sets: Sequence[str] = HELD_OUT) -> None:
+        self._sets = sets
+        self._matchers = {"exact": _Matcher(lambda text: text, sets), "loose": _Matcher(loose_form, sets)}
         self._examples: list[dict[str, str]] = []
 
-    def hold(self, split: HeldOut, row: Row) -> None:
-        """Remember a held-out row."""
+    def hold(self, name: str, row: Row) -> None:
+        """Remember a row of a held-out set."""
         for matcher in self._matchers.values():
-            matcher.hold(split, row)
+            matcher.hold(name, row)
 
     def see(self, row: Row) -> None:
         """Compare one training row with everything held out."""
@@ -55,27 +60,27 @@ class Leakage:
     def report(self) -> dict[str, Any]:
         """Return the counts of held-out rows and up to 20 examples.
 
-        Per split and match: ``rows``, all that are held out; ``source`` and ``target``, those whose source or target
+        Per set and match: ``rows``, all that are held out; ``source`` and ``target``, those whose source or target
         was met in training on the same side; ``swapped``, those of which a side was met on the other side; ``any``,
         those with at least one of these; ``pair``, those of which both sides were met in one training row, in either
         direction.
         """
         report: dict[str, Any] = {
-            split: {name: matcher.count(split) for name, matcher in self._matchers.items()} for split in HELD_OUT
+            each: {match: matcher.count(each) for match, matcher in self._matchers.items()} for each in self._sets
         }
         return report | {"examples": self._examples}
 
 
-def remarks(split: HeldOut, loose: Mapping[str, int]) -> list[tuple[Weight, str]]:
-    """Say what the loose counts of a split mean for its scores, the gravest first; nothing where nothing was met."""
+def remarks(name: str, loose: Mapping[str, int]) -> list[tuple[Weight, str]]:
+    """Say what the loose counts of a set mean for its scores, the gravest first; nothing where nothing was met."""
     pairs, alone = loose["pair"], loose["any"] - loose["pair"]
     of = f" of {loose['rows']:,}" if "rows" in loose else ""
     found: list[tuple[Weight, str]] = []
     if pairs:
-        text = f"{pairs:,}{of} {split} rows are training rows too, but for case and punctuation"
+        text = f"{pairs:,}{of} {name} rows are training rows too, but for case and punctuation"
         found.append(("grave", f"{text}: their scores say too much"))
     if alone:
-        text = f"{alone:,}{of} {split} rows share a source or a target with training rows, but not the pair"
+        text = f"{alone:,}{of} {name} rows share a source or a target with training rows, but not the pair"
         found.append(("slight", f"{text}: their scores may say a little too much"))
     return found
 
@@ -83,21 +88,21 @@ def remarks(split: HeldOut, loose: Mapping[str, int]) -> list[tuple[Weight, str]
 class _Matcher:
     """One way to compare texts.
 
-    The hashes of a split's rows lie one after another: source, target, pair. `_index` is all of them, sorted, with
+    The hashes of a set's rows lie one after another: source, target, pair. `_index` is all of them, sorted, with
     one byte each for what was met; `_filter` answers most look-ups without a search.
     """
 
-    def __init__(self, form: Callable[[str], str]) -> None:
+    def __init__(self, form: Callable[[str], str], sets: Sequence[str]) -> None:
         self._form = form
-        self._rows: dict[HeldOut, array[int]] = {split: array("Q") for split in HELD_OUT}
+        self._rows: dict[str, array[int]] = {name: array("Q") for name in sets}
         self._index: array[int] = array("Q")
         self._met = bytearray()
         self._filter = bytearray(1 << (64 - _FILTER_SHIFT))
 
-    def hold(self, split: HeldOut, row: Row) -> None:
+    def hold(self, name: str, row: Row) -> None:
         if self._index:
             raise RuntimeError("hold() after see()")
-        self._rows[split].extend(self._keys(row))
+        self._rows[name].extend(self._keys(row))
 
     def see(self, row: Row) -> Iterator[tuple[str, str]]:
         """Mark what a training row shows; yield side and text of those met for the first time."""
@@ -110,9 +115,9 @@ class _Matcher:
                     yield text
                 self._met[position] |= bit
 
-    def count(self, split: HeldOut) -> dict[str, int]:
+    def count(self, name: str) -> dict[str, int]:
         counts = dict.fromkeys(("rows", "source", "target", "swapped", "pair", "any"), 0)
-        keys = iter(self._rows[split])
+        keys = iter(self._rows[name])
         for source, target, pair in zip(*(map(self._met_as, keys),) * 3, strict=True):
             counts["rows"] += 1
             counts["source"] += bool(source & _SOURCE)

@@ -10,10 +10,9 @@ from typing import Any
 
 from mtft import files, runs
 from mtft.config import Config
-from mtft.split import HELD_OUT
 from mtft.store import FILES
 from trainer import evaluation, gate, publishing
-from trainer.pairs import TEST, Outputs, TestSet
+from trainer.pairs import GUARD, TEST, Outputs, TestSet
 from trainer.prepared_run import PreparedRun
 from trainer.progress import RECOVERIES
 from trainer.published import Published
@@ -52,7 +51,7 @@ def judge(
 ) -> Judgement:
     """Score the systems' outputs on test and the guard sets, and apply the gate.
 
-    ``stats`` are those of the tokenised data: what was trained on, and what of test it shows.
+    ``stats`` are those of the prepared run: what was trained on, and what of the sets it shows.
     """
     rivals, bootstrap = gate.weigh(config, sets, base, published.texts, tuned)
     found: dict[str, dict[str, Any]] = {}
@@ -73,10 +72,11 @@ def judge(
     trained = [direction for direction, rows in stats["splits"]["train"]["directions"].items() if rows]
     sizes: dict[str, Mapping[str, int]] = {each.name: each.sentences() for each in sets}
     sizes[TEST] = {**dict.fromkeys(trained, 0), **sizes[TEST]}
-    judged = gate.apply_gate(config, sizes, rivals, published, stats["leakage"][TEST]["loose"])
+    leaked = {each.name: stats["leakage"][each.name]["loose"] for each in sets}
+    judged = gate.apply_gate(config, sizes, rivals, published, leaked)
     return Judgement(
         **found.pop(TEST),
-        guard_sets={name.removeprefix("guard."): its for name, its in found.items()},
+        guard_sets={name.removeprefix(GUARD): its for name, its in found.items()},
         gate={**judged, "bootstrap": bootstrap, "published": published.run_id},
     )
 
@@ -136,10 +136,10 @@ def write_results(
         "scores": scores,
         "published": judgement.published,
         "guard_sets": {
-            name: {"test": facts[f"guard.{name}"], **scored} for name, scored in judgement.guard_sets.items()
+            name: {"test": facts[f"{GUARD}{name}"], **scored} for name, scored in judgement.guard_sets.items()
         },
         "gate": judgement.gate,
-        "leakage": {split: run.prepared.stats["leakage"][split] for split in HELD_OUT},
+        "leakage": {name: counts for name, counts in run.stats["leakage"].items() if name != "examples"},
     }
     publishing.write_report(run.paths, finished, lambda line: print(line, flush=True))
     return publishing.finish(run.paths, finished)

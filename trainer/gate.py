@@ -12,7 +12,7 @@ from typing import Any
 from mtft import exit_codes, leakage
 from mtft.config import Config, GateConfig
 from trainer import comparison, evaluation, faults
-from trainer.pairs import TEST, Outputs, TestSet, direction_name
+from trainer.pairs import TEST, Outputs, TestSet, direction_name, set_words
 from trainer.published import Published
 
 Comparisons = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -52,9 +52,7 @@ class _Compared:
 
     def text(self, adjusted: float, together: int) -> str:
         """Say it with its p-value and, for a loss, with the one that holds for all comparisons together."""
-        where = (
-            self.direction if self.test_set == TEST else f"{self.test_set.replace('.', ' set ', 1)}, {self.direction}"
-        )
+        where = self.direction if self.test_set == TEST else f"{set_words(self.test_set)}, {self.direction}"
         if self.what in _FAULTS:
             counts = f"{self.found['worse']} more and {self.found['better']} fewer"
             text = f"{where}: {counts} {_FAULTS[self.what]} than {self.rival}"
@@ -92,7 +90,7 @@ def apply_gate(
     sizes: Sizes,
     rivals: Mapping[str, Comparisons],
     published: Published | None = None,
-    leaked: Mapping[str, int] | None = None,
+    leaked: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
     """Judge the tuned model against each rival: the base, and the published run where there is one.
 
@@ -103,14 +101,14 @@ def apply_gate(
 
     Where a direction of test has fewer than ``min_sentences`` sentences, nothing is promoted. A loss on so few, of test
     or of a guard set, is no regression: it is told, and nothing is promoted. Nor is it where more than ``max_leaked``
-    of the test rows were trained on.
+    of the rows of test, or of a guard set, were trained on.
 
     Args:
         config: has the policy.
         sizes: of the sets compared on; of test with every direction that was trained, 0 where it has no sentence.
         rivals: name -> comparisons.
         published: why it could not be compared with, where so: nothing is promoted over it then; what to know of it.
-        leaked: loose counts of test rows that training rows show (:mod:`mtft.leakage`).
+        leaked: by the name of the set, loose counts of its rows that training rows show (:mod:`mtft.leakage`).
     """
     policy, loss_p, published = config.gate, _loss_p(config), published or Published()
     scores = _listed(rivals, [policy.metric], guards=True)
@@ -125,7 +123,7 @@ def apply_gate(
         elif each.what == policy.metric:
             told.append(text)
     gains = [_gains(each, policy) for each in scores if each.test_set == TEST]
-    memorised = _memorised(leaked, policy)
+    memorised = _memorised(leaked or {}, policy)
     reasons = [*memorised, *losses, *few.values(), *unsure, *told]
     if not gains:
         reasons.append("test holds no sentence: nothing to judge by; give data.test, or more documents to hold out")
@@ -164,16 +162,18 @@ def _too_few(sizes: Sizes, policy: GateConfig) -> dict[tuple[str, str], str]:
     }
 
 
-def _memorised(leaked: Mapping[str, int] | None, policy: GateConfig) -> list[str]:
-    """Say that too many of the test rows were trained on, where they were."""
-    if leaked is None or leaked["pair"] <= policy.max_leaked * leaked["rows"]:
-        return []
-    (_, gravest), *_ = leakage.remarks("test", leaked)
-    return [f"{gravest}; gate.max_leaked is {policy.max_leaked:g}"]
+def _memorised(leaked: Mapping[str, Mapping[str, int]], policy: GateConfig) -> list[str]:
+    """Say which sets have too many rows that were trained on."""
+    gravest = (
+        leakage.remarks(set_words(name), counts)[0][1]
+        for name, counts in leaked.items()
+        if counts["pair"] > policy.max_leaked * counts["rows"]
+    )
+    return [f"{text}; gate.max_leaked is {policy.max_leaked:g}" for text in gravest]
 
 
 def _set_text(name: str) -> str:
-    return "test sentences" if name == TEST else f"sentences of {name.replace('.', ' set ', 1)},"
+    return "test sentences" if name == TEST else f"sentences of {set_words(name)},"
 
 
 def _listed(rivals: Mapping[str, Comparisons], wanted: Sequence[str], *, guards: bool) -> list[_Compared]:

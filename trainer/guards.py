@@ -8,13 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mtft import files, sources
 from mtft.config import Config
 from mtft.errors import InputError
+from mtft.leakage import Leakage, remarks
 from mtft.models import ModelCard
 from mtft.rows import Rejected, Row, Tally, read_rows
 from mtft.runs import RunPaths
+from trainer.pairs import GUARD, set_words
 
 _log = logging.getLogger("mtft.data")
 
@@ -49,6 +52,39 @@ def prepare_guards(paths: RunPaths, config: Config, card: ModelCard, used: Itera
             _log.info("note: %s: %s", field, note)
         rejected += _keep(found, guard_file(paths, name), config, card, field)
     return rejected
+
+
+def count_leaked(paths: RunPaths, config: Config, train: Iterable[str]) -> None:
+    """Count the rows of the prepared guard sets that ``data.train`` shows too, held out of it or not.
+
+    Once a run: its inputs stay what they are from the moment its data is prepared.
+    """
+    sets = {f"{GUARD}{name}": guard_file(paths, name) for name in sorted(config.gate.guard_sets)}
+    if not sets or (paths.prepared.exists() and _leaked_file(paths).exists()):
+        return
+    leakage = Leakage(list(sets))
+    for name, file in sets.items():
+        for item in read_rows([str(file)]):
+            if isinstance(item, Row):
+                leakage.hold(name, item)
+    _log.info("comparing training rows with the guard sets")
+    for item in read_rows(list(train)):
+        if isinstance(item, Row):
+            leakage.see(item)
+    found = leakage.report()
+    for name in sets:
+        for _, text in remarks(set_words(name), found[name]["loose"]):
+            _log.warning(text)
+    files.write_json(_leaked_file(paths), {name: found[name] for name in sets})
+
+
+def leaked(paths: RunPaths, config: Config) -> dict[str, Any]:
+    """Return what ``count_leaked`` found, by the names of the test sets; counts as of :mod:`mtft.leakage`."""
+    return dict(files.read_json(_leaked_file(paths))) if config.gate.guard_sets else {}
+
+
+def _leaked_file(paths: RunPaths) -> Path:
+    return paths.folder / "guard_sets" / "leakage.json"
 
 
 def _keep(found: list[str], target: Path, config: Config, card: ModelCard, field: str) -> list[Rejected]:

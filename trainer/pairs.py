@@ -28,6 +28,7 @@ class Pair:
 
 
 TEST = "test"
+GUARD = "guard."  # what the name of a guard set's test set begins with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class TestSet:
     @property
     def guard(self) -> str | None:
         """Its name among the guard sets; None for test."""
-        return None if self.name == TEST else self.name.removeprefix("guard.")
+        return None if self.name == TEST else self.name.removeprefix(GUARD)
 
     def sentences(self) -> Counter[str]:
         """Return how many there are of each direction, by its name."""
@@ -61,6 +62,11 @@ Outputs = Mapping[str, Sequence[str]]
 def direction_name(direction: Direction) -> str:
     """Return ``en-fr`` for ("en", "fr")."""
     return "-".join(direction)
+
+
+def set_words(name: str) -> str:
+    """Return what a test set is called in a sentence: ``test``, or ``guard set NAME``."""
+    return name.replace(GUARD, "guard set ", 1) if name.startswith(GUARD) else name
 
 
 def sampled(count: int, most: int | None) -> list[int]:

@@ -70,7 +70,7 @@ def prepare_run(paths: RunPaths) -> None:
         from trainer.building import Inputs
         from trainer.distributed import choose_device, choose_precision
         from trainer.encoding import Encoder
-        from trainer.guards import prepare_guards
+        from trainer.guards import count_leaked, prepare_guards
         from trainer.hub import pin_base
         from trainer.prepared_run import remember_prepared
 
@@ -83,6 +83,7 @@ def prepare_run(paths: RunPaths) -> None:
     inputs = Inputs.of(config.data)
     dropped = prepare_guards(paths, config, card, inputs.in_order())
     prepared = prepare(config, card, Encoder.load(card, config), inputs, paths.root)
+    count_leaked(paths, config, inputs.files["train"])
     with files.replacing(paths.rejected) as beside:
         copy_rejected(prepared, inputs, beside, dropped)
     remember_prepared(paths, prepared)

@@ -13,9 +13,9 @@ from mtft.errors import InputError
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
-from trainer.guards import guard_file
+from trainer.guards import guard_file, leaked
 from trainer.hub import at_recorded_commit
-from trainer.pairs import TEST, Pair, TestSet, sampled_by
+from trainer.pairs import GUARD, TEST, Pair, TestSet, sampled_by
 from trainer.prepared_data import Prepared, open_prepared
 
 # What shapes the weights; evaluation, checkpoints, storage and placement may change between two starts.
@@ -38,6 +38,12 @@ class PreparedRun:
         settings = {"method": parts.pop("method"), "prepared data": self.prepared.folder.name}
         return settings | {f"{part}.{name}": value for part, its in parts.items() for name, value in its.items()}
 
+    @property
+    def stats(self) -> dict[str, Any]:
+        """The stats of the prepared data, with the leakage of the guard sets beside that of dev and test."""
+        its = self.prepared.stats
+        return {**its, "leakage": {**its["leakage"], **leaked(self.paths, self.config)}}
+
     def pairs(self, split: str, most: int | None) -> list[Pair]:
         """Return at most ``most`` held-out pairs of ``dev`` or ``test``, a fixed sample in the order of the file.
 
@@ -49,7 +55,7 @@ class PreparedRun:
         """Return what systems are compared on: test, then the guard sets; ``eval.max_test_rows`` of each."""
         most = self.config.eval.max_test_rows
         guards = [
-            TestSet(name=f"guard.{name}", pairs=self._pairs_in(guard_file(self.paths, name), most))
+            TestSet(name=f"{GUARD}{name}", pairs=self._pairs_in(guard_file(self.paths, name), most))
             for name in sorted(self.config.gate.guard_sets)
         ]
         return [TestSet(name=TEST, pairs=self.pairs(TEST, most)), *guards]

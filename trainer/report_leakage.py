@@ -8,6 +8,7 @@ from typing import Any
 
 from mtft.leakage import remarks
 from mtft.split import HELD_OUT
+from trainer.pairs import set_words
 
 _KINDS = {
     "pair": "source and target, in one training row",
@@ -23,7 +24,7 @@ class SplitLeakage:
     """The leakage of dev or test, as shown.
 
     Attributes:
-        name: the split.
+        name: the split, or the guard set.
         rows: how many rows are held out in it; None where that was not counted.
         counts: what of a row was met in training, how often as it stands, and how often but for case and punctuation.
         remarks: tone and text of what that means.
@@ -36,8 +37,9 @@ class SplitLeakage:
 
 
 def splits(leakage: Mapping[str, Any]) -> list[SplitLeakage]:
-    """Return test and dev, as far as ``leakage`` of ``finished.json`` has them."""
-    return [_split(name, leakage[name]) for name in reversed(HELD_OUT) if name in leakage]
+    """Return test, dev and the guard sets, as far as ``leakage`` of ``finished.json`` has them."""
+    order = [*reversed(HELD_OUT), *sorted(set(leakage) - set(HELD_OUT))]
+    return [_split(set_words(name), leakage[name]) for name in order if name in leakage]
 
 
 def warning(finished: Mapping[str, Any]) -> str | None:
@@ -47,7 +49,7 @@ def warning(finished: Mapping[str, Any]) -> str | None:
     return next((text for weight, text in found if weight == "grave"), None)
 
 
-def _split(name: Any, counts: Mapping[str, Mapping[str, int]]) -> SplitLeakage:
+def _split(name: str, counts: Mapping[str, Mapping[str, int]]) -> SplitLeakage:
     exact, loose = counts["exact"], counts["loose"]
     return SplitLeakage(
         name=name,

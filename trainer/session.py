@@ -185,8 +185,7 @@ class Session:
         if deliverable is not None:
             tell_alone()
         while deliverable is not None:
-            stats = self.prepared_run.prepared.stats
-            judgement = finish.judge(self.config, stats, self.sets, base_outputs, texts, rival)
+            judgement = finish.judge(self.config, self.prepared_run.stats, self.sets, base_outputs, texts, rival)
             self.reporter.evaluation(state.step, "test", {"directions": judgement.tuned, "length_limit": limits})
             self.reporter.say(f"{judgement.gate['verdict']}: {'; '.join(judgement.gate['reasons'])}")
             if finish.write_results(self.prepared_run, state, judgement, deliverable, facts):

@@ -108,15 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.timeout is not None and not args.wait:
         print("note: --timeout does nothing without --wait", file=sys.stderr)
     if args.wait and any(row.result in _THERE for row in rows):
-        try:
-            _wait(cluster, rows, args.timeout)
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
-            _print(rows, args.output_format)
-            if left := _left(rows):
-                command = f"mtft-launch cancel {' '.join(left)}{in_namespace(cluster.namespace)}"
-                print(f"what has not ended goes on; `{command}` stops it", file=sys.stderr)
-            raise
+        _see_through(cluster, rows, args)
     _print(rows, args.output_format)
     code = exit_codes.worst([row.code for row in rows])
     return exit_codes.DONE if args.accept_not_better and code == exit_codes.NOT_PROMOTED else code
@@ -232,6 +224,19 @@ def _there(found: Submission) -> str:
     from launcher.backends.kubernetes import standing, way_on
 
     return "; ".join(each for each in (standing(found.job), way_on(found.job), *found.notes) if each)
+
+
+def _see_through(cluster: Cluster, rows: list[_Row], args: argparse.Namespace) -> None:
+    """Wait until all have ended; who does not wait so long is told how they stand and what stops them."""
+    try:
+        _wait(cluster, rows, args.timeout)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        _print(rows, args.output_format)
+        if left := _left(rows):
+            command = f"mtft-launch cancel {' '.join(left)}{in_namespace(cluster.namespace)}"
+            print(f"what has not ended goes on; `{command}` stops it", file=sys.stderr)
+        raise
 
 
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:

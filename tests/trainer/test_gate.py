@@ -30,8 +30,11 @@ from trainer.published import Published, facts_of_sets, on_file, published
 KEY = "opus_mt_en_fr"
 DECODING = Decoding(beams=1, batch_tokens=1000, dtype=torch.float32)
 CLEAN = {"rows": 100, "pair": 0, "any": 0}
-STATS = {"splits": {"train": {"directions": {"en-fr": 9, "fr-en": 0}}}, "leakage": {"test": {"loose": CLEAN}}}
-"""Of tokenised data: one direction trained, nothing of test among it."""
+STATS = {
+    "splits": {"train": {"directions": {"en-fr": 9, "fr-en": 0}}},
+    "leakage": {name: {"loose": CLEAN} for name in ("test", "guard.general", "guard.new")},
+}
+"""Of a prepared run: one direction trained, nothing of test or a guard set among it."""
 
 
 def config(**gate: Any) -> Config:
@@ -141,11 +144,14 @@ def test_a_trained_direction_without_a_test_sentence_is_never_promoted(sets: lis
 @pytest.mark.parametrize(
     ("pairs", "policy", "verdict"), [(10, {}, "promoted"), (11, {}, "not better"), (11, {"max_leaked": 1}, "promoted")]
 )
-def test_a_test_set_that_was_trained_on_promotes_nothing(pairs: int, policy: dict[str, Any], verdict: str) -> None:
-    leaked = {"rows": 100, "pair": pairs, "any": pairs}
+@pytest.mark.parametrize(("name", "said"), [("test", "test"), ("guard.general", "guard set general")])
+def test_a_set_that_was_trained_on_promotes_nothing(
+    name: str, said: str, pairs: int, policy: dict[str, Any], verdict: str
+) -> None:
+    leaked = {"test": CLEAN, name: {"rows": 100, "pair": pairs, "any": pairs}}
     gate = apply_gate(config(**policy), {"test": {"en-fr": 100}}, {"the base": {"test": UP}}, leaked=leaked)
     assert gate["verdict"] == verdict
-    told = "11 of 100 test rows are training rows too, but for case and punctuation: their scores say too much; "
+    told = f"11 of 100 {said} rows are training rows too, but for case and punctuation: their scores say too much; "
     assert (gate["reasons"][0] == f"{told}gate.max_leaked is 0.1") is (verdict == "not better")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,7 @@ from mtft.config import Config
 from mtft.errors import InputError
 from mtft.models import card
 from mtft.runs import RunPaths
-from trainer.guards import guard_file, prepare_guards
+from trainer.guards import count_leaked, guard_file, prepare_guards
 from trainer.ingredients import Ingredients
 from trainer.prepared_run import PreparedRun
 
@@ -60,9 +60,38 @@ def test_their_good_rows_of_the_models_directions_are_kept_and_the_others_told(p
 class _WithTest:
     """As much of prepared data as the test set needs."""
 
+    stats: ClassVar[dict[str, Any]] = {"leakage": {"test": {}, "examples": []}}
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "test.jsonl").write_text(row(1))
+
+
+def test_their_rows_that_are_training_rows_are_counted_once_a_run(
+    paths: RunPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    general, train = tmp_path / "general.jsonl", tmp_path / "train.jsonl"
+    general.write_text(row(1) + row(2) + row(7) + row(8))
+    train.write_text(row(1, source="S 1!") + row(2, target="another") + row(3, "fr", source="t7", target="s7"))
+    settings = config(tmp_path, general=str(general))
+    prepare_guards(paths, settings, card(KEY), used=[])
+    with caplog.at_level("WARNING", "mtft.data"):
+        count_leaked(paths, settings, [str(train)])
+    assert "2 of 4 guard set general rows are training rows too" in caplog.text
+    run = PreparedRun(config=settings, card=card(KEY), paths=paths, prepared=_WithTest(tmp_path))  # type: ignore[arg-type]
+    found = run.stats["leakage"]["guard.general"]
+    assert {match: (its["pair"], its["any"]) for match, its in found.items()} == {"exact": (1, 3), "loose": (2, 3)}
+
+    files.write_json(paths.prepared, {})
+    train.write_text("")
+    count_leaked(paths, settings, [str(train)])  # the run's inputs are those it began with
+    assert run.stats["leakage"]["guard.general"] == found
+    assert PreparedRun(
+        config=config(tmp_path),
+        card=card(KEY),
+        paths=paths,
+        prepared=_WithTest(tmp_path),  # type: ignore[arg-type]
+    ).stats["leakage"].keys() == {"test", "examples"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from launcher import cluster_errors, transport
+from launcher import cluster_errors, outage, transport
 from launcher.cluster import Cluster, connect
 from launcher.resources import JOBS
 from launcher.transport import ATTEMPTS, Transport
@@ -66,7 +66,7 @@ def test_an_outage_and_its_end_are_told_once(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(outage, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     client = connect().client
 
     def pause(seconds: float) -> None:
@@ -103,8 +103,8 @@ def outages(monkeypatch: pytest.MonkeyPatch) -> Outages:
         said.append(text)
         told.set()
 
-    monkeypatch.setattr(transport, "print", note, raising=False)
-    monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(outage, "print", note, raising=False)
+    monkeypatch.setattr(outage, "_SILENT_SECONDS", 0.01)
     return said, told
 
 
@@ -148,11 +148,11 @@ def test_a_webhook_that_hangs_is_not_taken_for_a_server_that_was_away(
         cluster = connect()
         with pytest.raises(cluster_errors.WebhookSilent):
             cluster.create({**thing("a", "1"), "kind": "PyTorchJob"}, dry_run=True)
-        monkeypatch.setattr(transport, "_SILENT_SECONDS", 60.0)
+        monkeypatch.setattr(outage, "_SILENT_SECONDS", 60.0)
         cluster.list(JOBS)
         waits = f"-- {server.url}, or a webhook it asks, does not answer; still waiting"
         assert said == [waits]  # the server was never away: nothing answers again
-        monkeypatch.setattr(transport, "_SILENT_SECONDS", 0.01)
+        monkeypatch.setattr(outage, "_SILENT_SECONDS", 0.01)
         told.clear()
         cluster.create({**thing("a", "1"), "kind": "PyTorchJob"})
     assert said[1] == waits and re.fullmatch(r"-- the answer came after \d+ s", said[2]) and len(said) == 3
