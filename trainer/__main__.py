@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 
 from mtft.naming import JOB_NAME
-from trainer.processes import heed_interrupts
 from trainer.supervisor import Request, supervise
 
 
 def main(arguments: list[str]) -> int:
     """Read the command line and run one attempt of a job, or the self-test."""
-    heed_interrupts()
     parser = _parser()
     options = parser.parse_args(arguments)
     if not options.attended:
