@@ -54,8 +54,15 @@ def add_config_arguments(
     group.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="PATH=VALUE", help="any setting, such as lora.r=16"
     )
+    group.add_argument(
+        "--data",
+        dest="data.train",
+        nargs="+",
+        action=_OneOrMore,
+        metavar="DATA",
+        help="training rows: files, folders or addresses",
+    )
     for path, flag, kind, text in (
-        ("data.train", "--data", str, "training rows: file, folder or address"),
         ("storage.root", "--output", str, "directory that holds data/, outputs/ and cache/"),
         ("train.epochs", "--epochs", float, "passes over the training rows"),
         ("train.max_steps", "--max-steps", int, "optimizer steps after which training stops"),
@@ -66,6 +73,17 @@ def add_config_arguments(
     ):
         group.add_argument(flag, dest=path, type=kind, metavar=flag[2:].upper().replace("-", "_"), help=text)
     add_output_argument(parser)
+
+
+class _OneOrMore(argparse.Action):
+    """Takes one value as it is and several as a list, whether after one flag or after several."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        every = [*(earlier if isinstance(earlier, list) else [] if earlier is None else [earlier]), *values]
+        setattr(namespace, self.dest, every if len(every) > 1 else every[0])
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:

@@ -210,6 +210,16 @@ class TestValidate:
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert ["data.train", "rows.jsonl", "--data"] in lines
 
+    @pytest.mark.parametrize(
+        ("given", "value"),
+        [(["a"], "a"), (["a", "b"], ["a", "b"]), (["a", "--data", "b", "c", "--data", "d"], ["a", "b", "c", "d"])],
+    )
+    def test_data_may_be_named_at_once_or_one_after_another(
+        self, given: list[str], value: object, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["validate", "--model", "opus_mt_en_fr", "-o", "json", "--data", *given]) == 0
+        assert json.loads(capsys.readouterr().out)["fields"]["data.train"] == {"value": value, "origin": "--data"}
+
     def test_a_long_value_is_shortened_for_people_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["validate", "--model", "opus_mt_en_fr", "--data", "a" * 100]
         assert cli.main(arguments) == 0
