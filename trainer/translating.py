@@ -1,12 +1,13 @@
 """Translate lines or JSONL with a finished run.
 
-The same search as the evaluation's: batched by length, order kept. An empty line stays empty. Compressed
-files are known by their first bytes. Blank lines of JSONL are passed over.
+The same search as the evaluation's: batched by length, order kept. An empty line stays empty. Compressed input is known
+by its first bytes, output is compressed as its name says. Blank lines of JSONL are passed over.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 from collections import defaultdict
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -246,6 +247,18 @@ def _bytes_of(name: str) -> Iterator[bytes]:
     return read_lines(name)
 
 
+def _open_as(suffix: str, path: Path) -> TextIO:
+    """Open a file for text, compressed where the name it will have says so."""
+    form: dict[str, Any] = {"mode": "wt", "encoding": "utf-8", "newline": "\n"}
+    if suffix == ".gz":
+        return cast(TextIO, gzip.open(path, **form))
+    if suffix == ".zst":
+        import zstandard
+
+        return cast(TextIO, zstandard.open(path, **form))
+    return cast(TextIO, path.open(**form))
+
+
 @contextmanager
 def _writing(name: str) -> Iterator[TextIO]:
     if name == "-":
@@ -256,7 +269,7 @@ def _writing(name: str) -> Iterator[TextIO]:
     if path.is_dir():
         raise InputError(f"{name}: cannot be written: it is a folder; name a file")
     try:
-        with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as target:
+        with files.replacing(path) as temporary, _open_as(path.suffix, temporary) as target:
             yield target
             target.flush()
     except OSError as error:

@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=user_path, metavar="DIR", default=".", help="storage root that holds outputs/ (default: .)"
     )
-    parser.add_argument("--to", default="-", help="file to write (default: standard output)")
+    parser.add_argument(
+        "--to", default="-", help="file to write, compressed if it ends in .gz or .zst (default: standard output)"
+    )
     parser.add_argument(
         "--format", choices=("lines", "jsonl"), help="default: jsonl for *.jsonl and *.jsonl.gz, else lines"
     )

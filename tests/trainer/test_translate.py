@@ -107,6 +107,23 @@ def test_compression_is_known_by_the_first_bytes(
 
 @pytest.mark.usefixtures("echo")
 @pytest.mark.parametrize(
+    ("name", "unpack"),
+    [
+        ("out.gz", gzip.decompress),
+        ("out.zst", lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed)),
+        ("out", bytes),
+    ],
+)
+def test_output_is_compressed_as_its_name_says(
+    finished: RunPaths, tmp_path: Path, name: str, unpack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "in").write_text("été\nb\n", encoding="utf-8")
+    translate.main([f"{tmp_path}/in", "--output", f"{tmp_path}/{name}", "--run-dir", str(finished.folder)])
+    assert unpack((tmp_path / name).read_bytes()) == "été\nb\n".encode()
+
+
+@pytest.mark.usefixtures("echo")
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"source": "a"}\n{"source": "\\ud800"}', "a.jsonl:2: U+D800 is half a character"),
