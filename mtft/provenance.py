@@ -28,6 +28,7 @@ _LIBRARIES = (
     "safetensors",
     "bitsandbytes",
     "sacrebleu",
+    "lingua-language-detector",
     "numpy",
 )
 
