@@ -54,7 +54,7 @@ test-quick: .venv/.ready | check
 test-cluster: .venv/.ready | check tools
 	$(PYTEST) tests/cluster
 
-chaos: .venv/.ready ## Kill, cut, fill and delete by the hundred, count what is lost (an hour; CHAOS_KILLS=8: minutes)
+chaos: .venv/.ready ## Kill, cut, fill and delete by the hundred, count what is lost (two hours; CHAOS_KILLS=8: minutes)
 	@$(BESIDE) $(PYTHON) -m chaos --kills $(CHAOS_KILLS)
 
 e2e: e2e-local e2e-cluster e2e-real ## The README's own commands here, jobs in real pods, and the short real run
