@@ -125,6 +125,10 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+SHARED_UMASK = 0o002
+"""In a pod every UID is of group 0, and the volume's files are that group's."""
+
+
 def share(folder: Path) -> None:
     """Give every file below a folder the permissions the umask allows; safetensors writes for the owner only."""
     mask = os.umask(0)

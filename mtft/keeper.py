@@ -21,7 +21,6 @@ from mtft.errors import InputError, MtftError, Retry
 from mtft.promotion import changing
 from mtft.runs import RunPaths, check_run_id
 
-_GROUP_WRITES = 0o002  # as the trainer's files
 _ALIVE_SECONDS = 20.0  # the launcher takes a longer silence for a cut, and a busy store is waited for
 
 
@@ -124,7 +123,7 @@ def answer(verb: str, say: Say, **values: Any) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Answer one question; what goes wrong is said, not raised."""
-    os.umask(_GROUP_WRITES)
+    os.umask(files.SHARED_UMASK)
     threading.Thread(target=_stay_alive, daemon=True).start()
     try:
         said = answer(arguments[0], lambda text: _tell({"note": text}), **json.loads(arguments[1]))

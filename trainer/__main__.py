@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from mtft import files
 from mtft.naming import JOB_NAME
 from trainer.supervisor import Request, supervise
 
@@ -17,8 +18,7 @@ def main(arguments: list[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if not options.attended:
-        # In a pod every UID is of group 0, and the volume's files are that group's; a person keeps their own umask.
-        os.umask(0o002)
+        os.umask(files.SHARED_UMASK)  # a person keeps their own
     if options.self_test:
         from trainer.selftest import self_test
 

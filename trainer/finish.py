@@ -16,7 +16,7 @@ from trainer.pairs import GUARD, TEST, Outputs, TestSet
 from trainer.prepared_run import PreparedRun
 from trainer.progress import RECOVERIES
 from trainer.published import Published
-from trainer.report_files import mean
+from trainer.report_files import mean, read_lines
 from trainer.state import State
 
 
@@ -112,7 +112,7 @@ def write_results(
     Raises:
         Retry: another process keeps the store.
     """
-    lines = _metric_lines(run.paths.metrics)
+    lines = list(read_lines(run.paths.metrics))
     train = _train_results(lines, state)
     scores = {"base": judgement.base, "tuned": judgement.tuned, "comparison": judgement.comparison}
     folder = run.paths.folder
@@ -166,9 +166,3 @@ def _train_results(lines: list[dict[str, Any]], state: State) -> dict[str, Any]:
         "checkpoint_seconds": round(sum(line["seconds"] for line in lines if line["type"] == "checkpoint"), 3),
         "peak_memory_gib": max((line["peak_memory_gib"] for line in steps), default=None),
     }
-
-
-def _metric_lines(path: Path) -> list[dict[str, Any]]:
-    # Not splitlines(): U+2028 may stand in a text.
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in lines if line.strip()]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtft import exit_codes
+from mtft import exit_codes, files
 from mtft.errors import ConfigError, InputError, MtftError, Problem
 from mtft.settings import load_document, models_of, resolve
 from trainer.processes import heed_interrupts
@@ -25,8 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.prefetch", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the document, as the user wrote it")
     options = parser.parse_args(arguments)
-    # The cache is shared: what is written is for the group, as in a trainer's pod.
-    os.umask(0o002)
+    os.umask(files.SHARED_UMASK)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("mtft").setLevel(logging.INFO)
     try:

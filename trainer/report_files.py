@@ -64,7 +64,7 @@ def mean(lines: list[dict[str, Any]], name: str, weight: str) -> float | None:
 
 def read_metrics(path: Path) -> Metrics:
     """Read ``metrics.jsonl``; lines without a step are passed over."""
-    lines = [line for line in _read_lines(path) if isinstance(line.get("step"), int)]
+    lines = [line for line in read_lines(path) if isinstance(line.get("step"), int)]
     times = [time for _, time in points(lines, "time")]
     return Metrics(
         train=[line for line in lines if line.get("type") == "train"],
@@ -78,7 +78,7 @@ def read_sentences(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(folder.glob("test.*-*.jsonl")):
         direction = path.name.removeprefix("test.").removesuffix(".jsonl")
-        for row in _read_lines(path):
+        for row in read_lines(path):
             gain = float(row["tuned_chrf"]) - float(row["base_chrf"])
             rows.append({**row, "direction": direction, "gain": gain})
     return rows
@@ -88,7 +88,7 @@ def read_rejections(path: Path) -> list[Rejection]:
     """Count ``rejected.jsonl`` by reason, the most frequent first; the file may be long and is streamed."""
     found: dict[str, Rejection] = {}
     counts: Counter[str] = Counter()
-    for row in _read_lines(path):
+    for row in read_lines(path):
         code, _, words = str(row.get("reason", "unknown")).partition(":")
         counts[code] += 1
         rejection = found.setdefault(code, Rejection(code))
@@ -107,7 +107,7 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Stream the objects of a JSON Lines file; lines end at \\n only, as U+2028 may stand in a text."""
     try:
         source = path.open(encoding="utf-8", errors="replace", newline="\n")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from trainer import finish
 from trainer.batching import Budget
 from trainer.loop import StepResult
 from trainer.progress import Reporter
+from trainer.report_files import read_lines
 from trainer.state import State
 
 
@@ -77,12 +77,12 @@ def test_a_restart_drops_what_is_done_again(reporter: Reporter, cut: bytes) -> N
 def test_a_text_with_another_kind_of_line_end_is_one_line_to_the_end_of_a_run(reporter: Reporter) -> None:
     text = "row 7: a\u2028b\x85c"
     reporter.event(3, "skipped", text)
-    assert [line["text"] for line in finish._metric_lines(reporter.metrics)] == [text]
+    assert [line["text"] for line in read_lines(reporter.metrics)] == [text]
 
 
 def test_an_unreadable_character_does_not_cost_a_trained_model(reporter: Reporter) -> None:
     reporter.metrics.write_bytes(b'{"type": "skipped", "text": "\xc3"}\n')
-    assert [line["type"] for line in finish._metric_lines(reporter.metrics)] == ["skipped"]
+    assert [line["type"] for line in read_lines(reporter.metrics)] == ["skipped"]
 
 
 def test_a_fresh_start_keeps_only_the_score_of_the_base(reporter: Reporter) -> None:
