@@ -281,10 +281,27 @@ def unpromoted(folder: Path) -> str:
     gate = json.loads((folder / "finished.json").read_text(encoding="utf-8")).get("gate")
     verdict, reasons = (gate.get("verdict"), gate.get("reasons")) if isinstance(gate, dict) else (None, None)
     why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
-    return (
-        f"nothing is promoted, so this is run {folder.name}, the newest finished one "
-        f"({verdict or 'not judged'}{why}); users of the model get its base until one is promoted"
-    )
+    found = f"run {folder.name}, the newest finished one ({verdict or 'not judged'}{why})"
+    outputs = folder.parents[1]
+    if last := promoted_last(outputs):
+        return (
+            f"nothing is current, although run {last} was promoted last: {outputs / 'current'} was removed, or not "
+            f"copied with the store; `mtft-launch promote {outputs.name} --run {last}` puts it back; this is {found}"
+        )
+    return f"nothing is promoted, so this is {found}; users of the model get its base until one is promoted"
+
+
+def promoted_last(outputs: Path) -> str | None:
+    """Return the run of the last entry in a model's journal, None where nothing was ever promoted."""
+    numbered = [path for path in outputs.glob("promotions/*.json") if path.stem.isdecimal()]
+    for path in sorted(numbered, key=lambda each: int(each.stem), reverse=True):
+        try:
+            name = json.loads(path.read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # a damaged entry
+        if RUN.fullmatch(f"runs/{name}"):
+            return str(name)
+    return None
 
 
 def deliverable_of(folder: Path, *, unfinished: bool) -> str | None:

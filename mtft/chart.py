@@ -151,11 +151,17 @@ docs/recipes/helm.md of the checkout goes through installing, upgrading, schedul
 
 - **Models.** All are enabled; `--set models.m2m100_418m.enabled=false` leaves one out, any other key below
   `models.<key>` goes over the shared part. `model: KEY` trains that one alone.
+- **The volume.** Jobs mount the claim `cluster.claim` (`mtft`), ReadWriteMany, with the data on it. It has to be there:
+  `--set chart.claim.create=true` makes it, empty.
+- **Several pods** (`cluster.nodes`) in a namespace that enforces Pod Security `restricted` take an operator that an
+  administrator has given `manifests/operator` of the checkout, once; else no worker is made.
 - **Names.** A job is called `<release>-<model>-<hash>`; the hash covers all but `cluster`, `storage` and `chart`.
   An upgrade with the same configuration changes nothing; with another one it makes new jobs and removes the old ones
   from the cluster. What they have written stays on the volume, and a rollback finds a finished run finished.
 - **Another number of pods** (`cluster.nodes`) of a job that trains is refused by `helm upgrade`. Nothing refuses it in
   `helm rollback`, or where `kubectl apply` takes what `helm template` prints; render with `--no-hooks` there.
+- **A queue** (`cluster.queue`) chooses the nodes: leave `node_selector` and `tolerations` to its flavors. Where values
+  give any too, Helm 4 upgrades and rolls back with `--server-side=false` (docs/recipes/helm.md).
 - **New data under an old name** make no new job, because Helm does not see them: give `data.sha256`, or let
   `chart.schedule` hash them in the cluster.
 - **Numbers.** `--set` reads whole numbers only: `--set-json train.epochs=0.5`, or a values file.

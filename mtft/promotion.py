@@ -99,6 +99,11 @@ class Store:
         """Run-id of the current run; None: nothing is promoted."""
         return store.current_id(self.folder)
 
+    @property
+    def standing(self) -> str | None:
+        """The current run, or the one that was promoted last where the pointer was lost since."""
+        return self.current or (self.entries[-1].run if self.entries else None)
+
     def was_current(self, run_id: str) -> bool:
         """Tell whether a run was ever promoted, whatever became of it since."""
         return journal.was_current(self.entries, run_id)
@@ -114,21 +119,22 @@ class Store:
         gate = store.gate_of(store.run_at(self.folder, run_id, hashed=True))
         if self.current == run_id:
             return None
-        objection = self._objection(gate)
+        objection = self._objection(run_id, gate)
         if objection and not force:
             raise InputError(f"run {run_id} {objection}. {overruling(self.folder.name, run_id)}")
         return self._move("promote", run_id, gate.get("verdict"), who, reason, forced=bool(objection))
 
-    def _objection(self, gate: dict[str, Any]) -> str | None:
+    def _objection(self, run_id: str, gate: dict[str, Any]) -> str | None:
         """Say what a judgement has against making its run current now."""
         verdict = gate.get("verdict")
         if verdict not in PROMOTABLE:
             why = "; ".join(map(str, gate.get("reasons", []))) or "it has no reasons"
             return f"is {verdict or 'not judged'}: {why}"
-        rival = gate.get("published")
-        if "published" not in gate or self.current in (None, rival):
+        rival, standing = gate.get("published"), self.standing
+        if "published" not in gate or standing in (None, rival, run_id):
             return None
-        return f"was compared with {rival or 'the base alone'}, not with {self.current}, which is current now"
+        stands = "is current now" if self.current else "was promoted last"
+        return f"was compared with {rival or 'the base alone'}, not with {standing}, which {stands}"
 
     def rollback(self, *, who: str, reason: str = "", away_from: str | None = None) -> Promotion:
         """Make the run current that was so before; again, the one before that. Runs that are gone are passed over.
@@ -142,6 +148,7 @@ class Store:
             InputError: there is no earlier run that is complete, or another run is current.
             Retry: the lease was lost.
         """
+        self._refuse_lost()
         last = self.entries[-1] if self.entries else None
         if away_from is not None and away_from != self.current:
             if last and (last.action, last.previous) == ("rollback", away_from):
@@ -151,19 +158,17 @@ class Store:
         if last is None or target is None:
             raise InputError(
                 f"{self.folder.name} has no earlier run to go back to that is still there and undamaged; "
-                f"`mtft-launch history {self.folder.name}` shows all. {self._way_on()}"
+                f"`mtft-launch history {self.folder.name}` shows all. {overruling(self.folder.name, 'RUN-ID')}"
             )
         verdict = store.gate_of(store.run_at(self.folder, target)).get("verdict")
         return self._move("rollback", target, verdict, who, reason)
 
-    def _way_on(self) -> str:
-        """Say what a person can do where no rollback is possible."""
-        model, last = self.folder.name, self.entries[-1].run if self.entries else None
-        if last is None or self.current is not None or not store.is_complete(self.folder, last, hashed=True):
-            return overruling(model, "RUN-ID")
-        # Somebody removed the pointer.
-        force = " --force" if self._objection(store.gate_of(store.run_at(self.folder, last))) else ""
-        return f"Nothing is current; `mtft-launch promote {model} --run {last}{force}` makes the last one so again"
+    def _refuse_lost(self) -> None:
+        """Refuse to go back from a run whose pointer was lost: it is still there, and only has to be pointed at."""
+        lost = None if self.current else self.standing
+        if lost and store.is_complete(self.folder, lost, hashed=True):
+            objection = self._objection(lost, store.gate_of(store.run_at(self.folder, lost)))
+            raise InputError(store.lost_words(self.folder, lost, force=bool(objection)))
 
     def rollback_target(self) -> str | None:
         """Return the run that a rollback would make current, or None; never the current one itself."""
@@ -174,8 +179,8 @@ class Store:
     def prune(self, keep: int, spare: Collection[str] = ()) -> dict[str, Path]:
         """Take the finished runs but for the ``keep`` that finished last out of the store.
 
-        The current run, the one rollback would go to, and runs that somebody works on or reads always stay.
-        So does one whose promotion is still to be settled, and one that is not finished: it may still go on.
+        The current run (:attr:`standing`), the one rollback would go to, and runs that somebody works on or reads
+        always stay. So does one whose promotion is still to be settled, and one that is not finished: it may go on.
 
         Args:
             keep: how many stay.
@@ -192,7 +197,7 @@ class Store:
         old, removed = store.finished_ids(self.folder)[:-keep], {}
         if not old:
             return {}  # before a target's weights are read
-        spared = {self.current, self.rollback_target(), *spare} | runs.runs_at_work(self.root, self.folder.name)
+        spared = {self.standing, self.rollback_target(), *spare} | runs.runs_at_work(self.root, self.folder.name)
         for run_id in old:
             if run_id in spared or store.in_use(self.folder, run_id) or self._is_unsettled(run_id):
                 continue

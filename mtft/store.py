@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtft import files, lease
+from mtft import files, journal, lease
 from mtft.errors import InputError
 from mtft.models import card
 from mtft.runs import RUN_ID, RunPaths, check_run_id, model_folder
@@ -65,6 +65,26 @@ def current_id(folder: Path) -> str | None:
         return None
     except OSError as error:
         raise InputError(f"{link}: is no link of mtft's ({error.strerror}); move it away, then promote a run") from None
+
+
+def lost(folder: Path) -> str | None:
+    """Return the run that was promoted last where nothing is current, or None.
+
+    No verb takes the pointer away: a person did, or a copy of the store that passes over links.
+
+    Raises:
+        InputError: the pointer or the journal leads out of the store, or is none.
+    """
+    entries = journal.read(folder)  # first, as the pointer moves before there is an entry
+    return entries[-1].run if entries and current_id(folder) is None else None
+
+
+def lost_words(folder: Path, run_id: str, *, force: bool = False) -> str:
+    """Say that a pointer is missing, and what puts it back; ``force``: its verdict speaks against it."""
+    return (
+        f"nothing is current, although run {run_id} was promoted last: {folder / CURRENT} was removed, or not copied "
+        f"with the store; `mtft-launch promote {folder.name} --run {run_id}{' --force' if force else ''}` puts it back"
+    )
 
 
 def run_at(folder: Path, run_id: str, *, hashed: bool = False) -> RunPaths:
@@ -193,10 +213,11 @@ def unpromoted(paths: RunPaths) -> str:
     gate = read_finished(paths).get("gate")
     verdict, reasons = (gate.get("verdict"), gate.get("reasons")) if isinstance(gate, dict) else (None, None)
     why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
-    return printable(
-        f"nothing is promoted, so this is run {paths.run_id}, the newest finished one "
-        f"({verdict or 'not judged'}{why}); users of the model get its base until one is promoted"
-    )
+    found = f"run {paths.run_id}, the newest finished one ({verdict or 'not judged'}{why})"
+    folder = model_folder(paths.root, paths.model)
+    if last := lost(folder):
+        return printable(f"{lost_words(folder, last)}; this is {found}")
+    return printable(f"nothing is promoted, so this is {found}; users of the model get its base until one is promoted")
 
 
 def finished_ids(folder: Path) -> list[str]:

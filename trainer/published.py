@@ -72,7 +72,9 @@ def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) ->
     try:
         paths = store.current(run.paths.root, run.card.key, hashed=True)
         if paths is None:
-            return Published()
+            folder = store.outputs(run.paths.root, run.card.key)
+            last = store.lost(folder)
+            return Published(problem=store.lost_words(folder, last) if last else None)
         finished = store.read_finished(paths)
         for each in sets:
             its = finished if each.guard is None else finished.get("guard_sets", {}).get(each.guard, {})

@@ -28,7 +28,7 @@ def finish(paths: RunPaths, finished: dict[str, Any]) -> bool:
         files.write_json(paths.finished, finished)
         return True
     with promotion.changing(paths.root, paths.model, say=lambda line: print(line, flush=True)) as store:
-        if store.current != gate.get("published"):
+        if store.standing != gate.get("published"):
             return False
         files.write_json(paths.finished, finished)
         _promote(store, paths, gate)
@@ -96,11 +96,11 @@ def _mend(
     with promotion.changing(paths.root, paths.model, pause=pause, say=say) as store:
         if store.was_current(paths.run_id):
             return
-        if store.current == finished["gate"].get("published"):
+        if store.standing == finished["gate"].get("published"):
             _promote(store, paths, finished["gate"])
             say(f"run {paths.run_id} is promoted; its last start was ended before it could be")
         else:
-            _withdraw(paths, finished, store.current, say)
+            _withdraw(paths, finished, store.standing, say)
 
 
 def _promote(store: promotion.Store, paths: RunPaths, gate: dict[str, Any]) -> None:

@@ -192,7 +192,7 @@ class Session:
                 return
             # The other ranks are gone: nothing can be translated anew.
             rival = published.on_file(self.prepared_run, self.sets, facts)
-            self.reporter.say(f"run {rival.run_id} was published meanwhile: judged again")
+            self.reporter.say("another run was published meanwhile: judged again")
 
     def _reporter(self) -> Reporter:
         tracking = self.config.tracking

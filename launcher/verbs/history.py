@@ -40,5 +40,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     print_rows(rows, args.output_format)
     gone = "" if answer.get("current_there", True) or answer["current"] is None else " (gone)"
-    print(f"current: {answer['current'] or 'nothing is promoted'}{gone}", file=sys.stderr)
+    lost = answer.get("lost")  # keepers of older images tell nothing of it
+    nothing = f"nothing, although {lost} was promoted last: the pointer was lost" if lost else "nothing is promoted"
+    print(f"current: {answer['current'] or nothing}{gone}", file=sys.stderr)
     return exit_codes.DONE

@@ -49,14 +49,10 @@ class Helm:
             HelmFailed: it exited with another code than 0.
         """
         command = [str(self.program), *map(str, arguments), *(["--values", "-"] if values is not None else [])]
-        # Nothing of the user's own: neither plugins nor repositories nor a cluster.
-        folders = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA")}
-        cluster = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
         done = subprocess.run(
             command,
             input=None if values is None else json.dumps(values, ensure_ascii=False),
-            # It lives too short to be worth collecting its garbage: a quarter of its time.
-            env={**os.environ, **folders, **cluster, "GOGC": "off"},
+            env=self._environment(),
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -65,6 +61,19 @@ class Helm:
         if done.returncode != 0:
             raise HelmFailed(done.stderr.strip())
         return done.stdout
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start Helm with its output and its errors in pipes."""
+        command = [str(self.program), *map(str, arguments)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=self._environment(), stdout=pipe, stderr=pipe, text=True)
+
+    def _environment(self) -> dict[str, str]:
+        # Nothing of the user's own: neither plugins nor repositories nor a cluster.
+        folders = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA")}
+        cluster = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
+        # It lives too short to be worth collecting its garbage: a quarter of its time.
+        return {**os.environ, **folders, **cluster, "GOGC": "off"}
 
     def template(
         self, release: str, *arguments: str | Path, values: Mapping[str, Any] | None = None

@@ -63,6 +63,14 @@ def test_the_claim_that_was_made_is_named(tmp_path: Path) -> None:
     assert "PersistentVolumeClaim" not in notes(tmp_path, {})
 
 
+def test_what_has_to_be_there_already_is_named(tmp_path: Path) -> None:
+    said = notes(tmp_path, {})
+    assert "Claims own, shared must be there" in said and "kubectl get persistentvolumeclaim own -n mt" in said
+    assert "must be there" not in notes(tmp_path, EVERYTHING) and "Jobs of several pods" not in said
+    said = notes(tmp_path, WEEKLY, models={"opus_mt_en_fr": {"cluster": {"nodes": 2}}})
+    assert "Claim shared must be there" in said and "-n mt --field-selector reason=FailedCreatePod" in said
+
+
 @pytest.mark.parametrize("chart", [{}, {**WEEKLY}], ids=["plain", "schedule"])
 def test_what_removes_the_release_is_always_told(tmp_path: Path, chart: dict[str, Any]) -> None:
     said = notes(tmp_path, chart)

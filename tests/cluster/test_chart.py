@@ -106,15 +106,30 @@ def test_a_newer_chart_or_another_helm_restarts_nothing(release: Release, tmp_pa
     assert versions == {"99.0.0"}
 
 
-def test_a_queue_keeps_its_hold_of_a_job(release: Release) -> None:
-    release("install", CHART, values=VALUES)
-    for name in release.jobs():
-        hold = json.dumps({"spec": {"runPolicy": {"suspend": True}}})
-        place = ("--namespace", release.namespace)
-        release.cluster.kubectl("patch", "pytorchjob", name, *place, "--type=merge", "-p", hold)
-    release("upgrade", CHART, "--set", "cluster.labels.team=mt", values=VALUES)
+@pytest.mark.parametrize("placed", [False, True], ids=["placed by the queue", "placed by values too"])
+def test_a_queue_keeps_its_hold_of_a_job(release: Release, placed: bool) -> None:
+    own = {"node_selector": {"pool": "gpu"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]} if placed else {}
+    values = {**VALUES, "cluster": {**VALUES["cluster"], **own}}
+    release("install", CHART, values=values)
+    queue = ("--namespace", release.namespace, "--field-manager=kueue", "--type=merge", "-p")
+    for name, job in release.jobs().items():
+        pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), "flavor": "h100"}
+        pod["tolerations"] = [*pod.get("tolerations", []), {"key": "spot", "operator": "Exists"}]
+        held = {"runPolicy": {"suspend": True}, "pytorchReplicaSpecs": job["spec"]["pytorchReplicaSpecs"]}
+        release.cluster.kubectl("patch", "pytorchjob", name, *queue, json.dumps({"spec": held}))
+    before = [each["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"] for each in release.jobs().values()]
+    apart = placed and release.helm.name == "helm4"
+    if apart:
+        with pytest.raises(HelmFailed, match=r'conflicts with "kueue"'):
+            release("upgrade", CHART, values=values)
+    # As the recipe says where values place the pods too.
+    release(
+        "upgrade", CHART, "--set", "cluster.labels.team=mt", *(["--server-side=false"] if apart else []), values=values
+    )
     jobs = release.jobs().values()
     assert [each["spec"]["runPolicy"]["suspend"] for each in jobs] == [True, True]
+    assert [each["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"] for each in jobs] == before
     assert {each["metadata"]["labels"]["team"] for each in jobs} == {"mt"}
 
 

@@ -248,20 +248,7 @@ def test_jobs_are_made_after_the_prefetch_and_not_without_it(
     values.write_text(json.dumps({**document, "chart": chart}))
 
     def start() -> subprocess.Popen[str]:
-        command: list[str | Path] = [
-            helm.program,
-            "install",
-            "night",
-            CHART,
-            "-n",
-            namespace,
-            "-f",
-            values,
-            "--timeout",
-            "60s",
-        ]
-        environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig), "HELM_CACHE_HOME": str(tmp_path)}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return helm.start("install", "night", CHART, "-n", namespace, "-f", values, "--timeout", "60s")
 
     def policies() -> list[Any]:
         return list(control_plane.get("networkpolicies", "-n", namespace))

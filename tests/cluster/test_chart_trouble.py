@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -87,6 +88,34 @@ def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path:
     assert {each.partition("/")[2] for each in release.left()} >= {"night-self-test", "night-prefetch"}
     run_lines(release, tmp_path, "kubectl delete pods,")
     eventually(lambda: not release.left())
+
+
+def test_a_helm_that_was_killed_leaves_a_lock_that_a_rollback_lifts(release: Release, tmp_path: Path) -> None:
+    """It waits for a prefetch, whose pod is not run here."""
+    place = ("--namespace", release.namespace)
+    release("install", CHART, values=VALUES)
+    first = release.jobs()
+    changed = tmp_path / "changed.json"
+    chart = {**VALUES["chart"], "prefetch": {"enabled": True}}
+    changed.write_text(json.dumps({**VALUES, "train": {"seed": 1}, "chart": chart}))
+    for verb, name in (("upgrade", release.name), ("install", "other")):
+        other = Release(release.helm, release.cluster, name, release.namespace)
+        with release.helm.start(
+            verb, name, CHART, *place, "-f", changed, "--set", "chart.claim.create=false"
+        ) as killed:
+            eventually(lambda name=name: any(f"pod/{name}-prefetch" in each for each in release.left()))
+            killed.kill()
+        with pytest.raises(HelmFailed, match=r"is in progress|still in use"):
+            other(verb, CHART, values=VALUES)
+        if verb == "upgrade":
+            with contextlib.suppress(HelmFailed):  # Helm 3, which cannot put the first revision back
+                other("rollback")
+            other("upgrade", CHART, values=VALUES)
+            run_lines(release, tmp_path, "kubectl delete pods,")
+            eventually(lambda: not any("prefetch" in each for each in release.left()))
+        else:
+            other("uninstall")
+    assert release.jobs().keys() == first.keys() and not other.jobs()
 
 
 @pytest.fixture

@@ -310,6 +310,11 @@ def test_a_damaged_store_never_stops_a_judgement(candidate: PreparedRun, rival: 
     link.symlink_to("/etc")
     found = on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING))
     assert found.texts is None and found.problem and "out of the store" in found.problem
+    link.unlink()  # as in a copy of the store without its links
+    found = on_file(candidate, sets, facts_of_sets(candidate, sets, DECODING))
+    assert found.problem and f"run {rival.run_id} was promoted last" in found.problem
+    judged = finish.judge(candidate.config, STATS, sets, outputs(sets, "x"), perfect(sets), found)
+    assert judged.gate["verdict"] == "not better" and rival.run_id in judged.gate["reasons"][-1]
 
 
 def test_a_published_run_with_changed_bytes_blocks_the_promotion_and_is_told(

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mtft import files, journal, promotion, store
+from launcher import remote_files
+from mtft import files, journal, keeper, promotion, store
 from mtft.config import Config
 from mtft.errors import InputError
 from mtft.promotion import changing
@@ -27,6 +28,11 @@ def ending(root: Path, number: int, verdict: str, published: int | None) -> tupl
     paths = make_run(root, number, None)
     gate = {"verdict": verdict, "reasons": ["r"], "published": None if published is None else run_id(published)}
     return paths, {"status": "finished", "deliverable": "lora", "gate": gate}
+
+
+def _better(root: Path, number: int) -> tuple[Path, dict[str, Any]]:
+    paths, finished = ending(root, number, "better", None)
+    return paths.finished, finished
 
 
 def verdict_of(paths: RunPaths) -> str:
@@ -50,6 +56,47 @@ def test_reasons_without_end_are_cut_to_what_history_takes(tmp_path: Path) -> No
     assert publishing.finish(paths, {**finished, "gate": {**finished["gate"], "reasons": reasons}})
     [entry] = journal.read(store.outputs(tmp_path, MODEL))
     assert entry.reason == "; ".join(reasons)[:500] and current(tmp_path) == run_id(1)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """Give a store that was copied without its links: run 2 was promoted last, and nothing is current."""
+    for number in (1, 2):
+        publishing.finish(*ending(tmp_path, number, "promoted", number - 1 or None))
+    folder = store.outputs(tmp_path, MODEL)
+    (folder / "current").unlink()
+    return folder
+
+
+def test_nothing_is_published_over_a_run_whose_pointer_was_lost(tmp_path: Path, copied: Path) -> None:
+    paths, finished = ending(tmp_path, 3, "promoted", None)
+    assert not publishing.finish(paths, finished), "to be judged again"
+    files.write_json(paths.finished, finished)  # as a job that was killed before the pointer was lost
+    said: list[str] = []
+    publishing.settle(paths, None, said.append)
+    assert current(tmp_path) is None and f"run {run_id(2)} was published before" in said[-1]
+    with changing(tmp_path, MODEL) as held:
+        files.write_json(*_better(tmp_path, 4))
+        with pytest.raises(InputError, match=rf"with the base alone, not with {run_id(2)}, which was promoted last"):
+            held.promote(run_id(4), who="anna")
+        assert list(held.prune(1)) == [run_id(3)], "but for the last one and the one before it"
+        with pytest.raises(InputError, match=rf"although run {run_id(2)} was promoted last: .*--run {run_id(2)}`"):
+            held.rollback(who="anna")
+        held.promote(run_id(2), who="anna")
+    assert current(tmp_path) == run_id(2) and store.lost(copied) is None
+
+
+def test_a_lost_pointer_is_told_wherever_the_run_is_looked_for(tmp_path: Path, copied: Path) -> None:
+    newest = make_run(tmp_path, 3, "regressed")
+    said = store.unpromoted(newest)
+    assert f"although run {run_id(2)} was promoted last" in said and f"this is run {run_id(3)}, the newest" in said
+    assert remote_files.unpromoted(newest.folder) == said
+    assert keeper.history(str(tmp_path), MODEL)["lost"] == run_id(2)
+    (copied / "promotions" / "000002.json").write_text("{")
+    assert store.lost(copied) == remote_files.promoted_last(copied) == run_id(1)
+    shutil.rmtree(copied / "promotions")
+    said = store.unpromoted(newest)
+    assert said.startswith("nothing is promoted, so this is") and remote_files.unpromoted(newest.folder) == said
 
 
 def test_a_run_judged_against_another_published_one_is_judged_again(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_the_way_back_after_a_pointer_was_removed_by_hand(
     (tmp_path / "outputs" / MODEL / "current").unlink()
     code, _, words = say("rollback")
     way = " ".join(["promote", MODEL, "--run", run_id(1), *force])
-    assert (code, f"Nothing is current; `mtft-launch {way}` makes" in words) == (exit_codes.BAD_INPUT, True)
+    assert (code, f"with the store; `mtft-launch {way}` puts it back" in words) == (exit_codes.BAD_INPUT, True)
+    assert f"nothing, although {run_id(1)} was promoted last" in say("history")[2]
     assert say("promote", "--run", run_id(1), *force)[0] == exit_codes.DONE
     (tmp_path / "outputs" / MODEL / "current").unlink()
     RunPaths.at(tmp_path, MODEL, run_id(1)).finished.unlink()
