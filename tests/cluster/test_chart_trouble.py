@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_hooks_of_a_helm_that_was_killed_are_removed(release: Release, tmp_path:
     eventually(lambda: not release.left())
 
 
+def _fetches(release: Release) -> bool:
+    return any(f"pod/{release.name}-prefetch" in each for each in release.left())
+
+
 def test_a_helm_that_was_killed_leaves_a_lock_that_a_rollback_lifts(release: Release, tmp_path: Path) -> None:
     """It waits for a prefetch, whose pod is not run here."""
     place = ("--namespace", release.namespace)
@@ -103,7 +108,7 @@ def test_a_helm_that_was_killed_leaves_a_lock_that_a_rollback_lifts(release: Rel
         with release.helm.start(
             verb, name, CHART, *place, "-f", changed, "--set", "chart.claim.create=false"
         ) as killed:
-            eventually(lambda name=name: any(f"pod/{name}-prefetch" in each for each in release.left()))
+            eventually(functools.partial(_fetches, other))
             killed.kill()
         with pytest.raises(HelmFailed, match=r"is in progress|still in use"):
             other(verb, CHART, values=VALUES)
