@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mtft import files, journal, store
-from mtft.errors import InputError, MtftError, Retry
+from mtft import provenance as recorded
+from mtft.errors import MtftError, Retry
 from mtft.promotion import changing
 from mtft.runs import RunPaths, check_run_id
 
@@ -87,21 +88,8 @@ def provenance(root: str, model: str, run: str | None) -> dict[str, Any]:
     """
     folder = store.outputs(Path(root), model)
     run_id = check_run_id(run) if run else store.current_id(folder) or store.newest(folder)
-    return {"model": model, "run": run_id, "provenance": read_provenance(RunPaths.at(Path(root), model, run_id))}
-
-
-def read_provenance(paths: RunPaths) -> dict[str, Any]:
-    """Return what went into a run.
-
-    Raises:
-        InputError: there is no such run, or its record is damaged.
-    """
-    try:
-        return dict(files.read_json(paths.provenance))
-    except FileNotFoundError:
-        raise InputError(f"{paths.folder}: there is no run with a {paths.provenance.name}") from None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{paths.provenance}: cannot be understood: {error}") from None
+    paths = RunPaths.at(Path(root), model, run_id)
+    return {"model": model, "run": run_id, "provenance": recorded.read(paths.provenance)}
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {

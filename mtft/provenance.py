@@ -33,6 +33,22 @@ _LIBRARIES = (
 )
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return what went into a run, from its ``provenance.json``.
+
+    Raises:
+        InputError: there is no such run, or its record is damaged.
+    """
+    try:
+        return dict(files.read_json(path))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path.parent}: there is no run with a {path.name}; a run without it is to be trained anew (--rerun)"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be understood ({error}); train the run anew with --rerun") from None
+
+
 def text_hash(*parts: str) -> str:
     """Return the SHA-256 of several texts, kept apart by their lengths."""
     digest = hashlib.sha256()

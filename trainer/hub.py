@@ -27,7 +27,7 @@ def pin_base(paths: RunPaths, config: Config, card: ModelCard) -> Config:
     """
     if config.model.path is not None:
         return config
-    record = files.read_json(paths.provenance)
+    record = provenance.read(paths.provenance)
     began_with = record["base"]
     folder = fetch(card.base, began_with["revision"] if began_with["sha256"] else config.model.revision)
     # Others may add to a shared cache what no loader reads.
@@ -47,7 +47,7 @@ def at_recorded_commit(paths: RunPaths, config: Config) -> Config:
     """Return the configuration with a base from the hub at the commit that the run was prepared with."""
     if config.model.path is not None:
         return config
-    return _at_commit(config, files.read_json(paths.provenance)["base"]["revision"])
+    return _at_commit(config, provenance.read(paths.provenance)["base"]["revision"])
 
 
 def _at_commit(config: Config, revision: str | None) -> Config:

@@ -92,7 +92,7 @@ class Ingredients:
         """
         changed = self.changed(paths)
         if changed and not paths.prepared.exists():
-            files.write_json(paths.provenance, files.read_json(paths.provenance) | self.inputs)
+            files.write_json(paths.provenance, provenance.read(paths.provenance) | self.inputs)
         elif changed:
             raise InputError(
                 f"{' and '.join(changed)} changed since run {job.run_id} of job {job.name} began; "
@@ -103,7 +103,7 @@ class Ingredients:
         """Write down that the code here goes on with the run; return whether other code left something in it."""
         if not self.code_changed(paths):
             return False
-        record = files.read_json(paths.provenance)
+        record = provenance.read(paths.provenance)
         begun = paths.prepared.exists()
         earlier = [*record.get("earlier_code", []), *([record["code_sha256"]] if begun else [])]
         files.write_json(

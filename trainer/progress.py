@@ -197,7 +197,7 @@ def _is_done(line: str, step: int, evaluated: bool) -> bool:
         values = json.loads(line)
         again = values.get("split") == "dev" and values["step"] == step
         return int(values["step"]) <= step and (evaluated or not again) and values.get("split") != "test"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False  # cut off in the middle of a write
 
 

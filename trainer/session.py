@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from mtft import files
+from mtft import files, provenance
 from mtft.config import Config
 from mtft.errors import Diverged
 from mtft.models import ModelCard
@@ -85,7 +85,7 @@ class Session:
     def _record_precision(self) -> None:
         """Add to the provenance what ``auto`` came to on this device."""
         if self.world.is_main:
-            record = files.read_json(self.paths.provenance)
+            record = provenance.read(self.paths.provenance)
             files.write_json(self.paths.provenance, record | {"precision": precision_name(self.dtype)})
 
     def _open_rows(self, base: PreTrainedModel) -> None:

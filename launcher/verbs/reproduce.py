@@ -59,12 +59,12 @@ def run(args: argparse.Namespace) -> int:
 def _recorded(args: argparse.Namespace) -> Recorded:
     """Return the record of the run that is named, from this machine or a cluster's volume."""
     from launcher.reproduction import Recorded
-    from mtft.keeper import read_provenance
+    from mtft import provenance
     from mtft.runs import RunPaths
 
     folder = Path(args.run)
     if (folder / "provenance.json").is_file():
-        return Recorded.of(read_provenance(RunPaths.of(folder)))
+        return Recorded.of(provenance.read(RunPaths.of(folder).provenance))
     args.model, _, run_id = args.run.strip("/").partition("/")
     with storekeeping.reached(args, read_only=True) as ask:
         return Recorded.of(ask("provenance", run=run_id or None)["provenance"])
