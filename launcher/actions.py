@@ -181,11 +181,11 @@ def _refuse_queued(job: Manifest, what: str) -> None:
     queue = (meta.get("labels") or {}).get(labels.QUEUE)
     if queue is None:
         return
-    active = "true" if what == "resume" else "false"
+    active, place = "true" if what == "resume" else "false", printed.in_namespace(meta["namespace"])
     raise InputError(
         f"{meta['name']}: the Kueue queue {queue} decides when it runs; {what} it there:\n"
-        f"  kubectl -n {meta['namespace']} get workloads -l kueue.x-k8s.io/job-uid={meta['uid']} -o name | "
-        f'xargs kubectl -n {meta["namespace"]} patch --type merge -p \'{{"spec":{{"active":{active}}}}}\''
+        f"  kubectl{place} get workloads -l kueue.x-k8s.io/job-uid={meta['uid']} -o name | "
+        f'xargs kubectl{place} patch --type merge -p \'{{"spec":{{"active":{active}}}}}\''
     )
 
 
@@ -249,6 +249,6 @@ def _delete_wholly(cluster: Cluster, job: Manifest) -> None:
             return
     raise StillThere(
         f"{meta['name']} has not gone after {grace + _GONE_SECONDS:.0f} s; a pod of it hangs: "
-        f"kubectl -n {meta['namespace']} get pods -l {labels.OPERATOR_JOB}={meta['name']}; "
+        f"kubectl{printed.in_namespace(meta['namespace'])} get pods -l {labels.OPERATOR_JOB}={meta['name']}; "
         "when it is gone, run the same configuration again: it continues"
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 # What takes longer to load is imported where it is used: Ctrl-C is heeded as soon as ``main`` is reached.
+from launcher import printed
 from mtft import exit_codes
 
 # Verb -> (module with add_arguments(parser), run(args) -> exit code and EXAMPLE, what it does).
@@ -189,7 +190,9 @@ def _run_verb(name: str, arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     verb.add_arguments(parser)
-    return int(verb.run(parser.parse_args(arguments)))
+    args = parser.parse_args(arguments)
+    printed.repeat_context(getattr(args, "context", None))
+    return int(verb.run(args))
 
 
 def _overview() -> str:

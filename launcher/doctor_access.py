@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import resources
 from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden, no_namespace
 from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.printed import in_namespace
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -76,7 +77,7 @@ def check_operator(cluster: Cluster) -> tuple[list[Finding], Object | None]:
     images = [each["image"] for each in deployment["spec"]["template"]["spec"]["containers"]]
     where = f"{images[0].rpartition('/')[2]} in namespace {deployment['metadata']['namespace']}"
     if not (deployment.get("status") or {}).get("availableReplicas"):
-        fix = f"kubectl -n {deployment['metadata']['namespace']} describe deployment {_OPERATOR}"
+        fix = f"kubectl{in_namespace(deployment['metadata']['namespace'])} describe deployment {_OPERATOR}"
         return [fail(layer, f"{where} has no pod that is ready: jobs stay as they are", fix)], deployment
     return [ok(layer, f"{where} is running")], deployment
 

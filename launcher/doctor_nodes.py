@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -161,7 +162,7 @@ def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: O
         return fail(
             layer, f"every large enough node is in trouble: {shown}", "wait, or ask the cluster's administrator"
         )
-    value = f", operator: Equal, value: {taint['value']}" if taint.get("value") else ", operator: Exists"
+    value = f", operator: Equal, value: {json.dumps(taint['value'])}" if taint.get("value") else ", operator: Exists"
     return fail(
         layer,
         f"all {len(able)} large enough nodes have taints the pods do not tolerate, such as {shown}",

@@ -107,7 +107,7 @@ class _Follower:
         if change == "DELETED":
             self.printer.remark(f"job {job['metadata']['name']} was deleted")
             self.over = True
-        elif (state := job_state(job, None, now=datetime.now(UTC))).ended:
+        elif (state := job_state(job, None, now=datetime.now(UTC))).launcher_code is not None:
             # Its last pods may have come and gone faster than they were noticed.
             for pod in _pods(self.cluster, self.job):
                 self._take_pod("ADDED", pod)

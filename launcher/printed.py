@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
+
+
+class _Given:
+    """What the command line named and every printed command repeats."""
+
+    context: str | None = None
+
+
+def repeat_context(context: str | None) -> None:
+    """Let every command printed from here on name a kubeconfig context; None: the current one is meant."""
+    _Given.context = context
 
 
 def launch(verb: str, job: Mapping[str, Any], options: str = "") -> str:
@@ -13,9 +25,10 @@ def launch(verb: str, job: Mapping[str, Any], options: str = "") -> str:
 
 
 def in_namespace(namespace: str | None) -> str:
-    """Return `` -n NAMESPACE``, which a command ends with.
+    """Return `` -n NAMESPACE``, and the context where the command line gave one: what a command ends with.
 
-    Always named: jobs of several namespaces have equal names, and who copies the command may stand in another folder
-    or have another context by then.
+    The namespace is always named: jobs of several namespaces have equal names, and who copies the command may stand in
+    another folder by then.
     """
-    return f" -n {namespace}" if namespace else ""
+    place = f" -n {namespace}" if namespace else ""
+    return place + (f" --context {shlex.quote(_Given.context)}" if _Given.context else "")

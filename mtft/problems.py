@@ -103,6 +103,8 @@ def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> P
         message = "has a control character in it, such as NUL or a line break"
     value = shown(detail["input"])
     hint = _near(detail) if kind == "literal_error" else None
+    if kind == "string_type" and isinstance(detail["input"], bool | int | float):
+        hint = f'text is wanted: write it in quotes, "{value}"'
     return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
 
 

@@ -244,7 +244,6 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
         left = None if until is None else max(0.0, until - time.monotonic())
         return exit_codes.worst(list(wait_for(cluster, [name], left, report=report).values()))
     except KeyboardInterrupt:
-        print(
-            f"\n{name} goes on; `mtft-launch cancel {name}{in_namespace(cluster.namespace)}` stops it", file=sys.stderr
-        )
+        command = f"mtft-launch cancel {name}{in_namespace(cluster.namespace)}"
+        print(f"\njob {name} is not stopped by this; `{command}` does it", file=sys.stderr)
         raise

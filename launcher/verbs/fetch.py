@@ -154,7 +154,7 @@ def _model_label(job: Mapping[str, Any]) -> str:
     Raises:
         InputError: somebody took its label away, and its name tells none.
     """
-    from launcher import labels
+    from launcher import labels, printed
     from mtft.models import MODELS
 
     name, place = job["metadata"]["name"], job["metadata"]["namespace"]
@@ -162,7 +162,8 @@ def _model_label(job: Mapping[str, Any]) -> str:
         return str(found)
     raise InputError(
         f"{name} has no label {labels.MODEL}, which says whose run it made; name the model instead "
-        f"({', '.join(MODELS)}), or give it the label: kubectl label pytorchjob {name} -n {place} {labels.MODEL}=MODEL"
+        f"({', '.join(MODELS)}), or give it the label: "
+        f"kubectl label pytorchjob {name}{printed.in_namespace(place)} {labels.MODEL}=MODEL"
     )
 
 

@@ -102,7 +102,7 @@ def test_a_gpu_pool_with_a_taint(namespace: str, doctor: Doctor) -> None:
     found = doctor(namespace, gpus_per_node=8)
     assert found["taints"]["verdict"] == "fail"
     assert found["taints"]["fix"] == (
-        "cluster.tolerations: [{key: pool, operator: Equal, value: gpu, effect: NoSchedule}]"
+        'cluster.tolerations: [{key: pool, operator: Equal, value: "gpu", effect: NoSchedule}]'
     )
     tolerated = [{"key": "pool", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]
     assert doctor(namespace, gpus_per_node=8, tolerations=tolerated)["taints"]["verdict"] == "ok"

@@ -114,6 +114,9 @@ def test_data_of_this_machine_are_refused_with_the_way_to_the_volume(
         main(["run", "--model", "m2m100_418m", "--data", "gone.jsonl", "--set", "cluster.image=a:1", "-n", "team"]) == 2
     )
     assert "`mtft-launch data push gone.jsonl -n team` puts it there" in capsys.readouterr().err
+    elsewhere = ("-n", "team", "--context", "gpu cluster")
+    assert main(["run", "--model", "m2m100_418m", "--data", "gone.jsonl", *elsewhere]) == 2
+    assert "`mtft-launch data push gone.jsonl -n team --context 'gpu cluster'` puts it" in capsys.readouterr().err
     # The image may hold a file that is not here; a digest says the caller knows what is meant.
     document = {"model": "m2m100_418m", "data": {"train": "/opt/there.jsonl"}, "cluster": CLUSTER}
     shown(capsys, "run", document)

@@ -101,7 +101,7 @@ def test_a_cordoned_node_is_told_by_name() -> None:
 
 def test_the_fix_of_a_taint_is_a_toleration_of_ours() -> None:
     fix = found([node(taints=(POOL,), **GPUS)], template())["taints"].fix
-    assert fix == "cluster.tolerations: [{key: pool, operator: Equal, value: gpu, effect: NoSchedule}]"
+    assert fix == 'cluster.tolerations: [{key: pool, operator: Equal, value: "gpu", effect: NoSchedule}]'
 
 
 def test_what_others_hold_is_not_free() -> None:

@@ -143,6 +143,24 @@ def test_following_a_job_to_its_end(api: TinyApi, cluster: Cluster) -> None:
     assert following.ends() == ["one", "two"]
 
 
+def test_following_ends_when_the_job_is_cancelled(
+    api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.write("m-1-master-0", stamped(1, "one"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: following.lines == ["one"])
+    cancelled = job("Suspended")
+    cancelled["metadata"]["annotations"] = {labels.CANCELLED: "2030-01-02T03:04:05Z"}
+    api.put(cancelled)
+    api.write("m-1-master-0", stamped(2, "saved"), end=True)
+    api.put(pod("terminated"))
+    assert following.ends() == ["one", "saved"]
+    assert "job m-1: Cancelled" in capsys.readouterr().err
+    assert Following(cluster, api.objects["PyTorchJob", "m-1"]).ends() == ["one", "saved"], "one that was so before"
+
+
 def test_a_cut_connection_loses_and_repeats_nothing(api: TinyApi, cluster: Cluster) -> None:
     api.put(job("Running"))
     api.put(pod())
