@@ -69,6 +69,13 @@ class TestProblems:
         assert message in str(refused.value)
         assert len(str(refused.value)) < 400
 
+    @pytest.mark.parametrize(
+        ("setting", "text"), [("cluster.node_selector={gpu: true}", "true"), ("model.revision=123", "123")]
+    )
+    def test_what_yaml_takes_for_no_text_wants_quotes(self, setting: str, text: str) -> None:
+        with pytest.raises(ConfigError, match=f'got {text}; .*text is wanted: write it in quotes, "{text}"'):
+            resolve(GIVEN, sets=[setting])
+
     def test_the_largest_number_is_as_written(self) -> None:
         assert resolve(GIVEN, sets=["data.split_seed=9007199254740992"]).config.data.split_seed == 2**53
 
