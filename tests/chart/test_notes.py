@@ -66,8 +66,13 @@ def test_the_claim_that_was_made_is_named(tmp_path: Path) -> None:
 def test_what_has_to_be_there_already_is_named(tmp_path: Path) -> None:
     said = notes(tmp_path, {})
     assert "Claims own, shared must be there" in said and "kubectl get persistentvolumeclaim own -n mt" in said
-    assert "must be there" not in notes(tmp_path, EVERYTHING) and "Jobs of several pods" not in said
+    assert "must be there" not in notes(tmp_path, EVERYTHING, models={}) and "Jobs of several pods" not in said
+    alone = {key: {"enabled": False} for key in MODELS} | {"m2m100_418m": {"cluster": {"claim": "own"}}}
+    said = notes(tmp_path, EVERYTHING | {"claim": {"create": True, "access_mode": "ReadWriteOnce"}}, models=alone)
+    assert "Claim own must be there before a pod can start, ReadWriteOnce" in said
+    assert "jobs of earlier data" not in said
     said = notes(tmp_path, WEEKLY, models={"opus_mt_en_fr": {"cluster": {"nodes": 2}}})
+    assert "kubectl delete pytorchjobs -n mt -l mtft/batch=night\n" in said
     assert "Claim shared must be there" in said and "-n mt --field-selector reason=FailedCreatePod" in said
 
 

@@ -6,7 +6,7 @@
   "app.kubernetes.io/instance" $root.Release.Name
   "app.kubernetes.io/component" (index . 1)
   "app.kubernetes.io/part-of" "mtft"
-  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/version" ($root.Chart.AppVersion | replace "+" "_")
   "app.kubernetes.io/managed-by" $root.Release.Service
   | mustToRawJson -}}
 {{- end }}
