@@ -14,7 +14,7 @@ from launcher.cli import main
 from launcher.cluster import connect
 from launcher.resources import Resource
 from mtft import exit_codes
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.playing import eventually, submit
 from tests.conftest import CHECKOUT
 
@@ -223,6 +223,19 @@ def test_a_job_that_is_there_is_not_counted_against_itself(
     found = doctor(namespace, job.name)
     assert found["job"]["verdict"] == "fail" and "install the scheduler" in found["job"]["fix"]
     assert found["quota"] == {"layer": "quota", "verdict": "ok", "message": "the job's pods are within it", "fix": None}
+    another = doctor(namespace)["quota"]
+    assert another["verdict"] == "fail" and "1 of 1 used; the job asks for 1 more and is refused" in another["message"]
+    with pytest.raises(KubectlFailed, match="exceeded quota"):
+        submit(control_plane, namespace)
+
+
+@pytest.mark.parametrize("name", ["configmaps", "count/configmaps"])
+def test_a_namespace_has_a_config_map_of_its_own(control_plane: Cluster, doctor: Doctor, name: str) -> None:
+    namespace = control_plane.namespace("one-config")
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
+    control_plane.apply({**quota, "spec": {"hard": {name: "1"}}})
+    eventually(lambda: doctor(namespace)["quota"]["verdict"] == "fail")
+    assert doctor(namespace)["quota"]["message"] == f"q: {name} 1 of 1 used; the job asks for 1 more and is refused"
 
 
 def test_who_may_not_list_nodes_is_told_who_sees_why_a_job_waits(
