@@ -10,6 +10,7 @@ from launcher import printed
 from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
+from launcher.pod_reasons import NO_SERVICE
 from launcher.states import JobState
 from launcher.transfer_pod import claims_of
 from mtft import exit_codes
@@ -21,10 +22,15 @@ Object = Mapping[str, Any]
 _NO_SECRET = re.compile(r'secret "([^"]+)" not found')
 _NO_KEY = re.compile(r"couldn't find key (\S+) in Secret \S+/([-.a-z0-9]+)")
 _NO_CONFIG = re.compile(r'configmap "([^"]+)" not found')
+# What the API server says of a Service it does not make.
+_FOREIGN = re.compile(r'services "([^"]+)" already exists')
+_USED_UP = re.compile(r"exceeded quota: ([^,\s]+)")
+
+_RETRIED_MINUTES = 17  # the longest pause between two tries of a controller
 
 
 def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bool = True) -> Finding:
-    """Say of one job, in words, why it waits, restarts or failed; one that cannot start by itself is a failure.
+    """Say of one job, in words, why it waits, restarts or failed; one that cannot go on by itself is a failure.
 
     Args:
         state: what is told of it.
@@ -36,6 +42,8 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
     said = f"{state.name} is {state.state} ({state.phase})" + (f": {state.reason}" if state.reason else "")
     if state.state == "Failed":
         return fail(layer, said, _remedy(state, job, gone=gone))
+    if state.phase == "unseen":
+        return fail(layer, said, _let_tell(state, job))
     if state.phase == "blocked":
         return fail(layer, said, _release(state, job))
     if state.phase == "unscheduled" and not nodes_seen:
@@ -75,6 +83,27 @@ def _remedy(state: JobState, job: Object, *, gone: bool) -> str:
 def _anew(job: Object) -> str:
     # Placement and data mended in place leave the name of the job as it is.
     return f"{printed.launch('delete', job)}, and run it again"
+
+
+def _let_tell(state: JobState, job: Object) -> str:
+    """Say what lets the operator make a job's Service, and so tell of its pods."""
+    reason, place = state.reason or "", printed.in_namespace(state.namespace)
+    again = f"the operator tries again within {_RETRIED_MINUTES} minutes"
+    foreign, used_up = _FOREIGN.search(reason), _USED_UP.search(reason)
+    quota = f"kubectl describe quota{f' {used_up[1]}' if used_up else ''}{place}"
+    delete = f"delete finished jobs, which keep theirs: mtft-launch delete NAME{place}"
+    room = f"raise the quota of Services ({quota}), or {delete}"
+    remove = f"kubectl delete service {foreign[1] if foreign else f'{state.name}-master-0'}{place}"
+    if foreign:
+        return f"remove the Service that is not the job's, if nothing needs it: {remove}; {again}"
+    if used_up:
+        return f"{room}; {again}"
+    if reason.startswith(NO_SERVICE):
+        return f"{printed.launch('describe', job)} shows the cluster's events"
+    return (
+        f"see the layer operator, and the events FailedCreateService: {printed.launch('describe', job)}\n"
+        f"exceeded quota: {room}\nalready exists, and not the job's: {remove}\n{again}"
+    )
 
 
 def _release(state: JobState, job: Object) -> str:

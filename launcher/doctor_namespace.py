@@ -13,11 +13,14 @@ from launcher.quantities import parse_quantity, show_quantity
 
 Object = Mapping[str, Any]
 ENFORCE = "pod-security.kubernetes.io/enforce"
+# What mtft-launch itself makes, one of each for a job, and what the operator makes beside each pod.
+_OF_JOBS = ("configmaps", "count/configmaps", "count/pytorchjobs.kubeflow.org")
+_SERVICES = ("services", "count/services")
 OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
 
 
 def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there: int | None = None) -> Finding:
-    """Say whether the pods of a job fit into the namespace's quotas beside what is there.
+    """Say whether a job, its pods and what is made with them fit into the namespace's quotas beside what is there.
 
     Args:
         quotas: those of the namespace.
@@ -32,21 +35,14 @@ def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there
         return ok(layer, "the job's pods are within it")
     asked = _quota_terms(template, count, jobs=1)
     more = asked if there is None else _quota_terms(template, count - there, jobs=0)
-    for quota in quotas:
-        status = quota.get("status") or {}
-        for name, amount in asked.items():
-            if name not in (status.get("hard") or {}):
-                continue
-            hard = parse_quantity(status["hard"][name])
-            used = parse_quantity((status.get("used") or {}).get(name, "0"))
-            figures = f"{quota['metadata']['name']}: {name} {show_quantity(used)} of {show_quantity(hard)} used"
-            if amount > hard:
-                return fail(
-                    layer, f"{figures}; the job alone asks for {show_quantity(amount)}", "ask for a larger quota"
-                )
-            if used + more[name] > hard:
-                wants = show_quantity(more[name])
-                return warn(layer, f"{figures}; the job asks for {wants} more and waits until they are free")
+    found = [
+        finding
+        for quota in quotas
+        for name in ((quota.get("status") or {}).get("hard") or {})
+        if more.get(name) and (finding := _beyond(quota, name, asked[name], more[name], live=there is not None))
+    ]
+    if found:
+        return min(found, key=lambda finding: finding.verdict != "fail")
     return ok(layer, f"the job fits into {len(quotas)} quotas")
 
 
@@ -220,10 +216,32 @@ def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | 
     return ok(layer, f"is there{' with ' + ', '.join(keys) if keys else ''}")
 
 
+def _beyond(quota: Object, name: str, asked: Decimal, more: Decimal, *, live: bool) -> Finding | None:
+    """Say what happens where a quota has no room for what a job asks for, in all or beside what is there."""
+    layer, status = "quota", quota["status"]
+    hard, used = (parse_quantity((status.get(part) or {}).get(name, "0")) for part in ("hard", "used"))
+    figures = f"{quota['metadata']['name']}: {name} {show_quantity(used)} of {show_quantity(hard)} used"
+    if asked <= hard and used + more <= hard:
+        return None
+    place = in_namespace(quota["metadata"].get("namespace"))
+    wants, larger = show_quantity(more), "ask for a larger quota"
+    room = f"{larger}, or delete finished jobs, which keep theirs: mtft-launch delete NAME{place}"
+    fix = larger if asked > hard else room
+    if name in _OF_JOBS:
+        return fail(layer, f"{figures}; the job asks for {wants} more and is refused", fix)
+    if name in _SERVICES:
+        untold = "without them nobody is told that the job runs or has ended"
+        if live and asked <= hard:  # a pod that is made anew has the Service of the one before
+            return warn(layer, f"{figures}; the job's missing pods ask for up to {wants} more, and {untold}", fix)
+        return fail(layer, f"{figures}; the operator makes {wants} more for the job's pods, and {untold}", fix)
+    if asked > hard:
+        return fail(layer, f"{figures}; the job alone asks for {show_quantity(asked)}", fix)
+    return warn(layer, f"{figures}; the job asks for {wants} more and waits until they are free")
+
+
 def _quota_terms(template: Object, count: int, *, jobs: int) -> dict[str, Decimal]:
     """Return what ``count`` pods of so many jobs ask for under every name a quota may use for it."""
-    asked: dict[str, Decimal] = {"pods": Decimal(count), "count/pods": Decimal(count)}
-    asked["count/pytorchjobs.kubeflow.org"] = Decimal(jobs)
+    asked = dict.fromkeys(("pods", "count/pods", *_SERVICES), Decimal(count)) | dict.fromkeys(_OF_JOBS, Decimal(jobs))
     for name, amount in requests_of(template.get("spec") or {}).items():
         total = amount * count
         asked |= {f"requests.{name}": total, f"limits.{name}": total}

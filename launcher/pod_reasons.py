@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher import labels
-from launcher.job_objects import parse_time
+from launcher.job_objects import parse_time, rank_of
 
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
 _NO_FIT = (
@@ -47,6 +47,12 @@ _MOUNT_FAILED = frozenset({"FailedMount", "FailedAttachVolume"})
 _SIGKILL = 137
 _DEFAULT_SCHEDULER = "default-scheduler"
 _LOOKED_SECONDS = 30.0  # a scheduler that is there has looked at a pod by then, or said why not
+_TOLD_SECONDS = 30.0  # an operator that can tell of a pod has told by then that it started
+
+NO_SERVICE = "the operator cannot make the job's Service"
+"""Begins the reason of a job whose Service was refused: until it is there, the operator tells nothing of its pods."""
+UNSEEN = "its first pod has started, but the operator does not say so"
+"""Begins the reason of a job that nobody says runs or has ended, where no event tells why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +105,21 @@ def scheduler_failures(
 
 
 def creation_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Return job UID -> when the API server refused to make its pods last, and why, in words."""
+    """Return job UID -> when the API server refused to make its pods or Services last, and why, in words."""
     found = {}
     for event in sorted(events, key=last_seen):
-        if event.get("reason") == "FailedCreatePod" and (uid := event["involvedObject"].get("uid")):
+        kind, uid = event.get("reason"), event["involvedObject"].get("uid")
+        if uid and kind in ("FailedCreatePod", "FailedCreateService"):
             said = (event.get("message") or "").strip().removeprefix("Error creating: ")
-            found[uid] = last_seen(event), f"the cluster refuses its pods: {said}"
+            words = f"the cluster refuses its pods: {said}" if kind == "FailedCreatePod" else _no_service(said)
+            found[uid] = last_seen(event), words
     return found
+
+
+def started_unseen(pods: Iterable[Mapping[str, Any]], now: datetime) -> bool:
+    """Whether the first pod's trainer started so long ago that an operator that can tell would have told."""
+    spans = [span for pod in pods if rank_of(pod) == 0 and (span := ran_from_to(pod, now))]
+    return any((now - started).total_seconds() > _TOLD_SECONDS for started, _ in spans)
 
 
 def is_mounting(pod: Mapping[str, Any]) -> bool:
@@ -213,6 +227,17 @@ def ended_with(terminated: Mapping[str, Any], status: Mapping[str, Any] = Mappin
     else:
         reason = f"exit {code}" + (", killed" if code == _SIGKILL else "")
     return Ending(exit_code=code, reason=reason, message=message)
+
+
+def _no_service(said: str) -> str:
+    what = f"{NO_SERVICE}, so nobody is told that the job runs or has ended"
+    if "exceeded quota" in said:
+        return (
+            f"{what}: the quota of Services is used up; raise it, or delete finished jobs, which keep theirs ({said})"
+        )
+    if "already exists" in said:
+        return f"{what}: another one has its name; remove that ({said})"
+    return f"{what} ({said})"
 
 
 def _pod_reason(status: Mapping[str, Any]) -> str | None:

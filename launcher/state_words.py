@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from launcher import labels, printed
 from launcher.job_objects import condition, rank_of
-from launcher.pod_reasons import Ending, is_broken, waiting_reason
+from launcher.pod_reasons import NO_SERVICE, UNSEEN, Ending, is_broken, waiting_reason
 from launcher.progress import Progress
 
 Name = Literal[
@@ -16,7 +16,11 @@ Name = Literal[
 
 
 def phase_of(
-    state: Name, pods: Sequence[Mapping[str, Any]] | None, progress: Progress, failures: Mapping[str, str]
+    state: Name,
+    job: Mapping[str, Any],
+    pods: Sequence[Mapping[str, Any]] | None,
+    progress: Progress,
+    failures: Mapping[str, str],
 ) -> str:
     """Return what is going on within a state, in a word or two; the pods are None when they were not asked for."""
     if state == "Running":
@@ -25,6 +29,8 @@ def phase_of(
     if state == "Pending":
         if not pods:
             return "waiting to run" if pods is None else "no pods yet"
+        if _refused(job, failures).startswith((NO_SERVICE, UNSEEN)):
+            return "unseen"
         if any(is_broken(pod, failures) for pod in pods):
             return "blocked"
         return "starting" if all(map(_placed, pods)) else "unscheduled"
@@ -57,7 +63,7 @@ def reason_of(
         pods: its pods; None when they were not asked for.
         decisive: how the pod that decided it ended.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods are refused.
+        failures: UID of a pod -> why it is not scheduled or mounted, of the job -> what of it is refused or not told.
     """
     if state == "Failed":
         return decisive.reason if decisive else _no_reason(job, pods)
@@ -69,7 +75,8 @@ def reason_of(
         return None if pods is None or (decisive and decisive.message) else _no_verdict(job, pods)
     if state == "Deleting":
         return None
-    if refused := failures.get(job["metadata"].get("uid", "")):
+    # Once the operator has told of a start, the Services were there: an event that says otherwise is older.
+    if (refused := _refused(job, failures)) and (state == "Pending" or not refused.startswith(NO_SERVICE)):
         return refused
     if waiting := [(rank_of(pod), reason) for pod in pods or () if (reason := waiting_reason(pod, failures))]:
         return min(waiting)[1]
@@ -91,6 +98,10 @@ def _no_reason(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None)
         return said
     run = f"`{printed.launch('fetch', job, ' --what run')}` brings console_output.txt, which has the reason"
     return f"{said} (its pods are gone); {run}"
+
+
+def _refused(job: Mapping[str, Any], failures: Mapping[str, str]) -> str:
+    return failures.get(job["metadata"].get("uid", ""), "")
 
 
 def _placed(pod: Mapping[str, Any]) -> bool:

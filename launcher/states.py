@@ -12,9 +12,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from launcher import labels
+from launcher import labels, printed
 from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, replicas, roles
-from launcher.pod_reasons import Ending, ending
+from launcher.pod_reasons import UNSEEN, Ending, ending, started_unseen
 from launcher.progress import Progress
 from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
 from launcher.state_words import Name, phase_of, reason_of
@@ -121,11 +121,14 @@ def job_state(
         now: the present, with time zone.
         progress: what the log of its first pod says, where it was read.
         queue_says: why its queue lets it wait, where that was asked.
-        failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods are refused.
+        failures: UID of a pod -> why it is not scheduled or mounted, of the job -> why its pods or
+            Services are refused.
         told: what the operator said of the pod that decided a failed job, which counts where no pod is left to ask.
     """
     state, progress = _state(job, pods), progress or Progress()
     asked, pods = pods, pods or ()
+    if state == "Pending" and started_unseen(pods, now):
+        failures = {job["metadata"].get("uid", ""): _unseen(job), **failures}
     ended = {pod["metadata"]["name"]: found for pod in pods if (found := ending(pod))}
     decisive = decisive_ending(state, ended) or (told if state == "Failed" else None)
     message: Mapping[str, Any] = decisive.message if decisive else {}
@@ -135,7 +138,7 @@ def job_state(
         **_times(job, state, now),
         **(_live(progress, now) if state == "Running" else {}),
         state=state,
-        phase=phase_of(state, asked, progress, failures),
+        phase=phase_of(state, job, asked, progress, failures),
         restarts=restarts_of(message, progress, pods),
         resumed_at=progress.resumed_at,
         reason=reason_of(state, job, asked, decisive, queue_says, failures),
@@ -171,6 +174,13 @@ def _state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None) -> 
         runs = pods is None or any((pod.get("status") or {}).get("phase") == "Running" for pod in pods)
         return "Running" if runs else "Restarting"
     return "Pending"
+
+
+def _unseen(job: Mapping[str, Any]) -> str:
+    return (
+        f"{UNSEEN}: it cannot make the job's Service (its quota is used up, or another has its name), or does not run; "
+        f"`{printed.launch('doctor', job)}` tells what to do"
+    )
 
 
 def _identity(job: Mapping[str, Any]) -> dict[str, Any]:

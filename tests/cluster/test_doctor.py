@@ -14,7 +14,7 @@ from launcher.cli import main
 from launcher.cluster import connect
 from launcher.resources import Resource
 from mtft import exit_codes
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.playing import eventually, submit
 from tests.conftest import CHECKOUT
 
@@ -223,6 +223,41 @@ def test_a_job_that_is_there_is_not_counted_against_itself(
     found = doctor(namespace, job.name)
     assert found["job"]["verdict"] == "fail" and "install the scheduler" in found["job"]["fix"]
     assert found["quota"] == {"layer": "quota", "verdict": "ok", "message": "the job's pods are within it", "fix": None}
+    another = doctor(namespace)["quota"]
+    assert another["verdict"] == "fail" and "1 of 1 used; the job asks for 1 more and is refused" in another["message"]
+    with pytest.raises(KubectlFailed, match="exceeded quota"):
+        submit(control_plane, namespace)
+
+
+@pytest.mark.parametrize("name", ["configmaps", "count/configmaps"])
+def test_a_namespace_has_a_config_map_of_its_own(control_plane: Cluster, doctor: Doctor, name: str) -> None:
+    namespace = control_plane.namespace("one-config")
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
+    control_plane.apply({**quota, "spec": {"hard": {name: "1"}}})
+    eventually(lambda: doctor(namespace)["quota"]["verdict"] == "fail")
+    assert doctor(namespace)["quota"]["message"] == f"q: {name} 1 of 1 used; the job asks for 1 more and is refused"
+
+
+def test_a_job_whose_service_is_refused(
+    control_plane: Cluster, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.pod_reasons._TOLD_SECONDS", 0.0)
+    namespace = control_plane.namespace("no-services")
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
+    control_plane.apply({**quota, "spec": {"hard": {"services": "0"}}})
+    eventually(lambda: control_plane.get("resourcequota", "q", "-n", namespace).get("status", {}).get("hard"))
+    found = doctor(namespace)["quota"]
+    assert found["verdict"] == "fail" and "nobody is told that the job runs or has ended" in found["message"]
+    job = submit(control_plane, namespace)
+    job.await_pod()
+    job.runs()
+    eventually(lambda: "(unseen)" in doctor(namespace, job.name)["job"]["message"])
+    found = doctor(namespace, job.name)["job"]
+    assert found["verdict"] == "fail" and "cannot make the job's Service" in found["message"]
+    assert f"mtft-launch delete NAME -n {namespace}" in found["fix"]
+    control_plane.apply({**quota, "spec": {"hard": {"services": "1"}}})
+    eventually(lambda: job.has("Running"))
+    assert doctor(namespace, job.name)["job"]["verdict"] == "ok"
 
 
 def test_who_may_not_list_nodes_is_told_who_sees_why_a_job_waits(

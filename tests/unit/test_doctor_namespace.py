@@ -15,7 +15,11 @@ def template(**spec: Any) -> dict[str, Any]:
 
 
 def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> dict[str, Any]:
-    return {"metadata": {"name": "team"}, "status": {"hard": hard, "used": used or {}}}
+    return {"metadata": {"name": "team", "namespace": "mt"}, "status": {"hard": hard, "used": used or {}}}
+
+
+REFUSED = "the job asks for 1 more and is refused"
+UNTOLD = "the operator makes {} more for the job's pods, and without them nobody is told that the job runs or has ended"
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,15 @@ def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> dict[str,
         ([quota({"memory": "64Gi"}, {"memory": "60Gi"})], 1, "warn", "asks for 16Gi more"),
         ([quota({"pods": "2"}, {"pods": "2"})], 1, "warn", "pods 2 of 2 used"),
         ([quota({"count/pytorchjobs.kubeflow.org": "0"})], 1, "fail", "count/pytorchjobs"),
-        ([quota({"services": "1"}, {"services": "1"})], 1, "ok", "fits"),
+        ([quota({"count/pytorchjobs.kubeflow.org": "1"}, {"count/pytorchjobs.kubeflow.org": "1"})], 1, "fail", REFUSED),
+        ([quota({"configmaps": "2"}, {"configmaps": "1"})], 4, "ok", "fits"),
+        ([quota({"configmaps": "2"}, {"configmaps": "2"})], 1, "fail", REFUSED),
+        ([quota({"count/configmaps": "1"}, {"count/configmaps": "3"})], 1, "fail", REFUSED),
+        ([quota({"services": "4"}, {"services": "2"})], 2, "ok", "fits"),
+        ([quota({"services": "4"}, {"services": "3"})], 2, "fail", UNTOLD.format(2)),
+        ([quota({"count/services": "0"})], 1, "fail", UNTOLD.format(1)),
+        ([quota({"persistentvolumeclaims": "1"}, {"persistentvolumeclaims": "1"})], 1, "ok", "fits"),
+        ([quota({"pods": "1"}, {"pods": "1"}), quota({"configmaps": "1"}, {"configmaps": "1"})], 1, "fail", REFUSED),
     ],
 )
 def test_quota(quotas: list[Any], count: int, verdict: str, words: str) -> None:
@@ -44,6 +56,10 @@ def test_quota(quotas: list[Any], count: int, verdict: str, words: str) -> None:
         ({"pods": "2"}, {"pods": "2"}, 2, 1, "warn", "asks for 1 more"),
         ({"pods": "1"}, {"pods": "1"}, 2, 1, "fail", "alone asks for 2"),
         ({"count/pytorchjobs.kubeflow.org": "1"}, {"count/pytorchjobs.kubeflow.org": "1"}, 1, 0, "ok", "fits"),
+        ({"configmaps": "1"}, {"configmaps": "2"}, 1, 0, "ok", "fits"),
+        ({"services": "2"}, {"services": "1"}, 2, 1, "ok", "fits"),
+        ({"services": "2"}, {"services": "2"}, 2, 1, "warn", "missing pods ask for up to 1 more"),
+        ({"services": "0"}, {}, 2, 1, "fail", UNTOLD.format(1)),
     ],
 )
 def test_the_pods_of_a_job_are_not_counted_against_it(
@@ -51,6 +67,12 @@ def test_the_pods_of_a_job_are_not_counted_against_it(
 ) -> None:
     finding = doctor.check_quota([quota(hard, used)], template(), count, there=there)
     assert finding.verdict == verdict and words in finding.message
+
+
+def test_what_finished_jobs_keep_is_freed_by_deleting_them() -> None:
+    used_up = doctor.check_quota([quota({"services": "1"}, {"services": "1"})], template(), 1)
+    assert "mtft-launch delete NAME -n mt" in (used_up.fix or "")
+    assert doctor.check_quota([quota({"services": "0"})], template(), 1).fix == "ask for a larger quota"
 
 
 @pytest.mark.parametrize(

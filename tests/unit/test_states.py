@@ -13,6 +13,7 @@ from launcher.description import describe, page
 from launcher.job_objects import by_job, gpus_of
 from launcher.job_tables import note, status_row
 from launcher.output import table
+from launcher.pod_reasons import UNSEEN
 from launcher.progress import read_progress
 from launcher.states import JobState, job_state
 from mtft import exit_codes
@@ -292,6 +293,24 @@ def test_a_pending_job_says_what_it_waits_for(status: dict[str, Any], phase: str
     node = None if phase == "unscheduled" else "gpu-1"
     state = state_of(job(CREATED), pod("Pending", node=node, **status))
     assert (state.state, state.phase, state.reason) == ("Pending", phase, reason)
+
+
+def begun(minutes: float, *, role: str = "master", done: bool = False) -> dict[str, Any]:
+    times = {"startedAt": at(minutes)}
+    state = {"terminated": {**times, "exitCode": 0, "finishedAt": at(0)}} if done else {"running": times}
+    containers = [{"name": "pytorch", "state": state}]
+    return pod("Succeeded" if done else "Running", role=role, containerStatuses=containers)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_job_whose_start_the_operator_does_not_tell(done: bool) -> None:
+    state = state_of(job(), begun(2, done=done))
+    assert (state.state, state.phase, state.ended) == ("Pending", "unseen", False)
+    assert (state.reason or "").startswith(UNSEEN) and "`mtft-launch doctor m-1 -n team`" in (state.reason or "")
+    # It may yet tell; of a worker it tells nothing; it has told.
+    for pods in ([begun(0.2, done=done)], [begun(2, role="worker", done=done)]):
+        assert state_of(job(CREATED), *pods).phase == "starting"
+    assert UNSEEN not in (state_of(job(CREATED, RUNNING), begun(2, done=done)).reason or "")
 
 
 def test_a_job_nobody_took_up() -> None:

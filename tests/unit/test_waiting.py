@@ -15,6 +15,7 @@ from launcher.cluster import Cluster
 from launcher.description import describe, page
 from launcher.doctor_job import diagnose
 from launcher.log_lines import Printer
+from launcher.pod_reasons import NO_SERVICE, UNSEEN
 from launcher.states import JobState
 from launcher.waiting import wait_for
 from launcher.watching import jobs_now
@@ -62,12 +63,12 @@ def pod(said: str | None = None, *, made: str) -> dict[str, Any]:
     }
 
 
-def refusal(when: str, uid: str = "job-1") -> dict[str, Any]:
+def refusal(when: str, uid: str = "job-1", *, reason: str = "FailedCreatePod", said: str = QUOTA) -> dict[str, Any]:
     return {
         "kind": "Event",
         "type": "Warning",
-        "reason": "FailedCreatePod",
-        "message": f"Error creating: {QUOTA}",
+        "reason": reason,
+        "message": f"Error creating: {said}",
         "metadata": {"name": "m-1.1", "namespace": NAMESPACE, "uid": "event-1"},
         "involvedObject": {"kind": "PyTorchJob", "name": "m-1", "uid": uid},
         "lastTimestamp": when,
@@ -91,6 +92,63 @@ def test_a_refusal_counts_until_a_pod_was_made(api: TinyApi, cluster: Cluster, r
     api.put(refusal(at(refused)))
     [state] = jobs_now(cluster)
     assert (state.reason == REFUSED) == told, state.reason
+
+
+SERVICE = 'services "m-1-master-0" '
+USED_UP = f"{SERVICE}is forbidden: exceeded quota: few, requested: services=1, used: services=2, limited: services=2"
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "fix"),
+    [
+        (USED_UP, "the quota of Services is used up", "kubectl describe quota few -n team"),
+        (f"{SERVICE}already exists", "another one has its name", "kubectl delete service m-1-master-0 -n team"),
+        (f"{SERVICE}is forbidden: no", f"has ended ({SERVICE}", "mtft-launch describe m-1 -n team"),
+    ],
+)
+def test_status_and_doctor_say_why_a_service_is_refused(
+    api: TinyApi, cluster: Cluster, said: str, words: str, fix: str
+) -> None:
+    one = job(workers=1)  # the operator goes no further than the first Service it cannot make
+    api.put(one)
+    api.put(pod("no such image", made=at(-9)))
+    event = refusal(at(-8), reason="FailedCreateService", said=said)
+    api.put(event)
+    [state] = jobs_now(cluster)
+    assert (state.state, state.phase) == ("Pending", "unseen")
+    reason = state.reason or ""
+    assert reason.startswith(NO_SERVICE) and words in reason and said in reason
+    found = diagnose(state, one)
+    assert found.verdict == "fail" and reason in found.message and fix in (found.fix or "")
+    told: list[str | None] = []
+    wait_for(cluster, ["m-1"], 0.5, report=lambda state: told.append(state.reason))
+    assert told == [None, reason]
+    api.put(job("Created", "Restarting", workers=1))  # a pod is missing again, the event is of before
+    [state] = jobs_now(cluster)
+    assert NO_SERVICE not in (state.reason or "")
+
+
+def test_doctor_names_what_keeps_the_operator_from_telling(api: TinyApi, cluster: Cluster) -> None:
+    one = job()
+    api.put(one)
+    begun = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "pytorch", "state": {"running": {"startedAt": at(-5)}}}],
+    }
+    api.put({**pod(made=at(-9)), "status": begun})
+    [state] = jobs_now(cluster)
+    assert (state.phase, (state.reason or "").startswith(UNSEEN)) == ("unseen", True)
+    found = diagnose(state, one)
+    assert found.verdict == "fail"
+    for words in (
+        "raise the quota of Services",
+        "mtft-launch delete NAME -n team",
+        "delete service m-1-master-0 -n team",
+    ):
+        assert words in (found.fix or "")
+    told: list[str | None] = []
+    wait_for(cluster, ["m-1"], 0.5, report=lambda state: told.append(state.reason))
+    assert told == [None, state.reason]
 
 
 NO_SCHEDULER = "no scheduler `volcano` has looked at the pod; install it, or cluster.scheduler: null"
