@@ -181,12 +181,13 @@ def _images(template: Object) -> list[str]:
 
 
 def _creation(cluster: Cluster, job: Object) -> Finding:
-    """Say whether the API server refused pods the operator wanted to make for a job."""
+    """Say whether the API server refused pods or Services the operator wanted to make for a job."""
     layer, name = "pods made", job["metadata"]["name"]
     refused = [
         each
         for each in events_of(name, cluster.list(EVENTS).items)
-        if each.get("reason") == "FailedCreatePod" and each["involvedObject"].get("uid") == job["metadata"]["uid"]
+        if each.get("reason") in ("FailedCreatePod", "FailedCreateService")
+        and each["involvedObject"].get("uid") == job["metadata"]["uid"]
     ]
     if not refused:
         return ok(layer, "none was refused within the last hour")

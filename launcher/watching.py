@@ -19,6 +19,7 @@ from launcher.pod_reasons import (
     lacks_scheduler,
     mount_failures,
     scheduler_failures,
+    started_unseen,
 )
 from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
@@ -44,7 +45,8 @@ class _Said:
     """What events tell.
 
     Attributes:
-        failures: UID of a pod -> why it is not scheduled or mounted, of a job -> why its pods are refused.
+        failures: UID of a pod -> why it is not scheduled or mounted, of a job -> why its pods or Services are
+            refused.
         endings: UID of a failed job -> how its pod ended, where that is gone.
     """
 
@@ -56,7 +58,8 @@ def jobs_now(cluster: Cluster, names: Sequence[str] = (), *, everywhere: bool = 
     """Return the states of jobs from one LIST of jobs and one of pods.
 
     One more asks queues where jobs wait in them, and one asks events where pods are missing, wait for their volumes or
-    for a scheduler of their own, or where a job that is named failed and its pods are gone.
+    for a scheduler of their own, where nobody tells that one has started, or where a job that is named failed and its
+    pods are gone.
 
     Logs are read of running jobs only.
 
@@ -110,7 +113,7 @@ def _said(
 ) -> _Said:
     """Return what events tell of these jobs and pods; one LIST, none where all is well."""
     gone = [job for job in jobs if named and condition(job, "Failed") and not pods.get(_key(job))]
-    short = [job for job in jobs if _lacks_pods(job, pods.get(_key(job), ()), now)]
+    short = [job for job in jobs if _is_short(job, pods.get(_key(job), ()), now)]
     every = [pod for each in pods.values() for pod in each]
     unseen = [pod for pod in every if lacks_scheduler(pod, now)]
     if not gone and not short and not unseen and not any(map(is_mounting, every)):
@@ -133,11 +136,12 @@ def _said(
     return _Said(found, endings)
 
 
-def _lacks_pods(job: Object, pods: Sequence[Object], now: datetime) -> bool:
-    """Whether a job that may run has fewer pods than it wants, and not because it has just been made."""
+def _is_short(job: Object, pods: Sequence[Object], now: datetime) -> bool:
+    """Whether a job that may run lacks pods, or word that its first has started, and has not just been made."""
     state = job_state(job, pods, now=now)
     may_run = state.state in ("Pending", "Restarting", "Running")
-    return may_run and len(pods) < state.pods_wanted and (state.age_s or 0.0) > _MADE_SECONDS
+    lacks = len(pods) < state.pods_wanted or (state.state == "Pending" and started_unseen(pods, now))
+    return may_run and lacks and (state.age_s or 0.0) > _MADE_SECONDS
 
 
 def _with_log(

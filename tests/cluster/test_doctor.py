@@ -251,10 +251,11 @@ def test_a_job_whose_service_is_refused(
     job = submit(control_plane, namespace)
     job.await_pod()
     job.runs()
-    eventually(lambda: "(unseen)" in doctor(namespace, job.name)["job"]["message"])
+    eventually(lambda: "exceeded quota: q" in doctor(namespace, job.name)["job"]["message"])
     found = doctor(namespace, job.name)["job"]
     assert found["verdict"] == "fail" and "cannot make the job's Service" in found["message"]
-    assert f"mtft-launch delete NAME -n {namespace}" in found["fix"]
+    assert f"kubectl describe quota q -n {namespace}" in found["fix"]
+    assert doctor(namespace, job.name)["pods made"]["verdict"] == "fail"
     control_plane.apply({**quota, "spec": {"hard": {"services": "1"}}})
     eventually(lambda: job.has("Running"))
     assert doctor(namespace, job.name)["job"]["verdict"] == "ok"

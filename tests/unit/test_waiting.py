@@ -138,6 +138,9 @@ def test_doctor_names_what_keeps_the_operator_from_telling(api: TinyApi, cluster
     api.put({**pod(made=at(-9)), "status": begun})
     [state] = jobs_now(cluster)
     assert (state.phase, (state.reason or "").startswith(UNSEEN)) == ("unseen", True)
+    api.put(refusal(at(-1), reason="FailedCreateService", said=USED_UP))
+    assert [USED_UP in (state.reason or "") for state in jobs_now(cluster)] == [True]
+    del api.objects["Event", "m-1.1"]
     found = diagnose(state, one)
     assert found.verdict == "fail"
     for words in (
