@@ -291,8 +291,8 @@ class StorageConfig(Part):
     root: PathText = Field(default="/mnt/mtft", description="Directory that holds data/, outputs/ and cache/.")
     keep_runs: Positive | None = Field(
         default=None,
-        description="Newest finished runs of a model that are kept, beside the current one, the one rollback goes to "
-        "and those in use; null: all.",
+        description="Newest finished runs of a model that are kept, beside the current one, the one rollback goes to, "
+        "those in use and those that a job of another name took over; null: all.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,17 +88,24 @@ def write_base_outputs(path: Path, sets: Sequence[TestSet], outputs: Outputs) ->
         each.name: [[pair.source, text] for pair, text in zip(each.pairs, outputs[each.name], strict=True)]
         for each in sets
     }
-    files.write_json(path, kept)
+    files.write_json(path, {"sha256": _digest(kept), "sets": kept})
+
+
+def _digest(kept: Any) -> str:
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
 def read_base_outputs(path: Path, sets: Sequence[TestSet]) -> dict[str, list[str]] | None:
-    """Return the base's translations of these very sources from an earlier start, or None."""
+    """Return the base's translations of these very sources from an earlier start, as it wrote them, or None."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kept = told["sets"]
         found = {each.name: [(source, text) for source, text in kept[each.name]] for each in sets}
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    same = all([source for source, _ in found[each.name]] == [pair.source for pair in each.pairs] for each in sets)
+    same = told.get("sha256") == _digest(kept) and all(
+        [source for source, _ in found[each.name]] == [pair.source for pair in each.pairs] for each in sets
+    )
     return {name: [text for _, text in rows] for name, rows in found.items()} if same else None
 
 

@@ -23,6 +23,7 @@ PAGE = "report.html"
 _TONES = ("bad", "fair", "good")
 _FAILED = ("bad", "✕", "Failed")
 _DAMAGED = ("bad", "✕", "Damaged")
+_REMOVED = ("fair", "–", "Removed")
 _AT_WORK = ("fair", "…", "Not finished")
 
 
@@ -61,6 +62,8 @@ class Entry:
             return _DAMAGED
         if self.job.refused:
             return _FAILED
+        if self.job.finished:
+            return _REMOVED
         code = self.job.attempts[-1].exit_code if self.job.attempts else None
         return _AT_WORK if code in (None, exit_codes.RETRY) else _FAILED
 

@@ -176,6 +176,18 @@ def test_the_sentences_of_each_direction_are_counted(sets: list[TestSet]) -> Non
         assert ("only 6 test sentences en-fr, gate.min_sentences is 7" in found.gate["reasons"]) is (least == 7)
 
 
+def test_translations_of_the_base_are_kept_as_they_were_written(tmp_path: Path, sets: list[TestSet]) -> None:
+    path = tmp_path / "base_outputs.json"
+    finish.write_base_outputs(path, sets, outputs(sets, "base"))
+    assert finish.read_base_outputs(path, sets) == outputs(sets, "base")
+    other = [TestSet(name="test", pairs=sets[0].pairs[::-1]), sets[1]]
+    assert finish.read_base_outputs(path, other) is None, "of other sentences"
+    path.write_text(path.read_text().replace("base 3", "Base 3"))
+    assert finish.read_base_outputs(path, sets) is None, "somebody changed them"
+    path.write_text(json.dumps({"sets": []}))
+    assert finish.read_base_outputs(path, sets) is None
+
+
 @pytest.fixture
 def setup(standins: Callable[[str], Path], short_text: list[TextPair]) -> Setup:
     return build(KEY, standins("marian"), short_text[:6], gate={"min_sentences": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ def test_every_model_with_its_newest_job_and_what_is_current(tmp_path: Path) -> 
     linked = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert linked == {f"opus_mt_en_fr/runs/{each.run_id}/report.html" for each in (old, new)}
     assert all((tmp_path / "outputs" / str(link)).is_file() for link in linked)
+
+
+def test_a_finished_run_that_was_removed_since_has_not_failed(tmp_path: Path) -> None:
+    paths = leave_job(
+        tmp_path, "opus_mt_en_fr", "a", "2030-01-01T00:00:00Z", result=finished("en-fr"), exit_code=0, reason="finished"
+    )
+    shutil.rmtree(paths.folder)
+    text = page_of(tmp_path).text()
+    assert "Removed" in text and "Failed" not in text
 
 
 def test_a_loss_against_the_published_run_is_marked_beside_the_gain_over_the_base(tmp_path: Path) -> None:
