@@ -143,7 +143,7 @@ class Cluster:
         self.importer(archive, name)
 
     def init_template(self, used: bool) -> None:
-        """Start the operator again with the init container of docs/test-cluster.md, or with the one it has built in.
+        """Start the operator again with the init container of manifests/operator, or with the one it has built in.
 
         Raises:
             MissingPart: the operator of this cluster is not ours to start.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.playing import eventually
+from tests.cluster.training_operator import waiting_container
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 USER = ("--as=zoe", "--as-group=mtft-users", "--as-group=system:authenticated")
@@ -131,8 +133,7 @@ class TestOperator:
     """The init container the operator is given: real Pod Security, with the template's fields filled in."""
 
     def init_containers(self) -> list[dict[str, Any]]:
-        template = yaml.safe_load((MANIFESTS / "operator" / "init-container.yaml").read_text())["data"]
-        text = template["initContainer.yaml"].replace("{{.InitContainerImage}}", "alpine:3.10")
+        text = waiting_container().replace("{{.InitContainerImage}}", "alpine:3.10")
         containers: list[dict[str, Any]] = yaml.safe_load(
             text.replace("{{.MaxTries}}", "100").replace("{{.MasterAddr}}", "job-master-0")
         )
@@ -147,6 +148,16 @@ class TestOperator:
             "spec": {"initContainers": containers, "containers": [{**containers[0], "name": "pytorch"}]},
         }
         control_plane.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", text=yaml.safe_dump(pod))
+
+    def test_goes_when_it_is_asked_to(self) -> None:
+        """As PID 1 nothing but a trap of its own ends it, which the exit code tells from the signal's own death."""
+        [container] = self.init_containers()
+        waiting = subprocess.Popen(container["command"], stdout=subprocess.PIPE, text=True, env={"PATH": os.defpath})
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waiting for job-master-0\n"
+        waiting.terminate()
+        assert waiting.wait(60) == 143
+        waiting.stdout.close()
 
     def test_no_field_of_the_template_is_left(self) -> None:
         assert "{{" not in str(self.init_containers())

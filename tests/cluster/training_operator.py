@@ -17,6 +17,7 @@ import yaml
 from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.control_plane import LOOPBACK, ControlPlane
 from tests.cluster.processes import answers, free_ports
+from tests.conftest import CHECKOUT
 
 NAMESPACE = "kubeflow"
 _SERVICE = "training-operator"
@@ -28,26 +29,12 @@ _AUTHORITY = "training-operator-ca"
 _CERTIFICATES = Path("k8s-webhook-server", "serving-certs")
 _FOLDER = "operator"  # of the state
 _MOUNTED = Path("/tmp", _CERTIFICATES, "tls.crt")
-# `nslookup` of the operator's own template is not in a Debian base image; `getent` is. The security context is what a
-# namespace with Pod Security `restricted` asks for, and what the template of docs/test-cluster.md shows.
-INIT_CONTAINER = """\
-- name: init-pytorch
-  image: {{.InitContainerImage}}
-  imagePullPolicy: IfNotPresent
-  command:
-  - sh
-  - -c
-  - for i in $(seq {{.MaxTries}}); do getent hosts {{.MasterAddr}} && exit 0; sleep 2; done; exit 1
-  resources:
-    requests: { cpu: 50m, memory: 10Mi }
-    limits: { cpu: 100m, memory: 20Mi }
-  securityContext:
-    allowPrivilegeEscalation: false
-    capabilities: { drop: [ALL] }
-    runAsNonRoot: true
-    runAsUser: 65532
-    seccompProfile: { type: RuntimeDefault }
-"""
+
+
+def waiting_container() -> str:
+    """Return the template of the container that makes a worker wait for its master, as manifests/ gives it."""
+    given = CHECKOUT / "manifests" / "operator" / "init-container.yaml"
+    return str(yaml.safe_load(given.read_text(encoding="utf-8"))["data"]["initContainer.yaml"])
 
 
 def install_operator(plane: ControlPlane, init_image: str) -> None:
@@ -64,7 +51,7 @@ def install_operator(plane: ControlPlane, init_image: str) -> None:
     _make_certificates(folder / _CERTIFICATES)
     (port,) = free_ports(1)
     (folder / "options.json").write_text(json.dumps({"port": port, "image": init_image}))
-    (folder / "init-container.yaml").write_text(INIT_CONTAINER)
+    (folder / "init-container.yaml").write_text(waiting_container())
     _install(plane, port)
 
 
@@ -73,7 +60,7 @@ def start_operator(plane: ControlPlane, template: bool) -> None:
 
     Args:
         plane: a control plane with the operator installed.
-        template: whether the waiting container is ``INIT_CONTAINER``, else it is as the operator has it built in.
+        template: whether the waiting container is that of manifests/, else it is as the operator has it built in.
 
     Raises:
         ClusterFailed: it ended or was not ready in time.
