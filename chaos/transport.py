@@ -56,8 +56,9 @@ class _Batch:
         self, cluster: Cluster, ways: tuple[Path, Path], folder: Path, tally: Tally, plan: random.Random
     ) -> None:
         self.cluster, self.ways, self.folder, self.tally, self.plan = cluster, ways, folder, tally, plan
-        self.namespace = cluster.namespace("chaos")
         self.verbs: list[Verb] = []
+        # After several restarts the controllers take up to a minute before they look at the server again.
+        self.namespace: str = self._eventually(lambda: cluster.namespace("chaos"))
         self.better = plan.random() < 0.5  # the second job's model; else it is trained in vain
 
     def over_bad_ways(self) -> None:
