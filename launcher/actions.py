@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
 from launcher.cluster import FIELD_MANAGER
-from launcher.cluster_errors import Forbidden
+from launcher.cluster_errors import Conflict, Forbidden, NotFound
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resource
 from launcher.states import job_state
 from launcher.submit import own
@@ -65,9 +65,8 @@ def resume(cluster: Cluster, job: Manifest) -> str:
     _refuse_queued(job, "resume")
     if not _held_back(job):
         return "is not suspended"
-    meta = job["metadata"]
     # Before the job, so that its next pods read it.
-    cluster.patch(CONFIG_MAPS, meta["name"], {"data": _fresh_budget()}, namespace=meta["namespace"])
+    _patch_config(cluster, job, {"data": _fresh_budget()})
     changes = {"metadata": {"annotations": {labels.CANCELLED: None}}, "spec": {"runPolicy": {"suspend": False}}}
     _patch(cluster, job, changes)
     return f"resumed; {_GOES_ON}"
@@ -118,7 +117,10 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     manager = _applied_by(cluster, job)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     detached = {"metadata": {"ownerReferences": None}, "data": _fresh_budget()}
-    cluster.patch(CONFIG_MAPS, name, detached, namespace=namespace)
+    # A webhook that does not answer is told before the job goes; that it is there, and fills a quota, is no news.
+    with suppress(Conflict, Forbidden):
+        cluster.create(_anew(job), dry_run=True)
+    _patch_config(cluster, job, detached)
     _delete_wholly(cluster, job)
     made = _make_anew(cluster, job, manager)
     if made is None:
@@ -154,6 +156,22 @@ def _delete_belonging(cluster: Cluster, resource: Resource, job: Manifest) -> No
 
 def _run_of(thing: Manifest) -> str | None:
     return (thing["metadata"].get("labels") or {}).get(labels.RUN)
+
+
+def _patch_config(cluster: Cluster, job: Manifest, changes: Manifest) -> None:
+    """Change the ConfigMap of a job.
+
+    Raises:
+        NotFound: somebody deleted it; nothing was changed.
+    """
+    meta = job["metadata"]
+    try:
+        cluster.patch(CONFIG_MAPS, meta["name"], changes, namespace=meta["namespace"])
+    except NotFound as error:
+        raise NotFound(
+            f"{error}; it holds the job's configuration: `mtft-launch run` with the same configuration "
+            "(`batch` for a job of a batch) makes it again, then this goes on"
+        ) from error
 
 
 def _patch(cluster: Cluster, job: Manifest, changes: Manifest) -> None:

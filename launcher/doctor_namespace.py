@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from launcher.quantities import parse_quantity, show_quantity
 Object = Mapping[str, Any]
 ENFORCE = "pod-security.kubernetes.io/enforce"
 # What mtft-launch itself makes, one of each for a job, and what the operator makes beside each pod.
+_PULL_SECRETS = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 _OF_JOBS = ("configmaps", "count/configmaps", "count/pytorchjobs.kubeflow.org")
 _SERVICES = ("services", "count/services")
 OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
@@ -157,8 +158,11 @@ def secrets_of(template: Object) -> dict[str, dict[str, bool]]:
     return needed
 
 
-def create_secret(name: str, keys: Iterable[str], namespace: str) -> str:
-    """Return the command that makes a Secret with these keys."""
+def create_secret(name: str, keys: Collection[str], namespace: str) -> str:
+    """Return the command that makes a Secret with these keys; one without is for pulling images."""
+    if not keys:
+        options = " --docker-server=... --docker-username=... --docker-password=..."
+        return f"kubectl create secret docker-registry {name}{options}{in_namespace(namespace)}"
     given = "".join(f" --from-literal={key}=..." for key in keys)
     return f"kubectl create secret generic {name}{given}{in_namespace(namespace)}"
 
@@ -210,6 +214,9 @@ def _secret(name: str, keys: Mapping[str, bool], read: Callable[[str], Object | 
     if required:
         fix = f"kubectl edit secret {name}{in_namespace(namespace)}, or change cluster.secrets"
         return fail(layer, f"has no key {', '.join(required)}", fix)
+    if secret is not None and not keys and secret.get("type") not in _PULL_SECRETS:
+        again = f"kubectl delete secret {name}{in_namespace(namespace)}; {create_secret(name, keys, namespace)}"
+        return fail(layer, f"is of type {secret.get('type')}, which pulls no image", again)
     if missing:
         what = "is missing" if secret is None else f"has no key {', '.join(missing)}"
         return warn(layer, f"{what}; the job can do without")

@@ -168,8 +168,8 @@ docs/recipes/helm.md of the checkout goes through installing, upgrading, schedul
 - **null** keeps its meaning, in files and in `--set`; `models.<key>: null` is a model without overrides, and a part
   left empty (`eval:`) is as if it were not there. Of an umbrella chart's own `values.yaml` Helm 4 drops a null and
   Helm 3 does not: there give nulls with `-f` or `--set`. Over `helm upgrade --reuse-values` a null counts for nothing
-  and the former value stays: give all values with `-f` instead. Of two values files the second cannot empty a map of the
-  first (`env`, `labels`, `node_selector`, `secrets`): leave it out of the first.
+  and the former value stays: give all values with `-f` instead. Of two values files the second cannot empty a map of
+  the first (`env`, `labels`, `node_selector`, `secrets`): leave it out of the first.
 - **Umbrella charts.** A dependency's `condition` is a path outside this chart's own key, such as `training.enabled`:
   its values are closed, and `mtft.enabled` is refused. One release holds the chart once: two aliases of it would make
   objects of the same names, so make two releases.

@@ -189,7 +189,9 @@ class ClusterConfig(Part):
         f"{KILL_AFTER_SECONDS}.",
     )
     ttl_minutes: Minutes | None = Field(
-        default=None, description="Minutes after which the cluster deletes a finished job; null: never."
+        default=None,
+        description="Minutes after which the cluster deletes a job that succeeded, whatever its verdict; a failed "
+        "one stays until `mtft-launch delete`; null: never.",
     )
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="Labels a node must have.")
     affinity: AffinityConfig = Field(

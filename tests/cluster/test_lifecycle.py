@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from launcher import actions, labels, pytorchjob, submit
-from launcher.cluster_errors import Conflict, Invalid
+from launcher.cluster_errors import Conflict, Invalid, WebhookSilent
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS
 from launcher.surroundings import network_policy
 from mtft.runs import RETRIED_FILE
@@ -150,6 +150,59 @@ def test_retry_without_the_right_to_delete_changes_nothing(
     monkeypatch.setenv("KUBECONFIG", str(control_plane.user(launcher.namespace, role["rules"])))
     assert "may not delete pytorchjobs.kubeflow.org" in launcher.json("retry", name, code=3)[0]["result"]
     assert cluster.get(CONFIG_MAPS, name) == before
+
+
+def test_retry_that_cannot_make_the_job_anew_leaves_it_there(control_plane: Cluster, launcher: Launcher) -> None:
+    cluster = launcher.cluster
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
+    end_pod(cluster, f"{name}-master-0", 2, "")
+    before = until_state(cluster, name, "Failed", eventually)
+    silent = {
+        "name": f"{launcher.namespace}.example.org",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [
+            {
+                "apiGroups": ["kubeflow.org"],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE"],
+                "resources": ["pytorchjobs"],
+            }
+        ],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": launcher.namespace}},
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    }
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    control_plane.apply({**kind, "metadata": {"name": launcher.namespace}, "webhooks": [silent]})
+    probe = {
+        **before,
+        "apiVersion": JOBS.api_version,
+        "kind": JOBS.kind,
+        "metadata": {"name": "probe", "namespace": launcher.namespace},
+    }
+
+    def in_force() -> bool:
+        try:
+            cluster.create(probe, dry_run=True)
+        except WebhookSilent:
+            return True
+        return False
+
+    try:
+        eventually(in_force)
+        assert "webhook" in launcher.json("retry", name, code=3)[0]["result"]
+    finally:
+        control_plane.kubectl("delete", "validatingwebhookconfiguration", launcher.namespace)
+    assert cluster.get(JOBS, name)["metadata"]["uid"] == before["metadata"]["uid"]
+
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": launcher.namespace}}
+    control_plane.apply({**quota, "spec": {"hard": {"count/pytorchjobs.kubeflow.org": "1"}}})
+    cluster.delete(CONFIG_MAPS, name)
+    assert "with the same configuration" in launcher.json("retry", name, code=3)[0]["result"]
+    assert launcher.json("run", document=DOCUMENT)["outcome"] == "already there"
+    eventually(lambda: "made anew" in launcher.json("retry", name)[0]["result"])
+    assert cluster.get(JOBS, name)["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 def test_delete_removes_job_pods_and_config(launcher: Launcher) -> None:

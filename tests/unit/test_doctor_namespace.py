@@ -160,13 +160,18 @@ def test_secrets() -> None:
         secret_env("store", "password"),
         secret_env("hidden", "key"),
     ]
-    asked = {"spec": {"containers": [{"env": env}], "imagePullSecrets": [{"name": "registry"}]}}
+    asked = {
+        "spec": {
+            "containers": [{"env": env}],
+            "imagePullSecrets": [{"name": name} for name in ("registry", "pulls", "gone")],
+        }
+    }
 
     def read(name: str) -> dict[str, Any] | None:
         if name == "hidden":
             raise PermissionError
-        known: dict[str, dict[str, Any]] = {"store": {"data": {"user": "eA=="}}, "registry": {"data": {}}}
-        return known.get(name)
+        known: dict[str, dict[str, Any]] = {"store": {"data": {"user": "eA=="}}, "registry": {"type": "Opaque"}}
+        return known.get(name) or ({"type": "kubernetes.io/dockerconfigjson"} if name == "pulls" else None)
 
     found = {each.layer: each for each in doctor.check_secrets(asked, read, "team")}
     assert {layer: each.verdict for layer, each in found.items()} == {
@@ -174,8 +179,13 @@ def test_secrets() -> None:
         "secret wandb": "warn",
         "secret store": "fail",
         "secret hidden": "skip",
-        "secret registry": "ok",
+        "secret registry": "fail",
+        "secret pulls": "ok",
+        "secret gone": "fail",
     }
+    make = "kubectl create secret docker-registry gone --docker-server="
+    assert (found["secret gone"].fix or "").startswith(make)
+    assert found["secret registry"].message == "is of type Opaque, which pulls no image"
     assert found["secret hub"].fix == "kubectl create secret generic hub --from-literal=token=... -n team"
     assert found["secret store"].fix == "kubectl edit secret store -n team, or change cluster.secrets"
     assert found["secret store"].message == "has no key password"
