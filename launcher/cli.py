@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from types import FrameType
 
 # What takes longer to load is imported where it is used: Ctrl-C is heeded as soon as ``main`` is reached.
-from launcher import printed
 from mtft import exit_codes
 
 # Verb -> (module with add_arguments(parser), run(args) -> exit code and EXAMPLE, what it does).
@@ -179,6 +178,8 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     import argparse
     import importlib
 
+    from launcher import printed
+
     path, summary = VERBS[name]
     verb = importlib.import_module(path)
     example = getattr(verb, "EXAMPLE", None)
@@ -191,8 +192,8 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     )
     verb.add_arguments(parser)
     args = parser.parse_args(arguments)
-    printed.repeat_context(getattr(args, "context", None))
-    return int(verb.run(args))
+    with printed.repeating(getattr(args, "context", None)):
+        return int(verb.run(args))
 
 
 def _overview() -> str:

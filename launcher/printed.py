@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -13,9 +14,14 @@ class _Given:
     context: str | None = None
 
 
-def repeat_context(context: str | None) -> None:
-    """Let every command printed from here on name a kubeconfig context; None: the current one is meant."""
-    _Given.context = context
+@contextmanager
+def repeating(context: str | None) -> Iterator[None]:
+    """Let every command printed within name a kubeconfig context; None: the current one is meant."""
+    before, _Given.context = _Given.context, context
+    try:
+        yield
+    finally:
+        _Given.context = before
 
 
 def launch(verb: str, job: Mapping[str, Any], options: str = "") -> str:

@@ -104,7 +104,7 @@ def _problem(detail: ErrorDetails, values: Mapping[str, Any], where: Where) -> P
     value = shown(detail["input"])
     hint = _near(detail) if kind == "literal_error" else None
     if kind == "string_type" and isinstance(detail["input"], bool | int | float):
-        hint = f'text is wanted: write it in quotes, "{value}"'
+        hint = "text is wanted: write it in quotes"  # without the value, which may be a secret
     return Problem(path=path, message=message, value=value, allowed=_allowed(path, known), hint=hint, where=place)
 
 
