@@ -76,14 +76,12 @@ def add_config_arguments(
 
 
 class _OneOrMore(argparse.Action):
-    """Takes one value as it is and several as a list, whether after one flag or after several."""
+    """Takes one value as it is and several as a list; as with any option, the last flag counts."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        earlier = getattr(namespace, self.dest)
-        every = [*(earlier if isinstance(earlier, list) else [] if earlier is None else [earlier]), *values]
-        setattr(namespace, self.dest, every if len(every) > 1 else every[0])
+        setattr(namespace, self.dest, values if len(values) > 1 else values[0])
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:

@@ -212,9 +212,14 @@ class TestValidate:
 
     @pytest.mark.parametrize(
         ("given", "value"),
-        [(["a"], "a"), (["a", "b"], ["a", "b"]), (["a", "--data", "b", "c", "--data", "d"], ["a", "b", "c", "d"])],
+        [
+            (["a"], "a"),
+            (["a", "b"], ["a", "b"]),
+            (["a", "--data", "b", "c"], ["b", "c"]),
+            (["a", "b", "--data", "c"], "c"),
+        ],
     )
-    def test_data_may_be_named_at_once_or_one_after_another(
+    def test_several_data_may_be_named_after_one_flag_and_the_last_flag_counts(
         self, given: list[str], value: object, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert cli.main(["validate", "--model", "opus_mt_en_fr", "-o", "json", "--data", *given]) == 0

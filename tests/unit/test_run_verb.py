@@ -88,7 +88,7 @@ def test_the_home_folder_is_spelled_out(
         shown = dry_run(capsys, "--data", "~/rows.jsonl", *arguments)
         assert shown["command"][shown["command"].index("--root") + 1] == f"{home}/runs"
         assert shown["command"][shown["command"].index("--config") + 1].startswith(f"{home}/runs/outputs/")
-        assert shown["document"]["data"]["train"] == [f"{here}/train.jsonl", f"{home}/rows.jsonl"]
+        assert shown["document"]["data"]["train"] == f"{home}/rows.jsonl"
 
 
 def test_the_only_enabled_model_of_a_batch_is_tuned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
