@@ -115,12 +115,11 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     if now is not None and now["metadata"]["uid"] != meta["uid"]:
         return _MADE_BY_OTHERS
     manager = _applied_by(cluster, job)
-    # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
-    detached = {"metadata": {"ownerReferences": None}, "data": _fresh_budget()}
     # A webhook that does not answer is told before the job goes; that it is there, and fills a quota, is no news.
     with suppress(Conflict, Forbidden):
         cluster.create(_anew(job), dry_run=True)
-    _patch_config(cluster, job, detached)
+    # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
+    _patch_config(cluster, job, {"metadata": {"ownerReferences": None}, "data": _fresh_budget()})
     _delete_wholly(cluster, job)
     made = _make_anew(cluster, job, manager)
     if made is None:

@@ -16,6 +16,7 @@ from launcher.doctor_nodes import check_nodes
 from launcher.findings import Finding, fail, ok, skip
 from launcher.job_objects import condition, replicas, roles
 from launcher.labels import CONTAINER
+from launcher.pod_reasons import CREATION_FAILURES
 from launcher.resources import (
     EVENTS,
     LIMIT_RANGES,
@@ -186,8 +187,7 @@ def _creation(cluster: Cluster, job: Object) -> Finding:
     refused = [
         each
         for each in events_of(name, cluster.list(EVENTS).items)
-        if each.get("reason") in ("FailedCreatePod", "FailedCreateService")
-        and each["involvedObject"].get("uid") == job["metadata"]["uid"]
+        if each.get("reason") in CREATION_FAILURES and each["involvedObject"].get("uid") == job["metadata"]["uid"]
     ]
     if not refused:
         return ok(layer, "none was refused within the last hour")

@@ -13,8 +13,8 @@ from launcher.quantities import parse_quantity, show_quantity
 
 Object = Mapping[str, Any]
 ENFORCE = "pod-security.kubernetes.io/enforce"
-# What mtft-launch itself makes, one of each for a job, and what the operator makes beside each pod.
 _PULL_SECRETS = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
+# What mtft-launch itself makes, one of each for a job, and what the operator makes beside each pod.
 _OF_JOBS = ("configmaps", "count/configmaps", "count/pytorchjobs.kubeflow.org")
 _SERVICES = ("services", "count/services")
 OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"

@@ -49,6 +49,8 @@ _DEFAULT_SCHEDULER = "default-scheduler"
 _LOOKED_SECONDS = 30.0  # a scheduler that is there has looked at a pod by then, or said why not
 _TOLD_SECONDS = 30.0  # an operator that can tell of a pod has told by then that it started
 
+CREATION_FAILURES = ("FailedCreatePod", "FailedCreateService")
+"""Reasons of the events that tell what of a job the operator could not make."""
 NO_SERVICE = "the operator cannot make the job's Service"
 """Begins the reason of a job whose Service was refused: until it is there, the operator tells nothing of its pods."""
 UNSEEN = "its first pod has started, but the operator does not say so"
@@ -109,7 +111,7 @@ def creation_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[st
     found = {}
     for event in sorted(events, key=last_seen):
         kind, uid = event.get("reason"), event["involvedObject"].get("uid")
-        if uid and kind in ("FailedCreatePod", "FailedCreateService"):
+        if uid and kind in CREATION_FAILURES:
             said = (event.get("message") or "").strip().removeprefix("Error creating: ")
             words = f"the cluster refuses its pods: {said}" if kind == "FailedCreatePod" else _no_service(said)
             found[uid] = last_seen(event), words

@@ -19,7 +19,6 @@ from launcher.pod_reasons import (
     lacks_scheduler,
     mount_failures,
     scheduler_failures,
-    started_unseen,
 )
 from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
@@ -140,7 +139,7 @@ def _is_short(job: Object, pods: Sequence[Object], now: datetime) -> bool:
     """Whether a job that may run lacks pods, or word that its first has started, and has not just been made."""
     state = job_state(job, pods, now=now)
     may_run = state.state in ("Pending", "Restarting", "Running")
-    lacks = len(pods) < state.pods_wanted or (state.state == "Pending" and started_unseen(pods, now))
+    lacks = len(pods) < state.pods_wanted or state.phase == "unseen"
     return may_run and lacks and (state.age_s or 0.0) > _MADE_SECONDS
 
 

@@ -152,6 +152,11 @@ def was_current(entries: list[Promotion], run_id: str) -> bool:
     return any(run_id in (entry.run, entry.previous) for entry in entries)
 
 
+def last_run(entries: list[Promotion]) -> str | None:
+    """Return the run that was made current last; None: none ever was."""
+    return entries[-1].run if entries else None
+
+
 def line_of_runs(entries: list[Promotion]) -> list[str]:
     """Return the runs that one rollback after another would go through, the current one last.
 

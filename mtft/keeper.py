@@ -72,7 +72,7 @@ def history(root: str, model: str) -> dict[str, Any]:
     return {
         "model": model,
         "current": now_current,
-        "lost": store.lost(folder),
+        "lost": None if now_current else journal.last_run(entries),
         "current_there": now_current is not None and store.is_complete(folder, now_current),
         "finished": store.finished_ids(folder),
         "promotions": told,

@@ -89,7 +89,7 @@ class Store:
 
     def __post_init__(self) -> None:
         """Write down a pointer that nobody promoted, so that rollback knows of it."""
-        now_current, last = self.current, self.entries[-1].run if self.entries else None
+        now_current, last = self.current, journal.last_run(self.entries)
         if now_current is not None and now_current != last:
             found = Promotion(at=runs.now(), action="found", previous=last, run=now_current, who=me())
             self.entries.append(journal.add(self.folder, found, self.entries))
@@ -102,7 +102,7 @@ class Store:
     @property
     def standing(self) -> str | None:
         """The current run, or the one that was promoted last where the pointer was lost since."""
-        return self.current or (self.entries[-1].run if self.entries else None)
+        return self.current or journal.last_run(self.entries)
 
     def was_current(self, run_id: str) -> bool:
         """Tell whether a run was ever promoted, whatever became of it since."""

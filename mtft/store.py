@@ -75,8 +75,8 @@ def lost(folder: Path) -> str | None:
     Raises:
         InputError: the pointer or the journal leads out of the store, or is none.
     """
-    entries = journal.read(folder)  # first, as the pointer moves before there is an entry
-    return entries[-1].run if entries and current_id(folder) is None else None
+    last = journal.last_run(journal.read(folder))  # first, as the pointer moves before there is an entry
+    return last if current_id(folder) is None else None
 
 
 def lost_words(folder: Path, run_id: str, *, force: bool = False) -> str:

@@ -106,6 +106,10 @@ def test_a_newer_chart_or_another_helm_restarts_nothing(release: Release, tmp_pa
     assert versions == {"99.0.0"}
 
 
+def _pod_specs(release: Release) -> list[dict[str, Any]]:
+    return [each["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"] for each in release.jobs().values()]
+
+
 @pytest.mark.parametrize("placed", [False, True], ids=["placed by the queue", "placed by values too"])
 def test_a_queue_keeps_its_hold_of_a_job(release: Release, placed: bool) -> None:
     own = {"node_selector": {"pool": "gpu"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]} if placed else {}
@@ -118,7 +122,7 @@ def test_a_queue_keeps_its_hold_of_a_job(release: Release, placed: bool) -> None
         pod["tolerations"] = [*pod.get("tolerations", []), {"key": "spot", "operator": "Exists"}]
         held = {"runPolicy": {"suspend": True}, "pytorchReplicaSpecs": job["spec"]["pytorchReplicaSpecs"]}
         release.cluster.kubectl("patch", "pytorchjob", name, *queue, json.dumps({"spec": held}))
-    before = [each["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"] for each in release.jobs().values()]
+    before = _pod_specs(release)
     apart = placed and release.helm.name == "helm4"
     if apart:
         with pytest.raises(HelmFailed, match=r'conflicts with "kueue"'):
@@ -129,7 +133,7 @@ def test_a_queue_keeps_its_hold_of_a_job(release: Release, placed: bool) -> None
     )
     jobs = release.jobs().values()
     assert [each["spec"]["runPolicy"]["suspend"] for each in jobs] == [True, True]
-    assert [each["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"] for each in jobs] == before
+    assert _pod_specs(release) == before
     assert {each["metadata"]["labels"]["team"] for each in jobs} == {"mt"}
 
 

@@ -131,12 +131,18 @@ def test_one_pod_only_and_its_last_lines(api: TinyApi, cluster: Cluster) -> None
     assert out.getvalue().splitlines() == ["b", "c"]
 
 
-def test_following_a_job_to_its_end(api: TinyApi, cluster: Cluster) -> None:
+def following_one(api: TinyApi, cluster: Cluster, line: str) -> Following:
+    """Follow a job of one running pod whose only line so far has been printed."""
     api.put(job("Running"))
     api.put(pod())
-    api.write("m-1-master-0", stamped(1, "one"))
+    api.write("m-1-master-0", stamped(1, line))
     following = Following(cluster, api.objects["PyTorchJob", "m-1"])
-    until(lambda: following.lines == ["one"])
+    until(lambda: following.lines == [line])
+    return following
+
+
+def test_following_a_job_to_its_end(api: TinyApi, cluster: Cluster) -> None:
+    following = following_one(api, cluster, "one")
     api.write("m-1-master-0", stamped(2, "two"), end=True)
     api.put(pod("terminated"))
     end(api)
@@ -146,11 +152,7 @@ def test_following_a_job_to_its_end(api: TinyApi, cluster: Cluster) -> None:
 def test_following_ends_when_the_job_is_cancelled(
     api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    api.put(job("Running"))
-    api.put(pod())
-    api.write("m-1-master-0", stamped(1, "one"))
-    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
-    until(lambda: following.lines == ["one"])
+    following = following_one(api, cluster, "one")
     cancelled = job("Suspended")
     cancelled["metadata"]["annotations"] = {labels.CANCELLED: "2030-01-02T03:04:05Z"}
     api.put(cancelled)
@@ -188,11 +190,7 @@ def test_a_cut_log_of_a_pod_that_has_ended_is_read_to_its_end(api: TinyApi, clus
 def test_a_pod_that_is_replaced_is_read_again(
     api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    api.put(job("Running"))
-    api.put(pod())
-    api.write("m-1-master-0", stamped(1, "first start"))
-    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
-    until(lambda: following.lines == ["first start"])
+    following = following_one(api, cluster, "first start")
     api.write("m-1-master-0", end=True)
     api.put(job("Restarting"))
     api.remove("Pod", "m-1-master-0")

@@ -30,11 +30,6 @@ def ending(root: Path, number: int, verdict: str, published: int | None) -> tupl
     return paths, {"status": "finished", "deliverable": "lora", "gate": gate}
 
 
-def _better(root: Path, number: int) -> tuple[Path, dict[str, Any]]:
-    paths, finished = ending(root, number, "better", None)
-    return paths.finished, finished
-
-
 def verdict_of(paths: RunPaths) -> str:
     return str(files.read_json(paths.finished)["gate"]["verdict"])
 
@@ -75,8 +70,9 @@ def test_nothing_is_published_over_a_run_whose_pointer_was_lost(tmp_path: Path, 
     said: list[str] = []
     publishing.settle(paths, None, said.append)
     assert current(tmp_path) is None and f"run {run_id(2)} was published before" in said[-1]
+    better, finished = ending(tmp_path, 4, "better", None)
+    files.write_json(better.finished, finished)
     with changing(tmp_path, MODEL) as held:
-        files.write_json(*_better(tmp_path, 4))
         with pytest.raises(InputError, match=rf"with the base alone, not with {run_id(2)}, which was promoted last"):
             held.promote(run_id(4), who="anna")
         assert list(held.prune(1)) == [run_id(3)], "but for the last one and the one before it"
