@@ -117,3 +117,10 @@ def eventually(look: Callable[[], Any]) -> Any:
         assert time.monotonic() < last, f"waited {SECONDS} s in vain"
         time.sleep(0.2)
     return found
+
+
+def cap(cluster: Cluster, namespace: str, hard: Mapping[str, str]) -> None:
+    """Make the namespace's ResourceQuota ``q``, or change it; return when it is in force."""
+    meta = {"name": "q", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta, "spec": {"hard": dict(hard)}})
+    eventually(lambda: cluster.get("resourcequota", "q", "-n", namespace).get("status", {}).get("hard") == hard)

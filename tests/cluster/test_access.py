@@ -19,7 +19,8 @@ from launcher.cluster import connect
 from launcher.resources import CONFIG_MAPS, JOBS, PODS, Resource
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import DOCUMENT, Launcher, end_pod, until_state
-from tests.cluster.test_control_plane import eventually, job, replica
+from tests.cluster.playing import eventually
+from tests.cluster.test_control_plane import job, replica
 from tests.conftest import CHECKOUT
 
 

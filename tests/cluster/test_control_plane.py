@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from tests.cluster import __main__ as by_hand
 from tests.cluster.cluster import Cluster, KubectlFailed
 from tests.cluster.parts import MissingPart
+from tests.cluster.playing import eventually
 
 RESTRICTED_CONTAINER = {
     "allowPrivilegeEscalation": False,
@@ -42,15 +41,6 @@ def pod(namespace: str, name: str, security: dict[str, Any] | None = None, **spe
         container["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container], **spec}}
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """Return the condition's first true value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
-    return value
 
 
 def as_user(cluster: Cluster, user: Any, *arguments: str) -> str:

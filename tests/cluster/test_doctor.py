@@ -15,7 +15,7 @@ from launcher.cluster import connect
 from launcher.resources import Resource
 from mtft import exit_codes
 from tests.cluster.cluster import Cluster, KubectlFailed
-from tests.cluster.playing import eventually, submit
+from tests.cluster.playing import cap, eventually, submit
 from tests.conftest import CHECKOUT
 
 Doctor = Callable[..., dict[str, dict[str, Any]]]
@@ -116,19 +116,13 @@ def test_quota_limits_claim_secrets_and_queue(control_plane: Cluster, doctor: Do
     control_plane.apply(
         {
             "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "small", **here},
-            "spec": {"hard": {"limits.memory": "2Gi"}},
-        },
-        {
-            "apiVersion": "v1",
             "kind": "LimitRange",
             "metadata": {"name": "narrow", **here},
             "spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}}]},
         },
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub", **here}, "stringData": {"user": "x"}},
     )
-    eventually(lambda: control_plane.get("resourcequota", "small", "-n", namespace).get("status", {}).get("hard"))
+    cap(control_plane, namespace, {"limits.memory": "2Gi"})
     found = doctor(
         namespace,
         memory_gib=4,
@@ -214,10 +208,7 @@ def test_a_job_that_is_there_is_not_counted_against_itself(
 ) -> None:
     monkeypatch.setattr("launcher.pod_reasons._LOOKED_SECONDS", 0.0)
     namespace = control_plane.namespace("one-pod")
-    spec = {"hard": {"pods": "1", "count/pytorchjobs.kubeflow.org": "1"}}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
-    control_plane.apply({**quota, "spec": spec})
-    eventually(lambda: control_plane.get("resourcequota", "q", "-n", namespace).get("status", {}).get("hard"))
+    cap(control_plane, namespace, {"pods": "1", "count/pytorchjobs.kubeflow.org": "1"})
     job = submit(control_plane, namespace, scheduler="volcano")
     eventually(lambda: "no scheduler `volcano`" in doctor(namespace, job.name)["job"]["message"])
     found = doctor(namespace, job.name)
@@ -232,8 +223,7 @@ def test_a_job_that_is_there_is_not_counted_against_itself(
 @pytest.mark.parametrize("name", ["configmaps", "count/configmaps"])
 def test_a_namespace_has_a_config_map_of_its_own(control_plane: Cluster, doctor: Doctor, name: str) -> None:
     namespace = control_plane.namespace("one-config")
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
-    control_plane.apply({**quota, "spec": {"hard": {name: "1"}}})
+    cap(control_plane, namespace, {name: "1"})
     eventually(lambda: doctor(namespace)["quota"]["verdict"] == "fail")
     assert doctor(namespace)["quota"]["message"] == f"q: {name} 1 of 1 used; the job asks for 1 more and is refused"
 
@@ -243,9 +233,7 @@ def test_a_job_whose_service_is_refused(
 ) -> None:
     monkeypatch.setattr("launcher.pod_reasons._TOLD_SECONDS", 0.0)
     namespace = control_plane.namespace("no-services")
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace}}
-    control_plane.apply({**quota, "spec": {"hard": {"services": "0"}}})
-    eventually(lambda: control_plane.get("resourcequota", "q", "-n", namespace).get("status", {}).get("hard"))
+    cap(control_plane, namespace, {"services": "0"})
     found = doctor(namespace)["quota"]
     assert found["verdict"] == "fail" and "nobody is told that the job runs or has ended" in found["message"]
     job = submit(control_plane, namespace)
@@ -256,7 +244,7 @@ def test_a_job_whose_service_is_refused(
     assert found["verdict"] == "fail" and "cannot make the job's Service" in found["message"]
     assert f"kubectl describe quota q -n {namespace}" in found["fix"]
     assert doctor(namespace, job.name)["pods made"]["verdict"] == "fail"
-    control_plane.apply({**quota, "spec": {"hard": {"services": "1"}}})
+    cap(control_plane, namespace, {"services": "1"})
     eventually(lambda: job.has("Running"))
     assert doctor(namespace, job.name)["job"]["verdict"] == "ok"
 

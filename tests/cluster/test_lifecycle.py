@@ -23,7 +23,7 @@ from tests.cluster.launching import (
     until_state,
     without_defaults,
 )
-from tests.cluster.test_control_plane import eventually
+from tests.cluster.playing import cap, eventually
 from tests.conftest import CHECKOUT
 
 BATCH = {key: value for key, value in DOCUMENT.items() if key != "model"}
@@ -196,8 +196,7 @@ def test_retry_that_cannot_make_the_job_anew_leaves_it_there(control_plane: Clus
         control_plane.kubectl("delete", "validatingwebhookconfiguration", launcher.namespace)
     assert cluster.get(JOBS, name)["metadata"]["uid"] == before["metadata"]["uid"]
 
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": launcher.namespace}}
-    control_plane.apply({**quota, "spec": {"hard": {"count/pytorchjobs.kubeflow.org": "1"}}})
+    cap(control_plane, launcher.namespace, {"count/pytorchjobs.kubeflow.org": "1"})
     cluster.delete(CONFIG_MAPS, name)
     assert "with the same configuration" in launcher.json("retry", name, code=3)[0]["result"]
     assert launcher.json("run", document=DOCUMENT)["outcome"] == "already there"

@@ -25,7 +25,7 @@ from tests.cluster.launching import (
     without_defaults,
     without_uid,
 )
-from tests.cluster.test_control_plane import eventually
+from tests.cluster.playing import cap, eventually
 
 BATCH = {key: value for key, value in DOCUMENT.items() if key != "model"}
 
@@ -218,14 +218,9 @@ def test_names_of_others_are_left_alone(launcher: Launcher) -> None:
 
 
 def test_quota_refuses_with_its_name_and_leaves_nothing(control_plane: Cluster, launcher: Launcher) -> None:
-    quota = {"hard": {"count/pytorchjobs.kubeflow.org": "0"}}
-    metadata = {"name": "none", "namespace": launcher.namespace}
-    control_plane.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": quota})
-    eventually(
-        lambda: control_plane.get("resourcequota", "none", "-n", launcher.namespace).get("status", {}).get("hard")
-    )
+    cap(control_plane, launcher.namespace, {"count/pytorchjobs.kubeflow.org": "0"})
     assert launcher("run", document=DOCUMENT) == 3
-    assert "refused by the cluster's rules" in launcher.err and "none" in launcher.err
+    assert "refused by the cluster's rules" in launcher.err and "exceeded quota: q" in launcher.err
     assert launcher.cluster.list(CONFIG_MAPS, selector=labels.SELECTOR).items == []
 
 

@@ -18,7 +18,7 @@ from launcher.watching import jobs_now
 from mtft import exit_codes
 from mtft.models import MODELS
 from tests.cluster.cluster import Cluster
-from tests.cluster.playing import FINISHED, MODEL, SECONDS, Played, eventually, submit
+from tests.cluster.playing import FINISHED, MODEL, SECONDS, Played, cap, eventually, submit
 from tests.cluster.proxy import cuttable
 
 
@@ -194,17 +194,10 @@ def test_who_waits_is_told_why_pods_are_refused(control_plane: Cluster, monkeypa
     monkeypatch.setattr(waiting, "FIRST_ASKED", 1.0)
     monkeypatch.setattr(waiting, "ASKED_EVERY", 1.0)
     namespace = control_plane.namespace("no-pods")
-    control_plane.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "none", "namespace": namespace},
-            "spec": {"hard": {"pods": "0"}},
-        }
-    )
+    cap(control_plane, namespace, {"pods": "0"})
     job = submit(control_plane, namespace)
     waited = Waiting(namespace, job.name)
-    eventually(lambda: any("exceeded quota: none" in (state.reason or "") for state in waited.states))
+    eventually(lambda: any("exceeded quota: q" in (state.reason or "") for state in waited.states))
     assert "the cluster refuses its pods" in (state_of(job).reason or "")
     control_plane.kubectl("delete", "pytorchjob", job.name, "-n", namespace)
     assert waited.ends() == {job.name: exit_codes.FAILED}
