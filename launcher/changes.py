@@ -74,6 +74,7 @@ class Changes:
                 for change in self._watch():
                     cuts = 0
                     yield change
+                cuts = 0  # the server was reached, though nothing may have changed
             except Gone:
                 self._version = None
             except (NoConnection, Busy):

@@ -198,7 +198,7 @@ def _optimizer_tensors(loop: Loop) -> dict[str, Tensor]:
     tensors = {}
     for name, parameter in loop.parameters.items():
         for field, value in loop.optimizer.state.get(parameter, {}).items():
-            tensors[f"{field}/{name}"] = torch.as_tensor(value).detach().clone().contiguous()
+            tensors[f"{field}/{name}"] = torch.as_tensor(value).detach().contiguous()
     return tensors
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mtft import files, lease, provenance
 from mtft.config import Config
-from mtft.errors import InputError
+from mtft.errors import InputError, MtftError, Retry
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from trainer import weights
 
 # What the loaders read; pickles and the other frameworks' weights stay where they are.
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
+
+_PAUSES = (5.0, 20.0, 60.0)  # seconds between two tries of a hub that does not answer
+_ASK_AGAIN = (408, 425, 429)
+
+_log = logging.getLogger("mtft.hub")
 
 
 def pin_base(paths: RunPaths, config: Config, card: ModelCard) -> Config:
@@ -24,6 +31,7 @@ def pin_base(paths: RunPaths, config: Config, card: ModelCard) -> Config:
 
     Raises:
         InputError: it cannot be fetched, or is not what the run began with.
+        Retry: the hub does not answer.
     """
     if config.model.path is not None:
         return config
@@ -61,20 +69,60 @@ def fetch(checkpoint: str, revision: str | None) -> Path:
 
     Raises:
         InputError: it is not there and cannot be downloaded, or has no weights that are read.
+        Retry: it is not there, and the hub does not answer however often it is asked.
     """
+    for pause in _PAUSES:
+        try:
+            return _fetched(checkpoint, revision)
+        except Retry as error:
+            _log.warning("%s; trying again in %.0f s", error, pause)
+        time.sleep(pause)
+    return _fetched(checkpoint, revision)
+
+
+def _fetched(checkpoint: str, revision: str | None) -> Path:
+    import httpx2
     from huggingface_hub import snapshot_download
 
     try:
         with _alone(checkpoint):
             folder = Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(_WANTED)))
-    except (OSError, ValueError) as error:
-        at = f" at {revision}" if revision else ""
-        raise InputError(
-            f"{checkpoint}{at} is neither in the hub cache nor can it be downloaded ({type(error).__name__}); "
-            "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
-        ) from error
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        what = f"{checkpoint} at {revision}" if revision else checkpoint
+        raise _refusal(f"{what} is neither in the hub cache nor can it be downloaded", error) from error
     _check_weights(checkpoint, folder)
     return folder
+
+
+def _refusal(text: str, error: BaseException) -> MtftError:
+    """Tell a hub that does not answer, which a later try may find again, from what a person has to mend."""
+    from huggingface_hub import constants
+
+    reasons = [error]
+    while reasons[-1].__cause__ is not None:
+        reasons.append(reasons[-1].__cause__)
+    outage = next(filter(_is_outage, reasons), None)
+    if outage is not None and not constants.HF_HUB_OFFLINE:
+        return Retry(f"{text}, because the hub does not answer ({_named(outage)})")
+    return InputError(
+        f"{text} ({type(error).__name__}); "
+        "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
+    )
+
+
+def _is_outage(error: BaseException) -> bool:
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500 or error.response.status_code in _ASK_AGAIN
+    outages = httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError, httpx2.ProxyError
+    return isinstance(error, outages)
+
+
+def _named(outage: BaseException) -> str:
+    status = getattr(getattr(outage, "response", None), "status_code", None)
+    return f"HTTP {status}" if status else type(outage).__name__
 
 
 def _check_weights(checkpoint: str, folder: Path) -> None:

@@ -88,6 +88,7 @@ class Loop:
         self.optimizer = make_optimizer(config, self.parameters, world.device)
         self.scheduler: LRScheduler | None = None  # set by start()
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
+        self.scaler.scale(torch.zeros((), device=world.device))  # a rank without a bin of the first step scales nothing
         self.gradients = Gradients(list(self.parameters.values()), world)
 
     def start(self, total_steps: int, rate_factor: float = 1.0, taken: int = 0) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mtft import exit_codes, files
-from mtft.errors import ConfigError, InputError, MtftError, Problem
+from mtft.errors import ConfigError, MtftError, Problem
 from mtft.settings import load_document, models_of, resolve
 from trainer.processes import heed_interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch every base and say where it is; return 0, or 2 when one cannot be had."""
+    """Fetch every base and say where it is; return 0, 2 when one cannot be had, or 143 when the hub is away."""
     heed_interrupts()
     parser = argparse.ArgumentParser(prog="python -m trainer.prefetch", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the document, as the user wrote it")
@@ -33,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MtftError as error:
         print(f"prefetch: {error}", file=sys.stderr)
         return error.exit_code
-    fetched = [_fetch(checkpoint, revision) for checkpoint, revision in wanted]
-    return exit_codes.DONE if all(fetched) else exit_codes.BAD_INPUT
+    codes = {_fetch(checkpoint, revision) for checkpoint, revision in wanted}
+    # Where one wants mending, trying again helps nobody.
+    return min(codes - {exit_codes.DONE}, default=exit_codes.DONE)
 
 
 def bases(document: Mapping[str, Any]) -> list[tuple[str, str | None]]:
@@ -64,16 +65,16 @@ def bases(document: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     return list(dict.fromkeys(found))
 
 
-def _fetch(checkpoint: str, revision: str | None) -> bool:
+def _fetch(checkpoint: str, revision: str | None) -> int:
     from trainer.hub import fetch
 
     print(f"{checkpoint}: looking for it{f' at {revision}' if revision else ''}", flush=True)
     try:
         print(f"{checkpoint}: in the cache, at {fetch(checkpoint, revision).name}", flush=True)
-    except InputError as error:
+    except MtftError as error:
         print(f"prefetch: {error}", file=sys.stderr, flush=True)
-        return False
-    return True
+        return error.exit_code
+    return exit_codes.DONE
 
 
 if __name__ == "__main__":

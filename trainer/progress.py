@@ -95,12 +95,12 @@ class Reporter:
         ]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
 
-    def step(self, state: State, result: StepResult) -> None:
-        """Take in one optimizer step; report when ``every`` steps are together or the run ends."""
+    def step(self, state: State, result: StepResult, *, told: bool = False) -> None:
+        """Take in one optimizer step; report when ``every`` steps are together, at the end, and where ``told``."""
         if not result.skipped:
             state.window.add(result)
         window = state.window
-        if not window.steps or (state.step % self.every and not state.done):
+        if not window.steps or not (told or state.done or state.step % self.every == 0):
             return
         state.window = Window()
         if self.quiet:

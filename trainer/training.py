@@ -141,7 +141,8 @@ class Training:
             self._tell_micro_batches(state, "out of memory")
         if result.skipped:
             self._tell_skipped(state, result)
-        self.reporter.step(state, result)
+        # An evaluation may be the last, and what is not told before is not told.
+        self.reporter.step(state, result, told=not result.skipped and self._evaluation_is_due(state))
         self._tell(self._stop_time.step(result.seconds))
         by_steps = self.config.checkpoint.every_steps
         due = result.save or (by_steps is not None and state.step % by_steps == 0)

@@ -44,7 +44,7 @@ from trainer.collate import Batch
 from trainer.distributed import World, joined_world
 from trainer.evaluation import mean_nll
 from trainer.generation import Decoding, translate
-from trainer.loop import StepResult
+from trainer.loop import Loop, StepResult
 from trainer.loss import LossSums
 from trainer.state import BestScore, State
 
@@ -96,6 +96,7 @@ def measure(world: World, spec: Spec, out: Path) -> dict[str, Any]:
         "walk": _walk(world, spec, out),
         "resumed": _resume(world, spec, out),
         "troubled": _train_in_trouble(world, spec),
+        "half": _half_precision(world, spec),
         "early": _stop_early(world, spec),
         "translations": {family: _translate(world, spec, family) for family in spec.practised},
         "qlora": _train_quantised(world, spec),
@@ -168,6 +169,14 @@ def _resume(world: World, spec: Spec, out: Path) -> list[float]:
     state = store.load(latest, loop, world)
     assert state.step == SAVED_AT
     return [result.loss for result in train(loop, state)]
+
+
+def _half_precision(world: World, spec: Spec) -> float:
+    """Take one fp16 step over a single bin, which leaves nothing to all ranks but the first; return the loss."""
+    setup = _setup(world, spec, WALK_FAMILY)
+    loop = Loop(setup.config, world, setup.model, setup.rows, torch.float16)
+    loop.start(1)
+    return loop.step(split(4, 1)).loss
 
 
 def _train_in_trouble(world: World, spec: Spec) -> dict[str, Any]:

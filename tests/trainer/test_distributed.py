@@ -156,6 +156,10 @@ class TestCheckpoints:
 
 
 class TestTrouble:
+    @pytest.mark.parametrize("size", SEVERAL)
+    def test_a_rank_without_a_bin_takes_the_first_step_in_half_precision_too(self, size: int, ranks: Ranks) -> None:
+        assert [rank["half"] for rank in ranks[size]] == [pytest.approx(ranks[1][0]["half"])] * size
+
     @pytest.mark.parametrize("size", SIZES)
     def test_one_rank_short_of_memory_makes_all_cut_smaller_in_the_same_steps(self, size: int, ranks: Ranks) -> None:
         alone = ranks[1][0]["walk"]

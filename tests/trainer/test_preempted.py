@@ -145,3 +145,11 @@ def test_a_run_holds_its_steps_and_saves_against_the_promise(
         run.timer.time = lambda save: time(save) + 300  # type: ignore[method-assign]
     run.run()
     assert capsys.readouterr().out.count("cluster.longest_step_seconds") == bool(slow)
+
+
+def test_steps_are_logged_before_each_evaluation_which_may_be_the_last(
+    fresh: Callable[[], Setup], tmp_path: Path
+) -> None:
+    training(fresh(), tmp_path, every_step=True, log_every=4).run()
+    told = [(each["type"], each["step"]) for each in lines(tmp_path) if each["type"] in ("train", "eval")]
+    assert told == [("eval", 0), *[(kind, step + 1) for step in range(STEPS) for kind in ("train", "eval")]]

@@ -38,13 +38,17 @@ class Hub(BaseHTTPRequestHandler):
     """
 
     known: ClassVar[set[str]] = set()
+    drops: ClassVar[int] = 0  # of the next requests, without an answer
     sent: ClassVar[Counter[str]] = Counter()
     lock: ClassVar[Lock] = Lock()
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
         base, rest = "/".join(path[:2]), path[2:]
-        if base not in self.known:
+        if Hub.drops:
+            Hub.drops -= 1
+            self.close_connection = True
+        elif base not in self.known:
             self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif rest[:1] == ["resolve"]:
             self._file(base, rest[-1])
@@ -92,11 +96,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.shutdown()
 
 
+# As ``python -m trainer.prefetch``, but that nobody waits long for a hub that is away.
+PREFETCH = "from trainer import hub, prefetch; hub._PAUSES = (0.1, 0.1); raise SystemExit(prefetch.main())"
+
+
 def start(hub: str, folder: Path, document: dict[str, Any], offline: str = "0") -> subprocess.Popen[str]:
     (folder / "config.json").write_text(json.dumps(document))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "trainer.prefetch", "--config", folder / "config.json"],
+        [sys.executable, "-c", PREFETCH, "--config", folder / "config.json"],
         env={
             **environment,
             "PYTHONPATH": str(CHECKOUT),
@@ -129,6 +137,24 @@ def test_two_at_once_fetch_each_base_once(hub: str, tmp_path: Path) -> None:
     assert Hub.sent == dict.fromkeys(wanted, 1)
     again = start(hub, tmp_path, document, offline="1")
     assert again.wait(60) == 0, again.communicate()[1]
+
+
+def test_a_hub_that_is_away_is_waited_for(hub: str, tmp_path: Path) -> None:
+    Hub.drops = 2
+    process = start(hub, tmp_path, batch("opus_mt_en_fr"))
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and f"{OPUS}: in the cache" in output
+    assert "because the hub does not answer (RemoteProtocolError); trying again in" in errors
+
+
+def test_a_hub_that_stays_away_may_be_asked_by_another_start(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as closed:
+        nowhere = f"http://127.0.0.1:{closed.server_port}"
+    process = start(nowhere, tmp_path, batch("opus_mt_en_fr"))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert errors.splitlines()[-1].endswith("because the hub does not answer (ConnectError)")
+    assert "Traceback" not in errors
 
 
 def test_what_cannot_be_fetched_is_named_and_the_others_are(hub: str, tmp_path: Path) -> None:

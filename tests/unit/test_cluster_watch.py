@@ -12,6 +12,7 @@ import pytest
 
 from launcher import cluster_errors, outage, transport
 from launcher.cluster import Cluster, connect
+from launcher.cluster_errors import Busy
 from launcher.resources import JOBS
 from launcher.transport import ATTEMPTS, Transport
 from tests.unit.api_server import Answer, Asked, Server, events, listing, serving, status, thing
@@ -55,6 +56,20 @@ def test_watch_tells_after_a_gap_what_vanished_and_what_came(cluster: Cluster, s
         if each["metadata"]["resourceVersion"] == "9":
             break
     assert seen == [("DELETED", "a"), ("MODIFIED", "b"), ("ADDED", "c"), ("MODIFIED", "c")]
+
+
+def test_watch_outlasts_any_number_of_cuts_as_long_as_the_server_is_there_between_them(
+    cluster: Cluster, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.changes._PAUSE", 0.0)
+    monkeypatch.setattr("launcher.changes._MOST_CUTS", 2)
+    quiet = events(("BOOKMARK", {"metadata": {"resourceVersion": "6"}}))
+    away = [Answer(503, {})] * ATTEMPTS
+    server.answers = [listing([], "5"), *[*away, events(), *away, quiet] * 2, *away, events(("ADDED", thing("a", "7")))]
+    assert next(cluster.watch(JOBS, until=time.monotonic() + 30))[1]["metadata"]["name"] == "a"
+    server.answers = [listing([], "5"), *away * 3]
+    with pytest.raises(Busy):
+        next(cluster.watch(JOBS, until=time.monotonic() + 30))
 
 
 def test_watch_ends_when_its_time_is_over(cluster: Cluster, server: Server) -> None:
