@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from mtft.errors import ConfigError, InputError, Problem
+from mtft.errors import ConfigError, InputError, Problem, unread
 
 # A document is a page or two; the bound stops aliases that multiply without end.
 MOST_NODES = 100_000
@@ -105,7 +105,7 @@ def read_document(path: Path) -> Document:
     except FileNotFoundError:
         raise InputError(f"{source}: there is no such file; `mtft-launch init` writes mtft.yaml") from None
     except OSError as error:
-        raise InputError(f"{source}: cannot be read: {error.strerror}") from None
+        raise unread(f"{source}: cannot be read: {error.strerror}", error) from None
     except UnicodeDecodeError as error:
         raise _refusal(source, f"is not UTF-8 text (byte {error.start})") from None
     return readers[path.suffix.lower()](text, source)

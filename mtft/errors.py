@@ -10,7 +10,7 @@ MtftError
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,6 +63,19 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _TRANSIENT
     return isinstance(error, ConnectionError | TimeoutError)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Give an error, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def unread(text: str, error: BaseException) -> MtftError:
+    """Return the error for what could not be read: Retry if a volume failed for a moment, else InputError."""
+    numbers = {each.errno for each in causes(error) if isinstance(each, OSError)}
+    return Retry(text) if numbers & _TRANSIENT else InputError(text)
 
 
 @dataclass(frozen=True, kw_only=True)

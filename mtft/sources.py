@@ -9,11 +9,11 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from mtft.errors import InputError, Retry, may_pass
+from mtft.errors import InputError, MtftError, Retry, may_pass
 from mtft.text import printable
 
 MAX_LINE_BYTES = 1 << 20
@@ -139,12 +139,9 @@ def combined_sha256(digests: Sequence[str]) -> str:
 def file_sha256(file: str) -> str:
     """Return the SHA-256 of one file's bytes as stored, local or remote."""
     digest = hashlib.sha256()
-    try:
-        with _open(file) as stream:
-            while block := stream.read(_CHUNK):
-                digest.update(block)
-    except OSError as error:
-        raise _unreadable(file, error) from error
+    with _reading(file), _open(file) as stream:
+        while block := stream.read(_CHUNK):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -236,19 +233,37 @@ def _open(file: str) -> BinaryIO:
 
 def _chunks(file: str) -> Generator[bytes, None, None]:
     """Yield the uncompressed bytes of one file in pieces of bounded size."""
+    with _reading(file), _open(file) as stream:
+        head = stream.read(4)
+        stream.seek(0)
+        if head.startswith(_GZIP_MAGIC):
+            yield from _gunzip(stream)
+        elif head == _ZSTD_MAGIC or (head[1:] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+            yield from _unzstd(stream)
+        else:
+            while block := stream.read(_CHUNK):
+                yield block
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    """Say which file an error of the block is about.
+
+    Raises:
+        InputError: it is unreadable.
+        Retry: it cannot be read at the moment.
+    """
     try:
-        with _open(file) as stream:
-            head = stream.read(4)
-            stream.seek(0)
-            if head.startswith(_GZIP_MAGIC):
-                yield from _gunzip(stream)
-            elif head == _ZSTD_MAGIC or (head[1:] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
-                yield from _unzstd(stream)
-            else:
-                while block := stream.read(_CHUNK):
-                    yield block
+        yield
     except OSError as error:
         raise _unreadable(file, error) from error
+    except (MtftError, BrokenStreamError, ImportError):
+        raise
+    except Exception as error:  # a store's client has errors of its own for a connection that was cut
+        if not file.startswith(REMOTE_SCHEMES):
+            raise
+        detail = str(error) or type(error).__name__
+        raise Retry(f"{printable(file)}: cannot be read now: {detail}; try again") from error
 
 
 def _gunzip(stream: BinaryIO) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from mtft.config import Config
-from mtft.errors import InputError
+from mtft.errors import InputError, MtftError, unread
 from mtft.models import ModelCard
 from trainer.families import family_of
 from trainer.weights import check_names
@@ -31,10 +31,10 @@ def check_checkpoint(card: ModelCard, config: Config) -> tuple[str, Any]:
     return source, settings
 
 
-def unreadable(card: ModelCard, source: str, error: Exception) -> InputError:
+def unreadable(card: ModelCard, source: str, error: Exception) -> MtftError:
     """Return the error for a base that transformers cannot read."""
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return InputError(f"the base model of {card.key} could not be read from {source}: {reason}")
+    return unread(f"the base model of {card.key} could not be read from {source}: {reason}", error)
 
 
 def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:

@@ -82,7 +82,11 @@ class Checkpoints:
             raise OSError(number, f"{text}{file}; {kept}") from error
 
     def latest(self, until: float = math.inf) -> Path | None:
-        """Return the newest complete checkpoint, of this step or an earlier one; incomplete ones are passed over."""
+        """Return the newest complete checkpoint, of this step or an earlier one; incomplete ones are passed over.
+
+        Raises:
+            OSError: the volume does not answer.
+        """
         named = sorted(self._named(), reverse=True)
         return next((path for step, path in named if step <= until and is_complete(path)), None)
 
@@ -159,16 +163,22 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def _named(self) -> list[tuple[int, Path]]:
-        found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*")]
+        # Not glob(), which passes over a folder that cannot be listed.
+        paths = list(self.folder.iterdir()) if self.folder.exists() else []
+        found = [(_NAME.fullmatch(path.name), path) for path in paths]
         return [(int(match[1]), path) for match, path in found if match]
 
 
 def is_complete(path: Path) -> bool:
-    """Whether every file of a checkpoint is there with the size and SHA-256 of its manifest."""
+    """Whether every file of a checkpoint is there with the size and SHA-256 of its manifest.
+
+    Raises:
+        OSError: the volume does not answer, which says nothing about the checkpoint: what is damaged is deleted.
+    """
     try:
         listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
         return STATE in listed and files.damage(path, listed, hashed=True) is None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

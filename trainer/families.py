@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from mtft.errors import InputError
+from mtft.errors import InputError, unread
 from mtft.models import ModelCard
 
 
@@ -100,7 +100,7 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
     except Exception as error:  # transformers raises whatever its parsers raise
         _check_vocabulary(card, source)
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"no tokenizer could be loaded from {source}: {first_line}") from error
+        raise unread(f"no tokenizer could be loaded from {source}: {first_line}", error) from error
     name = type(tokenizer).__name__
     allowed = family_of(card).tokenizers
     if name not in allowed:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtft import files, lease, provenance
 from mtft.config import Config
-from mtft.errors import InputError, MtftError, Retry
+from mtft.errors import InputError, MtftError, Retry, causes, unread
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from trainer import weights
@@ -98,16 +98,11 @@ def _refusal(text: str, error: BaseException) -> MtftError:
     """Tell a hub that does not answer, which a later try may find again, from what a person has to mend."""
     from huggingface_hub import constants
 
-    reasons = [error]
-    while reasons[-1].__cause__ is not None:
-        reasons.append(reasons[-1].__cause__)
-    outage = next(filter(_is_outage, reasons), None)
+    outage = next(filter(_is_outage, causes(error)), None)
     if outage is not None and not constants.HF_HUB_OFFLINE:
         return Retry(f"{text}, because the hub does not answer ({_named(outage)})")
-    return InputError(
-        f"{text} ({type(error).__name__}); "
-        "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
-    )
+    advice = "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
+    return unread(f"{text} ({type(error).__name__}); {advice}", error)
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
 from mtft import files
-from mtft.errors import InputError, Retry
+from mtft.errors import Retry, unread
 from mtft.rows import Row
 from mtft.split import SPLITS, SplitName
 
@@ -82,8 +82,8 @@ def open_prepared(folder: Path) -> Prepared:
         stats = json.loads((folder / STATS).read_text(encoding="utf-8"))
         train, dev, test = (Dataset.from_file(str(folder / f"{name}.arrow")) for name in SPLITS)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder}: the prepared data cannot be read ({error}); remove the folder to rebuild it"
+        raise unread(
+            f"{folder}: the prepared data cannot be read ({error}); remove the folder to rebuild it", error
         ) from error
     return Prepared(train=train, dev=dev, test=test, folder=folder, stats=stats)
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from demo.corpus import Pair
+from mtft import exit_codes
 from mtft.errors import Diverged, InputError
 from mtft.runs import RunPaths
 from tests.trainer.helpers import ALONE, KEYS, Setup, build, make_config, new_state
@@ -203,6 +204,21 @@ class TestLatest:
         assert copied.damaged_after(copied.folder / "step-3") == ["step-5"]
         damage(copied.folder / "step-3")
         assert copied.latest() is None and copied.damaged_after(None) == ["step-3", "step-5"]
+
+    @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "stale")])
+    @pytest.mark.parametrize("where", ["pathlib.Path.iterdir", "pathlib.Path.read_text", "mtft.files.sha256_file"])
+    def test_takes_a_volume_that_does_not_answer_for_no_damage(
+        self, copied: Checkpoints, monkeypatch: pytest.MonkeyPatch, where: str, error: OSError
+    ) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise error
+
+        with monkeypatch.context() as volume:
+            volume.setattr(where, fails)
+            with pytest.raises(OSError, match=error.strerror) as raised:
+                copied.latest()
+        assert explain(raised.value, rank=0).exit_code == exit_codes.RETRY
+        assert copied.latest() == copied.folder / "step-5"
 
     def test_passes_over_what_is_no_checkpoint(self, copied: Checkpoints) -> None:
         for name in (".step-9.tmp", "step-9x", "step-", "step-5-old"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import json
 import shlex
 import shutil
@@ -17,7 +19,7 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from mtft import models
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from tests.trainer.helpers import ALONE, KEYS, make_config
 from trainer.distributed import World, choose_device, choose_precision
 from trainer.families import load_tokenizer
@@ -232,6 +234,22 @@ class TestRefused:
             InputError, match=r"1 weights are missing or of another shape, first .*decoder\.layers\.1\.fc1\.weight"
         ):
             load(KEYS[family], path.parent)
+
+    @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+    def test_but_a_volume_that_fails_for_a_moment_is_asked_by_another_start(
+        self, copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        folder, opened = copy("marian"), builtins.open
+
+        def failing(file: Any, *arguments: Any, **options: Any) -> Any:
+            if str(file).endswith(f"/{name}"):
+                raise OSError(errno.EIO, "Input/output error", str(file))
+            return opened(file, *arguments, **options)
+
+        monkeypatch.setattr("builtins.open", failing)
+        with pytest.raises(Retry, match="Input/output error"):
+            load_tokenizer(models.card("opus_mt_en_fr"), folder)
+            load("opus_mt_en_fr", folder)
 
     def test_a_truncated_weight_file(self, copy: Callable[[str], Path]) -> None:
         path = copy("marian") / "model.safetensors"

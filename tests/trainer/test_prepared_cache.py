@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -127,6 +129,15 @@ class TestCache:
         sleeper.join(60)
         assert tree(tmp_path) == {folder.name}
         assert open_prepared(folder).train.num_rows > 0
+
+    def test_a_volume_that_fails_for_a_moment_is_asked_by_another_start(
+        self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = build(config(corpus), tmp_path).folder
+        failing = Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+        monkeypatch.setattr("trainer.prepared_data.Dataset.from_file", failing)
+        with pytest.raises(Retry, match="Input/output error"):
+            open_prepared(folder)
 
     def test_a_store_that_lost_files_is_not_published(self, corpus: Path, tmp_path: Path) -> None:
         folder = build(config(corpus), tmp_path).folder

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mtft.cluster_config import POD_NAME
 from mtft.errors import InputError, Retry
 from mtft.rows import Rejected, Row, Tally, parse_row, read_rows
-from mtft.sources import MAX_LINE_BYTES, REMOTE_SCHEMES, content_sha256
+from mtft.sources import MAX_LINE_BYTES, REMOTE_SCHEMES, content_sha256, file_sha256
 from tests.conftest import CHECKOUT
 
 GOOD = '{"source": "The cod.", "target": "La morue.", "source_lang": "en", "pub_number": "F-1"}'
@@ -379,3 +379,20 @@ def test_a_file_that_cannot_be_read_is_the_users_fault_or_may_pass(
     monkeypatch.setattr("mtft.sources._open", lambda file: Failing())
     with pytest.raises(kind, match=rf"rows.jsonl: {words}"):
         list(read_rows([write(tmp_path, GOOD)]))
+
+
+def test_a_remote_file_that_is_cut_while_it_comes_may_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PayloadError(Exception):
+        """As a store's client raises it: no OSError."""
+
+    class Cut(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise PayloadError("response is not complete")
+
+    monkeypatch.setattr("mtft.sources._open", lambda file: Cut())
+    monkeypatch.setattr("mtft.sources._listing", lambda path: None)
+    for read in (lambda file: list(read_rows([file])), lambda file: content_sha256([file])):
+        with pytest.raises(Retry, match=r"s3://bucket/rows\.jsonl: cannot be read now: response is not complete"):
+            read("s3://bucket/rows.jsonl")
+    with pytest.raises(PayloadError):
+        file_sha256("rows.jsonl")

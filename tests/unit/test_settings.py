@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtft import models
-from mtft.errors import ConfigError, InputError
+from mtft.errors import ConfigError, InputError, Retry
 from mtft.models import card
 from mtft.settings import load_document, merge, models_of, resolve, to_yaml
 from tests.unit.documents import GIVEN, written
@@ -42,6 +44,16 @@ class TestReading:
         read = load_document(written(tmp_path, f"key: {text}\n"))["key"]
         assert read == value
         assert type(read) is type(value)
+
+    @pytest.mark.parametrize(("number", "kind"), [(errno.EIO, Retry), (errno.EACCES, InputError)])
+    def test_a_file_that_cannot_be_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+    ) -> None:
+        path = written(tmp_path, "a: 1\n")
+        monkeypatch.setattr(Path, "read_text", Mock(side_effect=OSError(number, "it fails")))
+        with pytest.raises(kind, match=r"mtft\.yaml: cannot be read: it fails") as refused:
+            load_document(path)
+        assert type(refused.value) is kind
 
     @pytest.mark.parametrize(
         "text", ["no", "Yes", "ON", "off", "y", "N", "010", "0b1", "1_000", "1__0", "1_0.5", "12:30"]
