@@ -33,6 +33,8 @@ _USE = ".use.{}.lease"
 _FILE = re.compile(r"[^/\0]+")
 FILES = "deliverable_files"
 """Field of ``finished.json``: size and SHA-256 of each file of the deliverable, so that a damaged run is known."""
+EVAL_FILES = "eval_files"
+"""The same of what lies in ``eval/``: later runs are judged by the translations there."""
 _SIZES = "deliverable_bytes"  # in runs of earlier versions: the sizes alone
 
 

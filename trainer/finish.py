@@ -11,7 +11,7 @@ from typing import Any
 
 from mtft import files, runs
 from mtft.config import Config
-from mtft.store import FILES
+from mtft.store import EVAL_FILES, FILES
 from trainer import evaluation, gate, publishing
 from trainer.pairs import GUARD, TEST, Outputs, TestSet
 from trainer.prepared_run import PreparedRun
@@ -136,6 +136,7 @@ def write_results(
         "method": run.config.method,
         "deliverable": str(deliverable.relative_to(folder)),
         FILES: files.listing(deliverable),
+        EVAL_FILES: files.listing(run.paths.eval),
         "steps": state.step,
         "epochs": round(state.epoch + state.position / state.steps_per_epoch, 4),
         "stopped_early": state.stopped_early,

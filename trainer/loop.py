@@ -125,7 +125,7 @@ class Loop:
         while not state.done:
             for bins in self._plan(state.budget, state.epoch)[state.position :]:
                 tokens = state.micro_batch_tokens
-                result = self.step(bins, micro_batch_tokens=tokens, stop=stop_asked(), save=save_wanted())
+                result = self.step(bins, micro_batch_tokens=tokens, stop_asked=stop_asked, save_wanted=save_wanted)
                 state.advance(result.rows, skipped=result.skipped)
                 state.micro_batch_tokens = result.micro_batch_tokens
                 on_step(state, result)
@@ -134,18 +134,25 @@ class Loop:
                     return
 
     def step(
-        self, bins: Sequence[Rows], *, micro_batch_tokens: int | None = None, stop: bool = False, save: bool = False
+        self,
+        bins: Sequence[Rows],
+        *,
+        micro_batch_tokens: int | None = None,
+        stop_asked: Callable[[], bool] = lambda: False,
+        save_wanted: Callable[[], bool] = lambda: False,
     ) -> StepResult:
         """Take one optimizer step over a global batch given as bins of row numbers.
 
         Every rank computes on its own what its bins come to, in micro-batches as small as its memory asks for. Then
-        the ranks agree in one exchange: of what they saw, of who had to cut smaller, and whether to skip the update.
+        the ranks agree in one exchange: of what they saw, of who had to cut smaller, and whether to skip the update,
+        to stop or to save. That is asked last: a signal that comes while a step is computed is heard in that step.
         """
         began = time.monotonic()
         tokens = self.rows.target_tokens(bins)
         sums, fitted = self._gradients(bins[self.world.rank :: self.world.size], tokens, micro_batch_tokens)
         smoothed, nll = (float(sum(getattr(each, name) for _, each in sums)) for name in ("smoothed", "nll"))
-        flags = [float(stop), float(save and self.world.is_main), float(fitted != micro_batch_tokens)]
+        save = self.world.is_main and save_wanted()
+        flags = [float(stop_asked()), float(save), float(fitted != micro_batch_tokens)]
         totals = self.world.sum([smoothed, nll, *flags])
         if totals[4] > 0:
             fitted = min(each for each in self.world.gather(fitted) if each is not None)

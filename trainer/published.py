@@ -82,6 +82,8 @@ def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) ->
                 what = "test set" if each.guard is None else f"guard set {each.guard}"
                 problem = f"it was scored on another {what}, or decoded otherwise"
                 return Published(run_id=paths.run_id, problem=problem, remark=_remark(finished, facts))
+        if found := files.damage(paths.eval, finished[store.EVAL_FILES], hashed=True):
+            return Published(run_id=paths.run_id, problem=found)
         return Published(run_id=paths.run_id, texts={each.name: _tuned_outputs(paths, each) for each in sets})
     except Retry:
         raise

@@ -16,7 +16,7 @@ from mtft.config import Config
 from mtft.promotion import changing
 from mtft.runs import RunPaths
 from mtft.settings import to_yaml
-from mtft.store import FILES
+from mtft.store import EVAL_FILES, FILES
 from tests.trainer.helpers import ALONE, Setup, build
 from trainer import evaluation, finish
 from trainer import published as opponent
@@ -228,6 +228,7 @@ def rival(setup: Setup, candidate: PreparedRun, sets: list[TestSet], tmp_path: P
     gate = {"verdict": "promoted", "reasons": []}
     guards = {"general": {"test": facts["guard.general"]}}
     finished = {"deliverable": "lora", "test": facts["test"], "guard_sets": guards, "gate": gate}
+    finished[EVAL_FILES] = files.listing(paths.eval)
     files.write_json(paths.finished, finished)
     with changing(tmp_path, KEY) as store:
         store.promote(paths.run_id, who="anna")
@@ -243,7 +244,7 @@ def test_its_own_translations_are_taken_where_test_and_decoding_are_the_same(
     assert found.texts == outputs(sets, "left")
 
 
-@pytest.mark.parametrize("other", ["test", "guard set", "decoding", "files", "sentences"])
+@pytest.mark.parametrize("other", ["test", "guard set", "decoding", "files", "sentences", "translations"])
 def test_else_its_adapter_translates_anew(
     candidate: PreparedRun, rival: RunPaths, sets: list[TestSet], setup: Setup, other: str
 ) -> None:
@@ -257,6 +258,9 @@ def test_else_its_adapter_translates_anew(
     elif other == "sentences":
         path = rival.eval / "test.en-fr.jsonl"
         path.write_text("\n".join(reversed(path.read_text().splitlines())))
+    elif other == "translations":
+        path = rival.eval / "test.en-fr.jsonl"
+        path.write_text(path.read_text().replace("left 0", "gone 0"))
     else:
         (rival.eval / "test.en-fr.jsonl").unlink()
     found = published(candidate, sets, facts_of_sets(candidate, sets, decoding), decoding, ALONE)

@@ -29,7 +29,9 @@ from tests.trainer.helpers import (
 )
 from trainer.batching import Budget
 from trainer.checkpoints import Checkpoints
+from trainer.collate import Batch
 from trainer.loop import Loop, StepResult
+from trainer.loss import LossSums
 from trainer.state import BestScore, State, steps_of
 
 Standins = Callable[[str], Path]
@@ -84,8 +86,16 @@ class TestStep:
 
     def test_passes_on_that_it_was_asked_to_stop_or_save(self, setup: Setup) -> None:
         loop = setup.loop(10)
-        assert loop.step(bins_of([0]), stop=True).stop
-        assert loop.step(bins_of([0]), save=True).save
+        computed: list[int] = []
+        accumulate = loop.accumulate
+
+        def counted(batch: Batch, weight: float) -> LossSums:
+            computed.append(1)
+            return accumulate(batch, weight)
+
+        loop.accumulate = counted  # type: ignore[method-assign]
+        assert loop.step(bins_of([0]), stop_asked=lambda: len(computed) == 1).stop, "asked while it computes"
+        assert loop.step(bins_of([0]), save_wanted=lambda: len(computed) == 2).save
 
     def test_gradient_is_clipped_as_a_whole(self, setup: Setup) -> None:
         norms: list[float] = []

@@ -55,9 +55,9 @@ class TestStops:
         assert logged(folder / "stopped") == logged(folder / "unbroken")
 
     def test_between_steps_finishes_and_saves_the_step(self, fresh: Callable[[], Setup], tmp_path: Path) -> None:
-        """A step that is under way when the signal comes is not the last one: the next one asks all ranks."""
+        """The step that is under way when the signal comes is the last one."""
         run = training(fresh(), tmp_path / "stopped")
-        run.loop.step = stopping(run.loop.step, 2, signal.SIGTERM)  # type: ignore[method-assign]
+        run.loop.step = stopping(run.loop.step, 3, signal.SIGTERM)  # type: ignore[method-assign]
         with pytest.raises(Retry, match="saved step 3 of 6"):
             run.run()
         assert newest(run) == "step-3"
