@@ -47,8 +47,11 @@ def with_data_facts(
     roots = {each.config.storage.root for each in resolved}
     for one in resolved:
         place = in_namespace(namespace or one.config.cluster.namespace)
-        _refuse_local(one.config, place, roots)
-        _refuse_absent(one.config, place)
+        try:
+            _refuse_local(one.config, place, roots)
+            _refuse_absent(one.config, place)
+        except OSError as error:  # such as a name that no file can have
+            raise InputError(f"data: {printable(str(error.filename))}: {error.strerror}") from None
         paths = as_list(one.config.data.train)
         if one.config.data.sha256 is None and paths:
             if tuple(paths) not in known:

@@ -117,6 +117,8 @@ def test_data_of_this_machine_are_refused_with_the_way_to_the_volume(
     elsewhere = ("-n", "team", "--context", "gpu cluster")
     assert main(["run", "--model", "m2m100_418m", "--data", "gone.jsonl", *elsewhere]) == 2
     assert "`mtft-launch data push gone.jsonl -n team --context 'gpu cluster'` puts it" in capsys.readouterr().err
+    assert main(["run", "--model", "m2m100_418m", "--data", "x" * 300, "--set", "cluster.image=a:1"]) == 2
+    assert capsys.readouterr().err.endswith(f"{'x' * 300}: File name too long\n")
     # The image may hold a file that is not here; a digest says the caller knows what is meant.
     document = {"model": "m2m100_418m", "data": {"train": "/opt/there.jsonl"}, "cluster": CLUSTER}
     shown(capsys, "run", document)
