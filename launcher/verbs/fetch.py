@@ -105,9 +105,9 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
     """
     from launcher import labels
     from launcher.job_objects import roles
+    from launcher.partial import cluster_config
     from launcher.pod import pod_template
     from launcher.resources import JOBS
-    from launcher.verbs.push import cluster_config
     from mtft.models import MODELS
 
     jobs = cluster.list(JOBS, selector=labels.SELECTOR).items
@@ -125,7 +125,7 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
 
         choose([name], jobs)  # raises, with what was probably meant
         raise AssertionError("no job, model or batch has the name")
-    config = cluster_config(config_file)
+    config = cluster_config(config_file, model=model)
     return ("" if name in MODELS else name), model, pod_template(config, model, "transfer", {})["spec"]
 
 
