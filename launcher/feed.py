@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from launcher.cluster_errors import Busy, NoConnection
 from launcher.resources import Resource
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster, Listing
+
+_PAUSE = 1.0  # seconds until a thing is given again
+_MOST_IN_VAIN = 60  # times in a row, as many as a watch is opened anew
 
 
 class Feed:
@@ -19,6 +24,8 @@ class Feed:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster, self.stopped = cluster, threading.Event()
         self._things: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._kept: Any = None
+        self._in_vain = 0
 
     def put(self, thing: Any) -> None:
         """Add one thing."""
@@ -30,6 +37,9 @@ class Feed:
         Raises:
             Exception: what ended a thread.
         """
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            return kept
         try:
             thing = self._things.get(timeout=seconds) if seconds > 0 else self._things.get_nowait()
         except queue.Empty:
@@ -37,6 +47,24 @@ class Feed:
         if isinstance(thing, Exception):
             raise thing
         return thing
+
+    @contextmanager
+    def dealing_with(self, thing: Any) -> Iterator[None]:
+        """Give a thing again, before any later one, where the server does not answer what is asked about it.
+
+        Raises:
+            ClusterError: it refuses, or has not answered for several minutes.
+        """
+        try:
+            yield
+        except (NoConnection, Busy):
+            self._in_vain += 1
+            if self._in_vain > _MOST_IN_VAIN:
+                raise
+            self._kept = thing
+            self.stopped.wait(_PAUSE)
+        else:
+            self._in_vain = 0
 
     def watch(
         self, resource: Resource, selector: str, *, namespace: str | None = None, after: Listing | None = None

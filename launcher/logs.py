@@ -95,7 +95,8 @@ class _Follower:
         elif isinstance(event, JobState):
             self._explain(event)
         elif event[1]["kind"] == "PyTorchJob":
-            self._take_job(*event)
+            with self.feed.dealing_with(event):
+                self._take_job(*event)
         else:
             self._take_pod(*event)
         return True

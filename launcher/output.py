@@ -26,11 +26,9 @@ def print_document(document: Any, output_format: str) -> None:
     if output_format == "json":
         print_text(json.dumps(document, ensure_ascii=False, indent=2))
         return
-    import yaml
+    from mtft.documents import yaml_text
 
-    from mtft.documents import CoreDumper
-
-    print_text(yaml.dump(document, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120), end="")
+    print_text(yaml_text(document), end="")
 
 
 def print_text(text: str, end: str = "\n") -> None:

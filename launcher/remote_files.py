@@ -1,4 +1,6 @@
-"""The far end of `data push`, `fetch` and `doctor`: text that is run in a pod with ``python3 -c``, so it stands alone.
+"""The far end of `data push`, `fetch` and `doctor`: text that ``python3 -c`` runs in a pod, so it stands alone.
+
+It is sent packed (``transfer.packed``), about 7 KB with every request: mind the length.
 
     receive PATH SIZE SHA256 [OLD]  write the bytes of stdin to PATH, where no other file but one of SHA-256 OLD may be;
                                 says how many it has, so a cut one goes on

@@ -106,7 +106,7 @@ def _on_cluster(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
         if not here.is_dir():
             raise
         raise NoConnection(f"{error}\n{here} is a store on this machine: --backend local takes it") from None
-    _, _, spec = find_job(cluster, args.model, args.config)
+    spec = find_job(cluster, args.model, args.config).spec
     with running(cluster, transfer_pod(spec, read_only=read_only)) as pod:
         yield far_keeper(cluster, pod, root_of(spec), args.model)
 

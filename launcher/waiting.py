@@ -69,7 +69,8 @@ def wait_for(
             if isinstance(thing, JobState):
                 waiting.explain(thing)
             elif thing is not None:
-                waiting.take(*thing)
+                with feed.dealing_with(thing):
+                    waiting.take(*thing)
     finally:
         feed.stopped.set()
     return waiting.codes

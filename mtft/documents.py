@@ -135,6 +135,11 @@ class CoreDumper(yaml.SafeDumper):
 CoreDumper.add_representer(str, CoreDumper.represent_str)
 
 
+def yaml_text(values: Any) -> str:
+    """Write plain values as mtft writes all its YAML but manifests: in their order, in UTF-8, for any reader."""
+    return str(yaml.dump(values, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
+
+
 class _CoreLoader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML copies it on the first addition
 

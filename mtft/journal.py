@@ -31,7 +31,7 @@ class Promotion:
     Attributes:
         at: when, UTC.
         action: ``promote``, ``rollback``, or ``found``: somebody moved the pointer by hand.
-        previous: run-id that was current; None: nothing was.
+        previous: run-id that was current, of a rollback also one whose pointer was lost; None: nothing was.
         run: run-id that is current from then on.
         verdict: the gate's of that run.
         forced: promoted although the verdict spoke against it.

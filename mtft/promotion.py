@@ -142,7 +142,7 @@ class Store:
         Args:
             who: person or job.
             reason: in their words.
-            away_from: run-id that has to be current: the same request twice is done once.
+            away_from: run-id that has to be :attr:`standing`: the same request twice is done once.
 
         Raises:
             InputError: there is no earlier run that is complete, or another run is current.
@@ -150,10 +150,12 @@ class Store:
         """
         self._refuse_lost()
         last = self.entries[-1] if self.entries else None
-        if away_from is not None and away_from != self.current:
+        if away_from is not None and away_from != self.standing:
             if last and (last.action, last.previous) == ("rollback", away_from):
                 return last
-            raise InputError(f"run {self.current} is current by now, not {away_from}; look at the history first")
+            raise InputError(
+                f"{self.current or 'nothing'} is current by now, not {away_from}; look at the history first"
+            )
         target = self.rollback_target()
         if last is None or target is None:
             raise InputError(
@@ -223,7 +225,9 @@ class Store:
         self, action: str, run_id: str, verdict: str | None, who: str, reason: str, *, forced: bool = False
     ) -> Promotion:
         facts: dict[str, Any] = {"verdict": verdict, "forced": forced, "who": who, "reason": reason}
-        entry = Promotion(at=runs.now(), action=action, previous=self.current, run=run_id, **facts)
+        # A rollback leaves a lost run too, and is known again by it.
+        previous = self.standing if action == "rollback" else self.current
+        entry = Promotion(at=runs.now(), action=action, previous=previous, run=run_id, **facts)
         journal.intend(self.folder, entry)
         self.held.check()
         point(self.folder, run_id)

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from mtft.config import Config
 from mtft.data_hash import DATA, HASH, SHARED, place_of_hash, without_outdated
-from mtft.documents import CoreDumper, Document, load_document, read_document
+from mtft.documents import Document, load_document, read_document, yaml_text
 from mtft.errors import ConfigError, Problem
 from mtft.fields import leaves, setting_paths
 from mtft.layers import Layer, Source, layer_of, overrides_of, parse_sets
@@ -163,8 +161,7 @@ def merge(
 
 def to_yaml(config: Config) -> str:
     """Write the effective configuration; reading it back gives an equal one."""
-    values = config.model_dump(mode="json")
-    return str(yaml.dump(values, Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
+    return yaml_text(config.model_dump(mode="json"))
 
 
 def _with_unread(document: Mapping[str, Any], problems: Sequence[Problem]) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -241,6 +242,7 @@ def _see_through(cluster: Cluster, rows: list[_Row], args: argparse.Namespace) -
 
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
     from launcher import labels
+    from launcher.cluster_errors import ClusterError
     from launcher.job_tables import note
     from launcher.resources import JOBS
     from launcher.verbs.wait import report
@@ -257,9 +259,10 @@ def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
     codes = wait_for(cluster, list(sent), timeout, report=seen)
     for name, code in codes.items():
         sent[name].code = code
-    jobs = [job for job in cluster.list(JOBS, selector=labels.SELECTOR).items if job["metadata"]["name"] in sent]
-    for state in states_of(cluster, jobs) if jobs else ():
-        sent[state.name].result, sent[state.name].note = state.state, note(state)
+    with suppress(ClusterError):  # only the table says less: the codes are known
+        jobs = [job for job in cluster.list(JOBS, selector=labels.SELECTOR).items if job["metadata"]["name"] in sent]
+        for state in states_of(cluster, jobs) if jobs else ():
+            sent[state.name].result, sent[state.name].note = state.state, note(state)
 
 
 def _left(rows: list[_Row]) -> list[str]:

@@ -100,18 +100,15 @@ def _planned(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the objects that would be sent; without a configuration the one mtft's defaults make."""
     from launcher.arguments import flags_of, load_arguments
     from launcher.doctor import PLACEHOLDER_IMAGE
+    from launcher.partial import filled
     from launcher.pytorchjob import render
-    from mtft.models import MODELS
-    from mtft.paths import look_up
     from mtft.settings import merge
 
-    document = merge(load_arguments(args), args.sets, flags_of(args))
-    models = [key for key, one in (document.get("models") or {}).items() if (one or {}).get("enabled", True)]
-    model = args.model or look_up(document, "model.key") or next(iter(models or MODELS))
-    gaps = {"cluster.image": PLACEHOLDER_IMAGE, "data.train": "data"}
-    missing = {path: value for path, value in gaps.items() if look_up(document, path) is None}
-    alone = {} if "models" in document else {"model.key": model}
-    return render(merge(document, (), missing | alone), model, namespace=args.namespace)
+    given = merge(load_arguments(args), args.sets, flags_of(args))
+    document, [model, *_] = filled(given, args.model, image=PLACEHOLDER_IMAGE)
+    if "models" not in document:
+        document = merge(document, flags={"model.key": model})
+    return render(document, model, namespace=args.namespace)
 
 
 def _lines(findings: list[Finding]) -> list[str]:

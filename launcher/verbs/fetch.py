@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,18 +57,19 @@ def run(args: argparse.Namespace) -> int:
     folder = args.to or Path(args.name)
     refuse_unwritable(folder)
     cluster = connect(args.context, namespace_of(args))
-    job, model, spec = find_job(cluster, args.name, args.config)
-    if model is None and args.what != "report":
+    meant = find_job(cluster, args.name, args.config)
+    if meant.model is None and args.what != "report":
         raise InputError(f"{args.name} is a batch; name its jobs or models one by one (--what report takes a batch)")
-    with running(cluster, transfer_pod(spec, read_only=True)) as pod:
+    root = root_of(meant.spec)
+    with running(cluster, transfer_pod(meant.spec, read_only=True)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
-        if model is None:
-            found: dict[str, Any] = {"folder": f"{root_of(spec)}/outputs", "deliverable": None}
+        if meant.model is None:
+            found: dict[str, Any] = {"folder": f"{root}/outputs", "deliverable": None}
         else:
-            which = ("run", args.run) if args.run else ("job", job) if job else ()
-            [found] = remote.ask("run", root_of(spec), model, *which)
+            which = ("run", args.run) if args.run else ("job", meant.job) if meant.job else ()
+            [found] = remote.ask("run", root, meant.model, *which)
         if found["folder"] is None:
-            raise InputError(_no_run(cluster, job))
+            raise InputError(_no_run(cluster, args.name))
         if args.what == "adapter" and found["deliverable"]:
             remote.ask("sound", found["folder"])
         files = _wanted(remote, args.what, found, folder)
@@ -91,8 +93,23 @@ def run(args: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str, str | None, dict[str, Any]]:
-    """Return job (empty for a model), model (None for a batch) and the pod specification to reach the volume with.
+@dataclass(frozen=True)
+class Meant:
+    """What a name means.
+
+    Attributes:
+        spec: the pod specification to reach the volume with.
+        model: its key; None for a batch.
+        job: its name, also of one that is gone; None for a model or a batch.
+    """
+
+    spec: Mapping[str, Any]
+    model: str | None = None
+    job: str | None = None
+
+
+def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
+    """Return what a name means, and how to reach its volume.
 
     Args:
         cluster: where to look.
@@ -104,29 +121,37 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> tuple[str
         ClusterError: the jobs cannot be listed.
     """
     from launcher import labels
-    from launcher.job_objects import roles
+    from launcher.partial import cluster_config
     from launcher.pod import pod_template
     from launcher.resources import JOBS
-    from launcher.verbs.push import cluster_config
+    from launcher.selection import choose
     from mtft.models import MODELS
 
     jobs = cluster.list(JOBS, selector=labels.SELECTOR).items
-    named = [job for job in jobs if job["metadata"]["name"] == name]
-    of_model = [job for job in jobs if job["metadata"]["labels"].get(labels.MODEL) == name]
-    for job in named or sorted(of_model, key=lambda each: each["metadata"]["creationTimestamp"], reverse=True):
-        template = roles(job)[0]["template"]["spec"]
-        return (name if named else ""), _model_label(job), template
-    for job in jobs:
-        if job["metadata"]["labels"].get(labels.BATCH) == name:
-            return "", None, roles(job)[0]["template"]["spec"]
+
+    def newest(label: str) -> dict[str, Any] | None:
+        found = [job for job in jobs if job["metadata"]["labels"].get(label) == name]
+        return max(found, key=lambda each: str(each["metadata"]["creationTimestamp"]), default=None)
+
+    if job := next((job for job in jobs if job["metadata"]["name"] == name), None):
+        return Meant(_spec_of(job), model=_model_label(job), job=name)
+    if job := newest(labels.MODEL):
+        return Meant(_spec_of(job), model=name)
+    if job := newest(labels.BATCH):
+        return Meant(_spec_of(job))
     model = name if name in MODELS else _model_of(name)
     if model is None:
-        from launcher.selection import choose
-
         choose([name], jobs)  # raises, with what was probably meant
         raise AssertionError("no job, model or batch has the name")
-    config = cluster_config(config_file)
-    return ("" if name in MODELS else name), model, pod_template(config, model, "transfer", {})["spec"]
+    spec = pod_template(cluster_config(config_file, model=model), model, "transfer", {})["spec"]
+    return Meant(spec, model=model, job=None if name in MODELS else name)
+
+
+def _spec_of(job: Mapping[str, Any]) -> Mapping[str, Any]:
+    from launcher.job_objects import roles
+
+    spec: Mapping[str, Any] = roles(job)[0]["template"]["spec"]
+    return spec
 
 
 def _no_run(cluster: Cluster, name: str) -> str:

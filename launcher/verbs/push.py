@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
     )
+    parser.add_argument("--model", metavar="KEY", help="to the claim of this model, where models have several")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="PATH=VALUE", help="any setting")
     add_cluster_arguments(parser)
     add_output_argument(parser)
@@ -45,6 +46,7 @@ def push(args: argparse.Namespace) -> int:
     from launcher.cluster import connect
     from launcher.data_look import notes_on
     from launcher.output import print_document
+    from launcher.partial import cluster_config
     from launcher.pushing import data_of, data_sha256, local_files
     from launcher.transfer import Remote
     from launcher.transfer_pod import running, transfer_pod
@@ -54,8 +56,9 @@ def push(args: argparse.Namespace) -> int:
     sha256 = data_sha256(files)
     for word in notes_on(args.path, [each.path for each in data_of(files)]):
         print(f"note: {word}", file=sys.stderr)
-    config = cluster_config(args.config, args.sets)
-    cluster = connect(args.context, args.namespace or config.cluster.namespace)
+    place = [f"cluster.namespace={json.dumps(args.namespace)}"] if args.namespace else []
+    config = cluster_config(args.config, [*args.sets, *place], args.model)
+    cluster = connect(args.context, config.cluster.namespace)
     folder = f"{config.storage.root.rstrip('/')}/data"
     with running(cluster, transfer_pod(_pod_spec(config), read_only=False)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
@@ -78,7 +81,8 @@ def push(args: argparse.Namespace) -> int:
     if note := passed_over_note(passed_over([args.path])):
         print(f"note: {note}", file=sys.stderr)
     options = f"--data {shlex.quote(target)} --set data.sha256={sha256}{in_namespace(cluster.namespace)}"
-    print(f"go on with `mtft-launch --model KEY {options}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
+    again = f"mtft-launch --model {args.model or 'KEY'} {options}"
+    print(f"go on with `{again}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
     print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}")
     return exit_codes.DONE
 
@@ -121,32 +125,6 @@ def _name(text: str) -> str:
 def _flow(text: str) -> str:
     """Return a text as YAML takes it inside braces."""
     return text if re.fullmatch(r"[-./\w]+", text) else json.dumps(text, ensure_ascii=False)
-
-
-def cluster_config(path: Path | None, sets: Sequence[str] = ()) -> Config:
-    """Return a configuration for its cluster and storage alone; the rest may be missing in the file.
-
-    Raises:
-        InputError: the file cannot be read, or has no ``cluster.image``.
-        ConfigError: with every problem of the configuration.
-    """
-    from mtft.errors import InputError
-    from mtft.models import MODELS
-    from mtft.paths import look_up
-    from mtft.settings import Document, load_document, merge, resolve
-
-    given = path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    document = merge(load_document(given) if given else Document({}, source="command line"), sets)
-    models = list(document.get("models") or {})
-    model = look_up(document, "model.key") or (models or list(MODELS))[0]
-    missing: dict[str, Any] = {} if look_up(document, "data.train") else {"data.train": "data"}
-    config = resolve(merge(document, (), missing), model=model).config
-    if config.cluster.image is None:
-        raise InputError(
-            "cluster.image is not set: the pod that takes the files needs mtft's image; "
-            "set it in mtft.yaml or with --set cluster.image=REPOSITORY:TAG"
-        )
-    return config
 
 
 def _pod_spec(config: Config) -> dict[str, Any]:

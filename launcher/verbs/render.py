@@ -73,14 +73,11 @@ def _manifests(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _claims_alone(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the claims of a configuration that may say nothing of model, data and image yet."""
-    from mtft.models import MODELS
-    from mtft.paths import look_up
-    from mtft.settings import merge, models_of, resolve
+    from launcher.partial import filled
+    from mtft.settings import merge, resolve
 
-    document = merge(load_arguments(args), args.sets, flags_of(args))
-    keys = [args.model] if args.model else models_of(document) or [next(iter(MODELS))]
-    gaps = {} if look_up(document, "data.train") else {"data.train": "data"}
-    return _claims(args, args.claim_only, [resolve(merge(document, (), gaps), model=key) for key in keys])
+    document, keys = filled(merge(load_arguments(args), args.sets, flags_of(args)), args.model)
+    return _claims(args, args.claim_only, [resolve(document, model=key) for key in keys])
 
 
 def _claims(args: argparse.Namespace, size: str, resolved: Sequence[Resolved]) -> list[dict[str, Any]]:

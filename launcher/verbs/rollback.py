@@ -22,10 +22,11 @@ def run(args: argparse.Namespace) -> int:
     from mtft.promotion import me
 
     with storekeeping.reached(args, read_only=False) as ask:
-        # What is current is said, so a request that is repeated after a cut does not go back twice.
+        # What stands is said, so a request that is repeated after a cut does not go back twice.
         before = ask("history")
         storekeeping.tell_damaged(before)  # another run may be meant than the one it goes to
-        answer = ask("rollback", who=me(), reason=args.reason, away_from=before["current"])
+        standing = before["current"] or before.get("lost")
+        answer = ask("rollback", who=me(), reason=args.reason, away_from=standing)
         # Told while the store is still reached: asked again for want of an answer, it would go one further back.
         if args.output_format != "table":
             print_document(answer, args.output_format)

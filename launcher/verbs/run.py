@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_here(args: argparse.Namespace) -> int:
     from launcher.backends import local
     from mtft import files
+    from mtft.documents import yaml_text
     from mtft.naming import config_hash, job_name
     from mtft.runs import jobs_folder
     from mtft.settings import merge
@@ -94,7 +95,7 @@ def _run_here(args: argparse.Namespace) -> int:
     try:
         if path.exists():
             _refuse_other(path, document, model)
-        files.write_text(path, _yaml(document))
+        files.write_text(path, yaml_text(document))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
@@ -170,19 +171,12 @@ def _absolute(path: str) -> str:
 
 def _show(command: list[str], document: dict[str, Any], output_format: str) -> None:
     from launcher.output import print_document, print_text
+    from mtft.documents import yaml_text
 
     if output_format == "table":
-        print_text(f"{shlex.join(command)}\n\n{_yaml(document)}", end="")
+        print_text(f"{shlex.join(command)}\n\n{yaml_text(document)}", end="")
     else:
         print_document({"command": command, "document": document}, output_format)
-
-
-def _yaml(document: dict[str, Any]) -> str:
-    import yaml
-
-    from mtft.documents import CoreDumper
-
-    return str(yaml.dump(dict(document), Dumper=CoreDumper, sort_keys=False, allow_unicode=True, width=120))
 
 
 def _count(text: str) -> int:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from launcher.output import print_document
 from mtft import models
+from mtft.documents import yaml_text
 from mtft.errors import ConfigError, InputError, Retry
 from mtft.models import card
 from mtft.settings import load_document, merge, models_of, resolve, to_yaml
@@ -364,3 +366,10 @@ class TestEffectiveConfig:
     def test_reading_back_a_token_budget(self, tmp_path: Path) -> None:
         config = resolve(GIVEN, sets=["train.tokens_per_batch=4096"]).config
         assert resolve(load_document(written(tmp_path, to_yaml(config)))).config == config
+
+    def test_what_is_printed_is_what_is_written(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        config = resolve(GIVEN | {"cluster": {"annotations": {"no": "1e3", "words": f"{'é ' * 90}\u2028"}}}).config
+        values = config.model_dump(mode="json")
+        print_document(values, "yaml")
+        assert capsys.readouterr().out == yaml_text(values) == to_yaml(config)
+        assert load_document(written(tmp_path, to_yaml(config))) == values

@@ -79,6 +79,19 @@ def test_a_rollback_asked_for_twice_is_done_once(tmp_path: Path) -> None:
         rollback(tmp_path, away_from=1)
 
 
+def test_a_rollback_from_a_damaged_run_that_nothing_points_at_is_done_once(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        made = make_run(tmp_path, number)
+        promote(tmp_path, number)
+    (store.outputs(tmp_path, MODEL) / "current").unlink()
+    (made.lora / "adapter_model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"nothing is current by now, not {run_id(1)}"):
+        rollback(tmp_path, away_from=1)
+    assert [rollback(tmp_path, away_from=3), rollback(tmp_path, away_from=3)] == [run_id(2), run_id(2)]
+    assert [(each.previous, each.run) for each in history(tmp_path)[3:]] == [(run_id(3), run_id(2))]
+    assert rollback(tmp_path, away_from=2) == run_id(1)
+
+
 @pytest.mark.parametrize("verdict", ["not better", "regressed"])
 def test_a_verdict_against_it_is_overruled_by_force_alone_and_that_is_kept(tmp_path: Path, verdict: str) -> None:
     make_run(tmp_path, 1, verdict)

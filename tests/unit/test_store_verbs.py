@@ -272,6 +272,25 @@ def test_through_a_pod_each_is_done_once_though_its_answer_is_lost(ask: Ask, pod
         ask("promote", run="../x", who="anna", reason="", force=False)
 
 
+def test_a_rollback_from_a_lost_run_is_done_once_though_its_answer_is_lost(
+    ask: Ask, pod: TinyExec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def reached(*_: object, **__: object) -> Iterator[Ask]:
+        yield ask
+
+    for number in (1, 2, 3):
+        paths = make_run(tmp_path, number)
+        ask("promote", run=run_id(number), who="anna", reason="", force=False)
+    (tmp_path / "outputs" / MODEL / "current").unlink()
+    (paths.lora / "adapter_model.safetensors").unlink()
+    monkeypatch.setattr(storekeeping, "reached", reached)
+    pod.cut_out = [10_000, 7]  # history, rollback
+    assert main(["rollback", MODEL]) == exit_codes.DONE and not pod.cut_out
+    assert f"{run_id(2)} is current again (before: {run_id(3)})" in capsys.readouterr().out
+    assert current(tmp_path) == run_id(2) and len(ask("history")["promotions"]) == 4
+
+
 def point_by_link(folder: Path, target: str) -> None:
     (folder / "current").symlink_to(target)
 

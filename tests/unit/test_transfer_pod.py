@@ -131,6 +131,27 @@ def test_a_job_without_its_label_is_found_by_its_name_or_told() -> None:
         del job["metadata"]["labels"][labels.MODEL]
         jobs.append(job)
     cluster: Any = SimpleNamespace(list=lambda *_, **__: SimpleNamespace(items=jobs))
-    assert find_job(cluster, "night-opus-mt-en-fr-0123456789", None)[1] == "opus_mt_en_fr"
+    assert find_job(cluster, "night-opus-mt-en-fr-0123456789", None).model == "opus_mt_en_fr"
     with pytest.raises(InputError, match=r"mine has no label .*model.* name the model instead .*opus_mt_en_fr"):
         find_job(cluster, "mine", None)
+
+
+def test_what_a_name_means() -> None:
+    jobs = []
+    for number, model in enumerate(["opus_mt_en_fr", "opus_mt_en_fr", "m2m100_418m"]):
+        document = {"data": {"train": "x.jsonl"}, "cluster": {"image": "a/b:1", "claim": f"c{number}"}}
+        [_, job] = render(document, model, name=f"j-{number}", namespace="team", batch="night")
+        job["metadata"]["creationTimestamp"] = f"2030-01-0{number + 1}T00:00:00Z"
+        jobs.append(job)
+    cluster: Any = SimpleNamespace(list=lambda *_, **__: SimpleNamespace(items=jobs))
+
+    def meant(name: str) -> tuple[str | None, str | None, str]:
+        found = find_job(cluster, name, None)
+        [volume] = transfer_pod(found.spec, read_only=True)["spec"]["volumes"]
+        return found.job, found.model, volume["persistentVolumeClaim"]["claimName"]
+
+    assert meant("j-0") == ("j-0", "opus_mt_en_fr", "c0")
+    assert meant("opus_mt_en_fr") == (None, "opus_mt_en_fr", "c1")
+    assert meant("night") == (None, None, "c2")
+    with pytest.raises(InputError, match=r"there is no job, batch or model named nigth .*did you mean night"):
+        meant("nigth")

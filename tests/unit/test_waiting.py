@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from launcher import labels, logs, waiting
+from launcher import feed, labels, logs, waiting
+from launcher.changes import Listing
 from launcher.cli import main
 from launcher.cluster import Cluster
+from launcher.cluster_errors import Busy, ClusterError, NoConnection
 from launcher.description import describe, page
 from launcher.doctor_job import diagnose
 from launcher.log_lines import Printer
 from launcher.pod_reasons import NO_SERVICE, UNSEEN
+from launcher.resources import JOBS, PODS, Resource
 from launcher.states import JobState
+from launcher.verbs import batch
 from launcher.waiting import wait_for
 from launcher.watching import jobs_now
 from mtft import exit_codes
@@ -281,3 +286,67 @@ def test_who_follows_is_told_why_nothing_comes(
         "m-1-master-0: the image cannot be pulled (no such image)",
         "job m-1: Failed",
     ]
+
+
+class Outage:
+    """Lets the LISTs of a kind fail, as an API server that restarts for longer than a request is repeated."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *errors: ClusterError, of: Resource = PODS, passed: int = 0
+    ) -> None:
+        """Let so many LISTs pass, then these errors happen."""
+        self.left, self.passed = list(errors), passed
+        there = Cluster.list
+
+        def list_or_fail(cluster: Cluster, resource: Resource, **which: Any) -> Listing:
+            if resource is of:
+                self.passed -= 1
+                if self.passed < 0 and self.left:
+                    raise self.left.pop(0)
+            return there(cluster, resource, **which)
+
+        monkeypatch.setattr(Cluster, "list", list_or_fail)
+        monkeypatch.setattr(feed, "_PAUSE", 0.01)
+
+
+@pytest.mark.parametrize("how", ["wait", "follow"])
+def test_an_outage_while_a_job_ends_is_outlasted(
+    how: str, api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put(job("Created", "Running"))
+    outage = Outage(monkeypatch, NoConnection("it restarts"), Busy("it has just begun"), NoConnection("once more"))
+    threading.Timer(0.3, api.put, (job("Created", "Succeeded"),)).start()
+    if how == "wait":
+        assert wait_for(cluster, ["m-1"], 60) == {"m-1": exit_codes.DONE}
+    else:
+        outage.passed = 1  # the first LIST of pods begins the watch
+        logs.follow(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False))
+    assert not outage.left
+
+
+def test_an_outage_that_does_not_end_is_told_at_last(
+    api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put(job("Created", "Running"))
+    outage = Outage(monkeypatch, *[NoConnection("it is gone")] * 10)
+    monkeypatch.setattr(feed, "_MOST_IN_VAIN", 4)
+    threading.Timer(0.3, api.put, (job("Created", "Succeeded"),)).start()
+    with pytest.raises(NoConnection, match="it is gone"):
+        wait_for(cluster, ["m-1"], 60)
+    assert len(outage.left) == 5
+    outage.left = [NoConnection("it is gone")] * 200
+    api.put(job("Created", "Running"))
+    monkeypatch.setattr(feed, "_MOST_IN_VAIN", 60)
+    monkeypatch.setattr(feed, "_PAUSE", 0.2)
+    threading.Timer(0.3, api.put, (job("Created", "Succeeded"),)).start()
+    assert wait_for(cluster, ["m-1"], 1) == {"m-1": exit_codes.WAIT_TIMED_OUT}
+
+
+def test_a_batch_keeps_its_exit_code_though_the_table_cannot_be_had(
+    api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put(job("Created", "Failed"))
+    row: Any = batch._Row(SimpleNamespace(name="m-1", model="m"), result="submitted")  # type: ignore[arg-type]
+    outage = Outage(monkeypatch, NoConnection("it restarts"), of=JOBS, passed=1)
+    batch._wait(cluster, [row], 60)
+    assert (row.code, row.result, outage.left) == (exit_codes.FAILED, "Failed", [])

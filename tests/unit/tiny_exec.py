@@ -30,7 +30,8 @@ class TinyExec:
     Attributes:
         cut_in: bytes after which connections are cut on their way to the pod; one entry for each connection.
         cut_out: the same on the way back.
-        commands: what was asked for.
+        addresses: what was asked for, as it came.
+        commands: the same without the program.
         fed: bytes that reached the programs.
         refusals: (HTTP status, body) instead of a program; one entry for each connection.
         logins: credentials that came, one entry for each connection.
@@ -40,6 +41,7 @@ class TinyExec:
         self.root = root
         self.cut_in: list[int] = []
         self.cut_out: list[int] = []
+        self.addresses: list[str] = []
         self.commands: list[list[str]] = []
         self.fed = 0
         self.refusals: list[tuple[int, bytes]] = []
@@ -64,7 +66,8 @@ class TinyExec:
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Protocol: v4.channel.k8s.io\r\nSec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
             )
-            self._run(connection, parse_qs(urlsplit(lines[0].split(" ")[1]).query)["command"])
+            self.addresses.append(lines[0].split(" ")[1])
+            self._run(connection, parse_qs(urlsplit(self.addresses[-1]).query)["command"])
 
     def _run(self, connection: socket.socket, command: list[str]) -> None:
         self.commands.append(command[3:])
