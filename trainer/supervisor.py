@@ -197,6 +197,9 @@ class Supervisor:
             )
         if paths.finished.exists():
             kept.enter_context(store.using(paths))
+            closed = replace(attempts.settle(job, attempts.last_sign_of_life(paths)), finished=True)
+            if closed != job:  # killed before it was recorded
+                self._record(closed)
             for name in self.ingredients.all_changed(paths):
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             with self.limits.reading():

@@ -19,7 +19,7 @@ from mtft import files, provenance, runs, store
 from mtft.naming import config_hash, job_name
 from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
-from tests.trainer.supervising import CHECKOUT, MODEL, WORKERS, Bench, until
+from tests.trainer.supervising import CHECKOUT, MODEL, WORKERS, Bench, Start, until
 from trainer import supervisor
 from trainer.console import Console
 from trainer.ingredients import Ingredients
@@ -341,6 +341,21 @@ def test_a_run_that_was_removed_is_not_trained_again_by_itself(bench: Bench) -> 
     shutil.rmtree(bench.folder)
     code, output = bench.run({"0": "decide"})
     assert code == 0 and "was removed; --rerun" in output and not bench.folder.exists()
+
+
+def test_a_finished_job_whose_end_was_not_recorded_is_closed_by_the_next_start(
+    bench: Bench, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor was killed between finished.json and the record; while that is open, nothing removes the run."""
+    with monkeypatch.context() as killed:
+        killed.setattr(supervisor.Supervisor, "_record", lambda *_: None)
+        assert start()[0] == 0
+    assert runs.runs_at_work(bench.root, MODEL) == {bench.folder.name} and not bench.record["finished"]
+    code, output = start()
+    assert code == 0 and "finished already" in output
+    [attempt] = bench.record["attempts"]
+    assert bench.record["finished"] and attempt["ended"] and attempt["reason"] == "killed without a word"
+    assert not runs.runs_at_work(bench.root, MODEL)
 
 
 def test_a_finished_job_whose_run_was_damaged_is_2(bench: Bench) -> None:
