@@ -309,10 +309,10 @@ class Supervisor:
         A job whose name says no more than what it is made of gets a finished run of the same, where there is one.
         """
         job, record = self.ingredients.of_new_job(self.request.job, self.config_hash)
-        made_of = job.name.endswith(f"-{self.config_hash}")
-        if made_of and (run_id := same_run(self.root, job.model, self.config, record)):
-            taken = self._take_over(replace(job, run_id=run_id, finished=True))
-            if taken is not None:
+        if job.name.endswith(f"-{self.config_hash}"):
+            with self.limits.reading():
+                run_id = same_run(self.root, job.model, self.config, record)
+            if run_id and (taken := self._take_over(replace(job, run_id=run_id, finished=True))):
                 return taken
         paths = self._paths(job)
         files.write_text(paths.config, to_yaml(self.config))
