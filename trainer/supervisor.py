@@ -181,6 +181,7 @@ class Supervisor:
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             self._take_code(paths)
+            self._take_placement(paths)
             outcome = self._work(paths, len(job.attempts))
         except (MtftError, OSError) as error:
             outcome = failed(error, paths)
@@ -308,6 +309,17 @@ class Supervisor:
                 f"note: the code of mtft changed since run {paths.run_id} began; it goes on with the code of now, and "
                 f"{paths.provenance.name} names both; --rerun starts another run"
             )
+
+    def _take_placement(self, paths: RunPaths) -> None:
+        """Write down where the job runs now, as every rank reads it.
+
+        All else stays as it was claimed: the job's hash holds what is given, not what another image has as default.
+        """
+        with contextlib.suppress(InputError):  # the preparation, which reads it too, says what is wrong
+            claimed = resolve(load_document(paths.config)).config
+            placed = claimed.model_copy(update={"cluster": self.config.cluster, "storage": self.config.storage})
+            if placed != claimed:
+                files.write_text(paths.config, to_yaml(placed))
 
     def _work(self, paths: RunPaths, number: int) -> Outcome:
         """Prepare the data, then run the ranks."""
