@@ -93,7 +93,7 @@ class RunPaths:
 
     @property
     def config(self) -> Path:
-        """``config.yaml``: the effective configuration."""
+        """``config.yaml``: the effective configuration as it was claimed, placed as the last start was."""
         return self.folder / "config.yaml"
 
     @property

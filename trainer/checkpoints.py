@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from mtft import files
 from mtft.errors import Diverged, InputError
+from mtft.fields import fields
 from mtft.naming import differences
+from mtft.paths import flattened
 from trainer.distributed import World
 from trainer.loop import Loop
 from trainer.reasons import is_disk_full
@@ -102,7 +104,7 @@ class Checkpoints:
             InputError: it was written under other settings.
         """
         values = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if differing := differences(values.get("settings", {}), self.settings):
+        if differing := _differing(values.get("settings", {}), self.settings):
             raise InputError(
                 f"checkpoint {path.name} was written with other training settings ({'; '.join(differing)}); "
                 "start another run with --rerun"
@@ -194,6 +196,13 @@ def load_weights(path: Path, parameters: dict[str, nn.Parameter]) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name the settings that differ; one that came after the checkpoint had its built-in value then."""
+    olds, news = ({".".join(path): value for path, value in flattened(each).items()} for each in (before, now))
+    added = {name: field for name in news.keys() - olds.keys() if (field := fields().get(name))}
+    return differences({name: its.default for name, its in added.items() if not its.required} | olds, news)
 
 
 def _mib(size: int) -> str:

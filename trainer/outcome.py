@@ -10,7 +10,7 @@ from typing import Any
 
 from mtft import exit_codes
 from mtft.errors import NO_ROOM, MtftError
-from mtft.runs import RunPaths
+from mtft.runs import Job, RunPaths
 from mtft.text import printable_lines
 from trainer.reasons import DISK_FULL, USER_ERRNOS
 
@@ -68,6 +68,14 @@ def failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome
     where = f"{error.filename}: " if error.filename else ""
     advice = NO_ROOM if error.errno in DISK_FULL else "check storage.root and who may write there"
     return Outcome(code, f"{where}{error.strerror or error}; {advice}", paths)
+
+
+def finished_already(job: Job, paths: RunPaths) -> Outcome:
+    """Return how a start ends whose run is finished."""
+    if not job.attempts:
+        same = "has the same data, base, configuration and code; --rerun trains all the same"
+        return Outcome(exit_codes.DONE, f"nothing to retrain: run {job.run_id} {same}", paths)
+    return Outcome(exit_codes.DONE, f"job {job.name} is finished already; nothing to do", paths)
 
 
 def write_termination_message(outcome: Outcome, path: Path = TERMINATION_LOG) -> None:

@@ -39,6 +39,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mtft.data")
 
+_INPUTS = {"train", "dev", "test", "sha256"}
+# Later settings of `data` count only where they are not at their default: else an image with one more would build every
+# store anew and refuse the checkpoints that name them. So such a default may change only together with FORMAT.
+_ALWAYS_IN_KEY = {
+    *("dev_fraction", "split_seed", "max_samples"),
+    *("on_bad_row", "max_bad_fraction", "max_unknown_fraction"),
+}
+
 _UNTOUCHED_SECONDS = 6 * 3600  # longer than reading the data once, when nothing is written, may take
 
 
@@ -181,10 +189,12 @@ def _key(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs) 
     """Return the SHA-256 over everything that decides what a store holds, and whether it may be built."""
     from trainer.prepared_data import FORMAT
 
+    data = config.data.model_dump(mode="json", include=_ALWAYS_IN_KEY)
+    later = config.data.model_dump(mode="json", exclude=_INPUTS | _ALWAYS_IN_KEY, exclude_defaults=True)
     parts = {
         "format": FORMAT,
         "content": [inputs.digest(name) for name in SPLITS],
-        "data": config.data.model_dump(mode="json", exclude={"train", "dev", "test", "sha256"}),
+        "data": data | later,
         "directions": card.directions,
         "encoder": encoder.fingerprint,
         "lengths": [config.train.max_source_length, config.train.max_target_length],

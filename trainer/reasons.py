@@ -1,7 +1,8 @@
 """Why each rank ended, and the exit code that follows.
 
 Every rank writes ``rank-<r>.json`` through :func:`guard`; a rank that was killed cannot, and torchrun's status of it
-takes that place. :func:`verdict` is the only judge.
+takes that place. :func:`verdict` judges what the ranks of a node left. Over that the supervisor puts what it alone
+knows: that the run is finished, that the deadline passed, that it was told to stop.
 """
 
 from __future__ import annotations

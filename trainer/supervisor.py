@@ -25,7 +25,6 @@ from mtft.runs import (
     job_file,
     job_lock,
     model_folder,
-    now,
     read_job,
     write_job,
 )
@@ -33,16 +32,16 @@ from mtft.settings import load_document, resolve, to_yaml
 from trainer import attempts, publishing
 from trainer.console import Console
 from trainer.early_starts import EarlyStarts
+from trainer.following import Following
 from trainer.ingredients import Ingredients
-from trainer.launching import Children, joined_mark, lost_node, prepared_mark, tell_lost
+from trainer.launching import Children, lost_node
 from trainer.limits import Limits
 from trainer.node import GPU_VARIABLE, Node, child_environment
-from trainer.outcome import Outcome, failed, write_termination_message
+from trainer.outcome import Outcome, failed, finished_already, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent
 from trainer.reasons import signal_name
 from trainer.unchanged import same_run
 
-_POLL_SECONDS = 1.0
 _BREAK_SECONDS = 30.0
 
 
@@ -114,6 +113,14 @@ class Supervisor:
             stop=stop,
         )
         self.node = Node.of(self.config.cluster, os.environ)
+        self.following = Following(
+            node=self.node.rank,
+            root=self.root,
+            model=request.model,
+            job=request.job,
+            limits=self.limits,
+            stop=stop,
+        )
         self.ingredients = Ingredients(
             self.config,
             self.card,
@@ -174,6 +181,7 @@ class Supervisor:
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             self._take_code(paths)
+            self._take_placement(paths)
             outcome = self._work(paths, len(job.attempts))
         except (MtftError, OSError) as error:
             outcome = failed(error, paths)
@@ -197,11 +205,14 @@ class Supervisor:
             )
         if paths.finished.exists():
             kept.enter_context(store.using(paths))
+            closed = replace(attempts.settle(job, attempts.last_sign_of_life(paths)), finished=True)
+            if closed != job:  # killed before it was recorded
+                self._record(closed)
             for name in self.ingredients.all_changed(paths):
                 self.console.say(f"note: {name} changed since run {job.run_id}; --rerun starts another run")
             with self.limits.reading():
                 _check_undamaged(job, paths)
-            return _finished_already(job, paths)
+            return finished_already(job, paths)
         return None
 
     def _record(self, job: Job) -> None:
@@ -231,45 +242,12 @@ class Supervisor:
     def follow(self) -> Outcome:
         """Run an attempt as another node: wait until node 0 has claimed the run and prepared its data."""
         self.console.say(f"node {self.node.rank}: waiting for node 0")
-        while not self.stop.signals:
-            job = self._job()
-            if job is not None and self._paths(job).finished.exists():
-                return _finished_already(job, self._paths(job))
-            if job is not None and (refusal := self._past_deadline(job)):
-                return Outcome(exit_codes.FAILED, refusal, self._paths(job))
-            if job is not None and job.attempts and job.attempts[-1].ended is None:
-                paths, number = self._paths(job), len(job.attempts)
-                joined = joined_mark(paths, number, self.node.rank)
-                if joined.exists():
-                    # It is over, though a killed node 0 could not say so; one that is not does not know of it.
-                    tell_lost(paths, number, self.node.rank)
-                elif prepared_mark(paths, number).exists():
-                    files.write_text(joined, f"{now()}\n")
-                    self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
-                    return replace(self._run_ranks(paths, number), attempt=number)
-            self.stop.wait(_POLL_SECONDS)
-        return Outcome(exit_codes.RETRY, f"stopped by {signal_name(self.stop.signals[0])} while waiting for node 0")
-
-    def _await_end(self, paths: RunPaths, number: int) -> Outcome:
-        """Wait, as another node whose ranks are done, for node 0 to judge and publish, or to try again."""
-        while not self.stop.signals and not paths.finished.exists():
-            job = self._job()
-            if job is None or attempts.is_over(job, number):
-                if paths.finished.exists():
-                    break
-                return Outcome(exit_codes.RETRY, "node 0 was lost before it had published the run", paths)
-            if refusal := self._past_deadline(job):
-                return Outcome(exit_codes.FAILED, refusal, paths)
-            self.stop.wait(_POLL_SECONDS)
-        return self._judge(exit_codes.RETRY, "stopped", paths)
-
-    def _lost_node_0(self, _: RunPaths, number: int) -> str | None:
-        """Say that node 0's attempt is over, which a node 0 that vanished says with its next one; None: it is not."""
-        with contextlib.suppress(OSError, MtftError):
-            job = self._job()
-            if job is None or attempts.is_over(job, number):
-                return "node 0 was lost"
-        return None
+        joined = self.following.join()
+        if isinstance(joined, Outcome):
+            return joined
+        paths, number = joined
+        self.console.keep_in(paths.logs / f"console_output.node-{self.node.rank}.txt")
+        return replace(self._run_ranks(paths, number), attempt=number)
 
     def _job(self) -> Job | None:
         return read_job(self.root, self.request.model, self.request.job)
@@ -306,10 +284,10 @@ class Supervisor:
         A job whose name says no more than what it is made of gets a finished run of the same, where there is one.
         """
         job, record = self.ingredients.of_new_job(self.request.job, self.config_hash)
-        made_of = job.name.endswith(f"-{self.config_hash}")
-        if made_of and (run_id := same_run(self.root, job.model, self.config, record)):
-            taken = self._take_over(replace(job, run_id=run_id, finished=True))
-            if taken is not None:
+        if job.name.endswith(f"-{self.config_hash}"):
+            with self.limits.reading():
+                run_id = same_run(self.root, job.model, self.config, record)
+            if run_id and (taken := self._take_over(replace(job, run_id=run_id, finished=True))):
                 return taken
         paths = self._paths(job)
         files.write_text(paths.config, to_yaml(self.config))
@@ -325,15 +303,23 @@ class Supervisor:
         job_file(self.root, job.model, job.name).unlink(missing_ok=True)
         return None
 
-    def _past_deadline(self, job: Job) -> str | None:
-        return self.limits.past_deadline(job.attempts, attempts.last_sign_of_life(self._paths(job)))
-
     def _take_code(self, paths: RunPaths) -> None:
         if self.ingredients.take_code(paths):
             self.console.say(
                 f"note: the code of mtft changed since run {paths.run_id} began; it goes on with the code of now, and "
                 f"{paths.provenance.name} names both; --rerun starts another run"
             )
+
+    def _take_placement(self, paths: RunPaths) -> None:
+        """Write down where the job runs now, as every rank reads it.
+
+        All else stays as it was claimed: the job's hash holds what is given, not what another image has as default.
+        """
+        with contextlib.suppress(InputError):  # the preparation, which reads it too, says what is wrong
+            claimed = resolve(load_document(paths.config)).config
+            placed = claimed.model_copy(update={"cluster": self.config.cluster, "storage": self.config.storage})
+            if placed != claimed:
+                files.write_text(paths.config, to_yaml(placed))
 
     def _work(self, paths: RunPaths, number: int) -> Outcome:
         """Prepare the data, then run the ranks."""
@@ -342,10 +328,10 @@ class Supervisor:
         return self._run_ranks(paths, number)
 
     def _run_ranks(self, paths: RunPaths, number: int) -> Outcome:
-        over = lost_node if self.node.rank == 0 else self._lost_node_0
+        over = lost_node if self.node.rank == 0 else self.following.lost
         code, text = self.children.run_ranks(paths, number, partial(over, paths, number))
         if code == exit_codes.DONE and self.node.rank > 0:
-            return self._await_end(paths, number)
+            return self.following.await_end(paths, number) or self._judge(exit_codes.RETRY, "stopped", paths)
         if code == exit_codes.DONE and not paths.finished.exists():
             code, text = exit_codes.FAILED, f"every rank ended well, but {paths.finished.name} is missing"
         return self._judge(code, text, paths)
@@ -386,10 +372,3 @@ def _check_undamaged(job: Job, paths: RunPaths) -> None:
         store.read_finished(paths, hashed=True)
     except InputError as error:
         raise InputError(f"job {job.name} is finished, but {error}; --rerun trains another run") from None
-
-
-def _finished_already(job: Job, paths: RunPaths) -> Outcome:
-    if not job.attempts:
-        same = "has the same data, base, configuration and code; --rerun trains all the same"
-        return Outcome(exit_codes.DONE, f"nothing to retrain: run {job.run_id} {same}", paths)
-    return Outcome(exit_codes.DONE, f"job {job.name} is finished already; nothing to do", paths)

@@ -100,6 +100,7 @@ class Training:
             state = self.checkpoints.load(latest, self.loop, self.world)
             self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
             self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
+            self._tell(_idle(self.world.size, state))
         self._heed_memory_kills(state)
         return state
 
@@ -252,6 +253,18 @@ class Training:
             f"{state.total_steps} steps of about {rows / state.steps_per_epoch:.0f} sentences "
             f"in {state.budget.bins_per_step} micro-batches, {self.world.size} processes on {self.world.device.type}"
         )
+
+
+def _idle(processes: int, state: State) -> str | None:
+    """Say that a run goes on with more processes than its steps have micro-batches; None: all have something to do."""
+    bins = state.budget.bins_per_step
+    if processes <= bins:
+        return None
+    return (
+        f"{processes - bins} of {processes} processes only wait in each training step: this run began with {bins} "
+        f"micro-batches in a step and keeps to them. Give it {bins} processes at most (cluster.nodes x "
+        "cluster.processes_per_node), or start another run with --rerun"
+    )
 
 
 def _broken_base(nll: float, precision: str) -> str:

@@ -128,6 +128,19 @@ class TestResume:
         with pytest.raises(InputError, match=wanted):
             other.load(other.folder / "step-5", sealed[1].loop(STEPS), ALONE)
 
+    def test_of_a_version_with_fewer_settings_is_taken_where_the_newer_ones_change_nothing(
+        self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop]
+    ) -> None:
+        def load(**newer: float) -> State:
+            settings = {**copied.settings, **{f"train.{name}": value for name, value in newer.items()}}
+            return replace(copied, settings=settings).load(copied.folder / "step-5", sealed[1].loop(STEPS), ALONE)
+
+        assert load(label_smoothing=0.1).step == 5
+        with pytest.raises(InputError, match=r"\(train\.label_smoothing was 0\.1, is 0\.2\)"):
+            load(label_smoothing=0.2)
+        with pytest.raises(InputError, match=r"\(train\.unheard_of was not given, is 1\)"):
+            load(unheard_of=1)
+
     def test_of_another_model_is_refused(self, copied: Checkpoints, standins: Standins, short_text: list[Pair]) -> None:
         loop = fresh(standins, short_text, method="full").loop(STEPS)
         with pytest.raises(InputError, match="step-5 holds other weights than this method and base train"):

@@ -18,7 +18,7 @@ from unittest.mock import Mock
 import pytest
 
 from mtft import lease
-from mtft.config import Config
+from mtft.config import Config, DataConfig
 from mtft.errors import Retry
 from mtft.files import sha256_file
 from mtft.leakage import Leakage
@@ -58,6 +58,22 @@ class TestCache:
         else:
             settings = config(corpus, ONE_WAY)
         assert build(settings, tmp_path, encoder).folder != first.folder
+
+    def test_a_setting_that_comes_later_makes_another_store_only_where_it_is_given(
+        self, corpus: Path, tmp_path: Path
+    ) -> None:
+        class Later(DataConfig):
+            min_characters: int = 0
+
+        def folder(**later: int) -> Path:
+            settings = config(corpus)
+            data = Later.model_validate(settings.data.model_dump() | later)
+            return build(settings.model_copy(update={"data": data}), tmp_path).folder
+
+        before = build(config(corpus), tmp_path).folder
+        assert folder() == before != folder(min_characters=3)
+        # Another one here: every store is built anew, and every checkpoint that names one is refused.
+        assert before.name.startswith("04b4e0dd860ecfd0")
 
     def test_the_bytes_are_reproducible(self, corpus: Path, tmp_path: Path) -> None:
         one, two = (build(config(corpus), tmp_path / name).folder for name in ("a", "b"))

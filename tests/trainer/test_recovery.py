@@ -27,6 +27,7 @@ from tests.trainer.trainings import (
     training,
 )
 from trainer.checkpoints import Checkpoints
+from trainer.distributed import World
 from trainer.evaluation import mean_nll
 from trainer.generation import Decoding, translate
 from trainer.host_memory import mark
@@ -263,6 +264,23 @@ class TestDivergence:
         state = run.run()
         assert (state.step, state.rate_factor) == (STEPS, 0.5)
         assert seen == [True, True] + [False] * (STEPS - 1)
+
+
+def test_processes_that_a_run_has_no_micro_batch_for_are_told_once_at_its_start(
+    setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Crowd(World):
+        def broadcast(self, value: Any) -> Any:
+            return value
+
+    stopped_after(training(setup, tmp_path), 3)
+    again = training(setup, tmp_path)
+    bins = again._start().budget.bins_per_step
+    assert "only wait" not in capsys.readouterr().out
+    again.world = Crowd(rank=0, local_rank=0, size=bins + 2, device=ALONE.device)
+    again._start()
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "only wait" in line]
+    assert told.startswith(f"2 of {bins + 2} processes") and f"Give it {bins} processes at most" in told
 
 
 @pytest.mark.parametrize("diverging", [False, True])

@@ -19,11 +19,24 @@ from mtft import files, provenance, runs, store
 from mtft.naming import config_hash, job_name
 from mtft.runs import TIME_FORMAT
 from tests.trainer import workers
-from tests.trainer.supervising import CHECKOUT, MODEL, WORKERS, Bench, until
+from tests.trainer.supervising import CHECKOUT, MODEL, WORKERS, Bench, Start, until
 from trainer import supervisor
 from trainer.console import Console
 from trainer.ingredients import Ingredients
-from trainer.processes import Stop
+from trainer.processes import Stop, Stopped
+
+
+def starting(bench: Bench, job: str = "job") -> supervisor.Supervisor:
+    """Return a start of a job, in this process."""
+    modules = {"preparation_module": WORKERS, "worker_module": WORKERS}
+    config = bench.root / "job.yaml"
+    request = supervisor.Request(config=config, model=MODEL, job=job, root=None, attended=True, **modules)
+    return supervisor.Supervisor(request, Stop(), Console())
+
+
+def named(bench: Bench, batch: str = "") -> str:
+    """Return the name that says no more than what the job is made of."""
+    return job_name(batch, MODEL, config_hash(yaml.safe_load((bench.root / "job.yaml").read_text()), MODEL))
 
 
 def test_config_error_is_2_with_every_problem(bench: Bench) -> None:
@@ -79,10 +92,7 @@ def test_a_volume_that_takes_no_provenance_ends_the_attempt_with_the_reason(
         raise OSError(28, "No space left on device", "provenance.json")
 
     monkeypatch.setattr(Ingredients, "take_code", full)
-    modules = {"preparation_module": WORKERS, "worker_module": WORKERS}
-    config = bench.root / "job.yaml"
-    request = supervisor.Request(config=config, model=MODEL, job="job", root=None, attended=True, **modules)
-    assert supervisor.Supervisor(request, Stop(), Console()).attempt().exit_code == 2
+    assert starting(bench).attempt().exit_code == 2
     [attempt] = bench.record["attempts"]
     assert attempt["exit_code"] == 2 and "provenance.json: No space left on device" in attempt["reason"]
 
@@ -296,14 +306,19 @@ def test_a_job_of_another_name_that_says_the_same_does_not_train_again(bench: Be
     bench.configure(model={"path": str(bench.root / "base")}, cluster={"processes_per_node": 1})
     (bench.root / "base").mkdir()
     (bench.root / "base" / "config.json").write_text("{}")
-    document = yaml.safe_load((bench.root / "job.yaml").read_text())
-    names = [job_name(batch, MODEL, config_hash(document, MODEL)) for batch in ("", "night")]
-    first, second = (bench.run({"0": "decide"}, job=name) for name in names)
+    first, second = (bench.run({"0": "decide"}, job=named(bench, batch)) for batch in ("", "night"))
     assert first[0] == second[0] == 0
     assert "nothing to retrain: run" in second[1]
     assert len(list((store.outputs(bench.root, MODEL) / "runs").iterdir())) == 1
     assert bench.run({"0": "decide"}, job="asked-for-by-name")[0] == 0
     assert len(list((store.outputs(bench.root, MODEL) / "runs").iterdir())) == 2
+
+
+def test_a_stop_ends_the_hashing_of_a_run_that_may_be_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = starting(bench, named(bench))
+    monkeypatch.setattr(supervisor, "same_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with start.stop.listening(), pytest.raises(Stopped, match="stopped by SIGTERM while data and base were read"):
+        start._claim()
 
 
 def test_a_run_that_is_removed_while_it_is_taken_over_is_trained_instead(
@@ -312,26 +327,17 @@ def test_a_run_that_is_removed_while_it_is_taken_over_is_trained_instead(
     bench.configure(model={"path": str(bench.root / "base")})
     (bench.root / "base").mkdir()
     (bench.root / "base" / "config.json").write_text("{}")
-    document = yaml.safe_load((bench.root / "job.yaml").read_text())
-
-    def starting(batch: str) -> supervisor.Supervisor:
-        name = job_name(batch, MODEL, config_hash(document, MODEL))
-        modules = {"preparation_module": WORKERS, "worker_module": WORKERS}
-        config = bench.root / "job.yaml"
-        request = supervisor.Request(config=config, model=MODEL, job=name, root=None, attended=True, **modules)
-        return supervisor.Supervisor(request, Stop(), Console())
-
-    first = starting("")._claim()
+    first = starting(bench, named(bench))._claim()
     done = runs.RunPaths.at(bench.root, MODEL, first.run_id)
     workers.leave(done)
-    assert starting("night")._claim().run_id == first.run_id
+    assert starting(bench, named(bench, "night"))._claim().run_id == first.run_id
 
     def claim_too_late(root: Path, job: runs.Job) -> runs.Job:
         shutil.rmtree(done.folder, ignore_errors=True)
         return runs.claim(root, job)
 
     monkeypatch.setattr(supervisor, "claim", claim_too_late)
-    late = starting("noon")._claim()
+    late = starting(bench, named(bench, "noon"))._claim()
     assert late.run_id != first.run_id and not late.finished
     assert runs.read_job(bench.root, MODEL, late.name) == late
 
@@ -341,6 +347,21 @@ def test_a_run_that_was_removed_is_not_trained_again_by_itself(bench: Bench) -> 
     shutil.rmtree(bench.folder)
     code, output = bench.run({"0": "decide"})
     assert code == 0 and "was removed; --rerun" in output and not bench.folder.exists()
+
+
+def test_a_finished_job_whose_end_was_not_recorded_is_closed_by_the_next_start(
+    bench: Bench, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor was killed between finished.json and the record; while that is open, nothing removes the run."""
+    with monkeypatch.context() as killed:
+        killed.setattr(supervisor.Supervisor, "_record", lambda *_: None)
+        assert start()[0] == 0
+    assert runs.runs_at_work(bench.root, MODEL) == {bench.folder.name} and not bench.record["finished"]
+    code, output = start()
+    assert code == 0 and "finished already" in output
+    [attempt] = bench.record["attempts"]
+    assert bench.record["finished"] and attempt["ended"] and attempt["reason"] == "killed without a word"
+    assert not runs.runs_at_work(bench.root, MODEL)
 
 
 def test_a_finished_job_whose_run_was_damaged_is_2(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from mtft.fields import fields
 from mtft.models import MODELS, card
 from mtft.settings import load_document, resolve
 from tests.goldens import CONFIGS, cases
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,17 @@ def test_check_tells_stale_from_fresh(
         assert generated.main() == code
     assert "helm/mtft/values.schema.json: stale, run `python -m mtft.generated`" in capsys.readouterr().out
     assert "version: 1.2.3" in (tmp_path / "helm" / "mtft" / "Chart.yaml").read_text()
+
+
+@pytest.mark.parametrize("package", ["mtft", "launcher", "trainer"])
+def test_every_module_is_in_the_table_of_its_package_and_no_other(package: str) -> None:
+    text = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split(f"\n### {package}:")[1].split("\n### ")[0]
+    named = re.findall(r"`([\w/*]+\.py)`", table)
+    modules = {path.relative_to(CHECKOUT / package).as_posix() for path in (CHECKOUT / package).rglob("*.py")}
+    implied = {name for name in modules if name.endswith("__init__.py")} | {"__main__.py"}
+    assert [name for name in sorted(modules - implied) if not any(fnmatch(name, each) for each in named)] == []
+    assert [each for each in named if not any(fnmatch(name, each) for name in modules)] == []
 
 
 def test_every_setting_is_in_the_reference() -> None:

@@ -1,0 +1,27 @@
+"""Where a job runs may change between two starts of it; nothing else of its configuration does."""
+
+from __future__ import annotations
+
+import yaml
+
+from mtft.runs import RunPaths
+from tests.trainer.supervising import Bench
+
+
+def test_the_ranks_read_where_the_job_runs_now_and_what_it_was_claimed_with(bench: Bench) -> None:
+    def start(seconds: int) -> None:
+        bench.configure(cluster={"processes_per_node": 1, "longest_step_seconds": seconds})
+        assert bench.run({"preparation": "signal 15"})[0] == 143
+
+    start(30)
+    path = RunPaths.of(bench.folder).config
+    claimed = yaml.safe_load(path.read_text())
+    claimed["train"]["label_smoothing"] = 0.3  # the default of the image that claimed the run, say
+    path.write_text(yaml.safe_dump(claimed))
+    before = path.stat().st_mtime_ns
+    start(30)
+    assert path.stat().st_mtime_ns == before
+    start(45)
+    claimed["cluster"]["longest_step_seconds"] = 45
+    assert yaml.safe_load(path.read_text()) == claimed
+    assert len(bench.record["attempts"]) == 3
