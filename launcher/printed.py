@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+_AT_A_STORE = re.compile(r"`(mtft-launch (?:promote|rollback|history|fetch|translate|reproduce) [^`]*)`")
 
 
 class _Given:
@@ -38,3 +42,13 @@ def in_namespace(namespace: str | None) -> str:
     """
     place = f" -n {namespace}" if namespace else ""
     return place + (f" --context {shlex.quote(_Given.context)}" if _Given.context else "")
+
+
+def placed(text: str, place: str) -> str:
+    """Let the commands in a store's own words name that store: they come from where nobody knows how it is reached."""
+    return _AT_A_STORE.sub(lambda found: f"`{found[1]}{place}`", text)
+
+
+def here(root: str | Path | None) -> str:
+    """Return what a command on a store of this machine ends with; None: that of the current folder."""
+    return " --backend local" if root is None else f" --output {shlex.quote(str(root))}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, namespace_of, user_path
-from mtft.errors import InputError, MtftError, Retry
+from mtft.errors import InputError, MtftError
 from mtft.text import printable
 
 if TYPE_CHECKING:
@@ -74,19 +74,24 @@ def reached(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
     if args.output is not None and not args.output.is_dir():
         raise InputError(f"--output: {args.output} is no folder; give the storage root, which holds outputs/")
     if args.output is not None or args.backend == "local":
-        yield lambda verb, **values: _here(verb, root=str(args.output or Path()), model=args.model, **values)
+        yield lambda verb, **values: _here(verb, args.output, model=args.model, **values)
     else:
         with _on_cluster(args, read_only=read_only) as ask:
             yield ask
 
 
-def _here(verb: str, **values: Any) -> dict[str, Any]:
+def _here(verb: str, root: Path | None, **values: Any) -> dict[str, Any]:
+    from launcher.printed import here, placed
     from mtft import keeper
 
+    def say(text: str) -> None:
+        print(f"note: {placed(text, here(root))}", file=sys.stderr)
+
     try:
-        return keeper.answer(verb, lambda text: print(f"note: {text}", file=sys.stderr), **values)
-    except Retry as error:
-        raise MtftError(str(error)) from None
+        return keeper.answer(verb, say, root=str(root or Path()), **values)
+    except MtftError as error:
+        kind = InputError if isinstance(error, InputError) else MtftError  # Retry is a trainer's word
+        raise kind(placed(str(error), here(root))) from None
     except OSError as error:
         raise InputError(keeper.trouble(error)) from None
 

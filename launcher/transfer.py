@@ -16,6 +16,7 @@ from launcher.cluster_errors import Busy, ClusterError, Cut, NoConnection
 from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
 from launcher.files_here import Content, changed, content_of, read_on, reading, writing
 from launcher.labels import CONTAINER
+from launcher.printed import in_namespace, placed
 from mtft.errors import InputError, MtftError
 from mtft.files import sha256_file, sync_folder
 from mtft.text import printable
@@ -57,7 +58,7 @@ class Remote:
 
         def attempt() -> list[dict[str, Any]]:
             with self._run(*arguments) as stream:
-                return list(_answers(data for channel, data in stream.receive() if channel == STDOUT))
+                return list(self._answers(data for channel, data in stream.receive() if channel == STDOUT))
 
         return _persist(attempt, lambda: 0, tries)
 
@@ -108,7 +109,7 @@ class Remote:
                 if local.stat().st_size != wanted.size:
                     raise changed(local)
             with source, self._run("receive", remote, str(wanted.size), wanted.sha256, *old) as stream:
-                answers = _answers(data for channel, data in stream.receive() if channel == STDOUT)
+                answers = self._answers(data for channel, data in stream.receive() if channel == STDOUT)
                 first = next(answers, None)
                 if first is None:
                     raise Cut("the connection to the pod was cut before anything came")
@@ -147,7 +148,7 @@ class Remote:
                         progress(out.tell())
                     elif channel == STDERR:
                         said += data
-            answer = list(_answers([bytes(said)]))
+            answer = list(self._answers([bytes(said)]))
             if not answer:
                 raise Cut("the connection to the pod was cut before the end of the file")
             return str(answer[-1]["sha256"])
@@ -161,6 +162,30 @@ class Remote:
             raise InputError(f"{remote}: changed while it was copied, or was damaged on the way; fetch it again")
         part.replace(local)
         sync_folder(local.parent)
+
+    def _answers(self, pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a stream of lines.
+
+        Raises:
+            InputError: the far end says what is wrong.
+        """
+        place = in_namespace(self.namespace)
+        rest = b""
+        for piece in pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                try:
+                    answer = json.loads(line)
+                except ValueError:
+                    said = line.decode("utf-8", "replace")
+                    raise InputError(f"the pod says {said!r}; is its image mtft's?") from None
+                if "error" in answer:
+                    text = placed(answer["error"], place)
+                    raise MtftError(text) if answer.get("may_pass") else InputError(text)
+                if "note" in answer:
+                    print(f"-- {printable(placed(answer['note'], place))}", file=sys.stderr, flush=True)
+                elif "alive" not in answer:
+                    yield answer
 
     def _run(self, *arguments: str) -> ExecStream:
         command = ("python3", "-c", packed(self.program), *arguments)
@@ -233,28 +258,6 @@ def _send_while_reading(
         # What the far end said of itself explains why it hung up.
         raise next((each for each in failure if isinstance(each, InputError)), failure[0])
     return last
-
-
-def _answers(pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a stream of lines.
-
-    Raises:
-        InputError: the far end says what is wrong.
-    """
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                raise InputError(f"the pod says {line.decode('utf-8', 'replace')!r}; is its image mtft's?") from None
-            if "error" in answer:
-                raise MtftError(answer["error"]) if answer.get("may_pass") else InputError(answer["error"])
-            if "note" in answer:
-                print(f"-- {printable(answer['note'])}", file=sys.stderr, flush=True)
-            elif "alive" not in answer:
-                yield answer
 
 
 def _persist(attempt: Callable[[], T], received: Callable[[], int], most: int | None = None) -> T:

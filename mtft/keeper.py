@@ -43,7 +43,7 @@ def promote(
         entry = held.promote(run_id, who=who, reason=reason, force=force)
         if entry is None:
             return {"model": model, "changed": False, "run": run_id, "damaged": damaged}
-        return {"model": model, "changed": True, **asdict(entry), "damaged": damaged}
+        return {**_done(model, entry, say), "damaged": damaged}
 
 
 def rollback(
@@ -56,7 +56,13 @@ def rollback(
         Retry: another process kept the store for too long.
     """
     with changing(Path(root), model, say=say) as held:
-        return {"model": model, "changed": True, **asdict(held.rollback(who=who, reason=reason, away_from=away_from))}
+        return _done(model, held.rollback(who=who, reason=reason, away_from=away_from), say)
+
+
+def _done(model: str, entry: journal.Promotion, say: Say | None) -> dict[str, Any]:
+    if not entry.number and say:
+        say("the volume took no entry for the history now; it is kept, and the next change writes it")
+    return {"model": model, "changed": True, **asdict(entry)}
 
 
 def history(root: str, model: str) -> dict[str, Any]:

@@ -231,8 +231,10 @@ class Store:
         journal.intend(self.folder, entry)
         self.held.check()
         point(self.folder, run_id)
-        self.entries.append(journal.add(self.folder, entry, self.entries))
-        return self.entries[-1]
+        with contextlib.suppress(OSError):  # it is done, and the next change gives what is pending its number
+            entry = journal.add(self.folder, entry, self.entries)
+        self.entries.append(entry)
+        return entry
 
 
 def point(folder: Path, run_id: str) -> None:

@@ -198,6 +198,11 @@ class Supervisor:
         """
         if job.finished and not paths.folder.exists():
             return Outcome(exit_codes.DONE, f"run {job.run_id} of this job was removed; --rerun trains another", paths)
+        if not job.finished and not paths.config.exists():
+            raise InputError(
+                f"{paths.folder}: the run of this job was removed before it was finished; put it back, or start "
+                "another one with --rerun"
+            )
         if job.config_hash != self.config_hash:
             raise InputError(
                 f"job {job.name} was started with another configuration ({'; '.join(self._differing(paths))}); "

@@ -100,7 +100,10 @@ def _run_here(args: argparse.Namespace) -> int:
         raise InputError(
             f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
         ) from error
-    return local.judged(local.start(command), root, model, job)
+    code = local.judged(local.start(command), root, model, job)
+    if nonce and code in (exit_codes.FAILED, exit_codes.INTERRUPTED):
+        print(f"to go on with this run, give the same command with --job {job} in place of --rerun", file=sys.stderr)
+    return code
 
 
 def _refuse_nodes(resolved: Resolved) -> None:

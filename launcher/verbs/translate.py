@@ -79,11 +79,15 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
     Raises:
         InputError: there is none, it is not finished, or it is one of another model.
     """
+    from launcher.printed import here, placed
     from mtft import store
     from mtft.runs import RunPaths
 
     if run is None or "/" not in run:
-        return store.find(root, model, run).folder
+        try:
+            return store.find(root, model, run).folder
+        except InputError as error:
+            raise InputError(placed(str(error), here(root))) from None
     paths = RunPaths.of(Path(run))
     of = store.read_finished(paths).get("model", model)
     if of != model:
@@ -97,11 +101,12 @@ def tell_unpromoted(root: Path, model: str, folder: Path) -> None:
     Raises:
         InputError: the store's pointer leads out of it, or the run is gone.
     """
+    from launcher.printed import here, placed
     from mtft import store
     from mtft.runs import RunPaths
 
     if store.current_id(store.outputs(Path(root), model)) is None:
-        print(f"note: {store.unpromoted(RunPaths.of(folder))}", file=sys.stderr)
+        print(f"note: {placed(store.unpromoted(RunPaths.of(folder)), here(root))}", file=sys.stderr)
 
 
 def _beams(text: str) -> int:

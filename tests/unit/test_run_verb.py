@@ -152,6 +152,16 @@ def test_a_job_keeps_its_configuration_but_not_its_placement(
     assert len(started) == 2
 
 
+@pytest.mark.parametrize(("code", "told"), [(1, True), (130, True), (2, False), (0, False)])
+def test_a_rerun_that_did_not_end_is_gone_on_with_by_its_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, told: bool
+) -> None:
+    monkeypatch.setattr("launcher.backends.local.start", lambda command: code)
+    assert main(["run", "--backend", "local", "--model", "opus_mt_en_fr", "--data", "train.jsonl", "--rerun"]) == code
+    (document,) = (here / "outputs" / "opus_mt_en_fr" / "jobs").glob("*.yaml")
+    assert (f"the same command with --job {document.stem} in place of --rerun" in capsys.readouterr().err) is told
+
+
 class TestTranslate:
     LINE = ("translate", "--model", "opus_mt_en_fr", "notes.txt")
 

@@ -15,7 +15,6 @@ from launcher import storekeeping, transfer
 from launcher.cli import main
 from launcher.storekeeping import Ask, far_keeper
 from launcher.transfer import Remote
-from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run
 from mtft import exit_codes, files, journal, lease, promotion, runs, store
 from mtft.errors import InputError
@@ -60,7 +59,7 @@ def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
         make_run(tmp_path, number, verdict)
     assert say("promote", "--run", run_id(1))[0] == exit_codes.DONE
     code, _, words = say("promote")
-    assert (code, "--force` promotes it" in words) == (exit_codes.BAD_INPUT, True)
+    assert (code, f"--force --output {tmp_path}` promotes it" in words) == (exit_codes.BAD_INPUT, True)
     assert "forced: its verdict is regressed" in say("promote", "--force", "--reason", "we want it")[1]
     assert f"{run_id(3)} is current already" in say("promote", "--force")[2]
     assert f"{run_id(1)} is current again" in say("rollback")[1]
@@ -84,7 +83,10 @@ def test_the_way_back_after_a_pointer_was_removed_by_hand(
     (tmp_path / "outputs" / MODEL / "current").unlink()
     code, _, words = say("rollback")
     way = " ".join(["promote", MODEL, "--run", run_id(1), *force])
-    assert (code, f"with the store; `mtft-launch {way}` puts it back" in words) == (exit_codes.BAD_INPUT, True)
+    assert (code, f"with the store; `mtft-launch {way} --output {tmp_path}` puts it back" in words) == (
+        exit_codes.BAD_INPUT,
+        True,
+    )
     assert f"nothing, although {run_id(1)} was promoted last" in say("history")[2]
     assert say("promote", "--run", run_id(1), *force)[0] == exit_codes.DONE
     (tmp_path / "outputs" / MODEL / "current").unlink()
@@ -386,19 +388,6 @@ def test_a_store_that_another_keeps_is_waited_for_with_a_word(
 def test_a_run_id_is_looked_at_before_a_pod_is_started(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["promote", MODEL, "--run", "../x", "--context", "none-of-these"]) == exit_codes.BAD_INPUT
     assert "is not a run-id" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("job", "model"),
-    [
-        ("night-opus-mt-en-fr-0123456789", "opus_mt_en_fr"),
-        ("m2m100-418m-0a1b2c3d4e", "m2m100_418m"),
-        ("xopus-mt-en-fr-0123456789", None),
-        ("mine", None),
-    ],
-)
-def test_the_model_of_a_job_that_is_gone(job: str, model: str | None) -> None:
-    assert _model_of(job) == model
 
 
 def test_a_run_of_another_model_is_not_translated_with(tmp_path: Path) -> None:
