@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
         if args.output_format != "table":
             print_document(answer, args.output_format)
         elif answer["changed"]:
-            forced = f", forced: its verdict is {answer['verdict']}" if answer["forced"] else ""
+            against = answer["verdict"] not in exit_codes.PROMOTABLE
+            why = f"its verdict is {answer['verdict']}" if against else "it was compared with another run"
+            forced = f", forced: {why}" if answer["forced"] else ""
             print(f"{args.model}: {answer['run']} is current now (before: {answer['previous'] or 'nothing'}){forced}")
         else:
             print(f"{args.model}: {answer['run']} is current already", file=sys.stderr)
