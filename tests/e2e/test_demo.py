@@ -18,7 +18,7 @@ from trainer.faults import language_of
 LEAST_GAIN = 25
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_demo_gains_on_sentences_it_has_not_seen(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "demo"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
