@@ -125,7 +125,9 @@ def own(cluster: Cluster, job: Manifest, config: Manifest | None = None) -> list
     meta = job["metadata"]
     owner = {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "name": meta["name"], "uid": meta["uid"]}
     told = {JOB_UID_FILE: meta["uid"]}
-    changes: Manifest = {"metadata": {"ownerReferences": [owner]}, "data": told}
+    # Helm, which makes the job anew, takes no notice of what the garbage collector is about to take.
+    owners = [] if meta["labels"].get(labels.MANAGED_BY) == "Helm" else [owner]
+    changes: Manifest = {"metadata": {"ownerReferences": owners}, "data": told}
     if config is not None:
         changes["metadata"]["labels"] = config["metadata"]["labels"]
         changes["data"] = config["data"] | told
@@ -136,7 +138,7 @@ def own(cluster: Cluster, job: Manifest, config: Manifest | None = None) -> list
             if config is None:
                 raise
             # A launcher that was refused the name took its own one away.
-            metadata = {**config["metadata"], "ownerReferences": [owner]}
+            metadata = {**config["metadata"], "ownerReferences": owners}
             cluster.create({**config, "metadata": metadata, "data": config["data"] | told})
         return []
     except ClusterError as error:

@@ -262,7 +262,10 @@ class _Builder:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self.build(key_node, path)
-            if not isinstance(key, str) or key == "<<":
+            if key == "<<":
+                self.refuse(key_node, path, "has a merge key (<<), which is not read", hint="write the values out")
+                continue
+            if not isinstance(key, str):
                 self.refuse(key_node, path, "has a key that is not a plain text", allowed="text; quote it if it is one")
                 continue
             child = f"{path}.{key}" if path else key

@@ -43,3 +43,9 @@ def keep(bench: Bench, *starts: object) -> None:
 def document(bench: Bench) -> dict[str, object]:
     document: dict[str, object] = load_document(bench.root / "job.yaml")
     return document
+
+
+def write_claimed(bench: Bench, job: runs.Job) -> None:
+    """Write a job's record, and what is written of its run before there is one."""
+    files.write_text(runs.RunPaths.at(bench.root, job.model, job.run_id).config, "{}\n")
+    runs.write_job(bench.root, job)

@@ -13,7 +13,7 @@ from mtft import files, runs
 from mtft.errors import Retry
 from mtft.naming import config_hash
 from mtft.runs import TIME_FORMAT, Attempt
-from tests.trainer.early import document, early, keep, kept, readable, unreadable
+from tests.trainer.early import document, early, keep, kept, readable, unreadable, write_claimed
 from tests.trainer.supervising import MODEL, Bench, Start, until
 from trainer import attempts, early_starts, supervisor
 from trainer.outcome import Outcome
@@ -53,7 +53,7 @@ def test_a_claimed_job_counts_them_and_is_refused_on_its_record(bench: Bench, st
     assert start()[0] == 143
     readable(test)
     job = runs.Job("job", MODEL, "r1", config_hash(document(bench), MODEL), runs.now())
-    runs.write_job(bench.root, job)  # claimed, then killed before its first attempt
+    write_claimed(bench, job)  # claimed, then killed before its first attempt
     for _ in range(2):
         code, output = start()
         assert code == 1 and "restart budget spent: 1 attempts" in output
@@ -93,7 +93,7 @@ def test_a_kill_between_the_record_and_what_led_to_it_counts_nothing_twice(
     ran = Attempt(runs.now(), ended=runs.now(), exit_code=143, reason="x")
     job = runs.Job("job", MODEL, "r1", config_hash(document(bench), MODEL), runs.now())
     before = tuple(Attempt(**each) for each in kept(bench))
-    runs.write_job(bench.root, attempts.fold(job, before).with_attempt(ran))
+    write_claimed(bench, attempts.fold(job, before).with_attempt(ran))
     files.write_json(runs.RunPaths.at(bench.root, MODEL, "r1").provenance, {})
     start()
     assert len(bench.record["attempts"]) == 3
@@ -126,7 +126,7 @@ def test_an_attempt_stands_in_the_record_alone(bench: Bench, start: Start, monke
 
 def test_a_killed_attempt_is_ended_though_other_starts_followed(bench: Bench, start: Start) -> None:
     job = runs.Job("job", MODEL, "r1", config_hash(document(bench), MODEL), runs.now())
-    runs.write_job(bench.root, job.with_attempt(Attempt("2030-01-02T03:04:05Z")))
+    write_claimed(bench, job.with_attempt(Attempt("2030-01-02T03:04:05Z")))
     followed = Attempt("2030-01-02T04:04:05Z", ended="2030-01-02T04:04:06Z", exit_code=143, reason="x")
     keep(bench, asdict(followed))
     code, output = start()
@@ -213,7 +213,7 @@ def test_a_killed_attempt_whose_clock_was_ahead_counts_up_to_now_at_most(
     job = runs.read_job(bench.root, MODEL, "job")
     assert job is not None
     began = datetime.now(UTC) - timedelta(minutes=5)
-    runs.write_job(bench.root, replace(job, attempts=(Attempt(began.strftime(TIME_FORMAT)),)))
+    write_claimed(bench, replace(job, attempts=(Attempt(began.strftime(TIME_FORMAT)),)))
     ahead = (began + timedelta(days=3)).timestamp()
     os.utime(runs.RunPaths.of(bench.folder).console, (ahead, ahead))
     code, output = start()

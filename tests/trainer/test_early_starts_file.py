@@ -10,7 +10,7 @@ import pytest
 
 from mtft import files, runs
 from mtft.naming import config_hash
-from tests.trainer.early import document, early, keep, kept, unreadable
+from tests.trainer.early import document, early, keep, kept, unreadable, write_claimed
 from tests.trainer.supervising import MODEL, Bench, Start
 from trainer import overview
 
@@ -23,7 +23,7 @@ def test_starts_of_another_configuration_under_the_same_name_count_nothing(
     assert [start()[0] for _ in range(2)] == [143, 1]
     bench.configure(cluster={"processes_per_node": 1, "max_restarts": 0})
     if claimed:
-        runs.write_job(bench.root, runs.Job("job", MODEL, "r1", config_hash(document(bench), MODEL), runs.now()))
+        write_claimed(bench, runs.Job("job", MODEL, "r1", config_hash(document(bench), MODEL), runs.now()))
     code, output = start()
     assert code == 0, output
     assert [each["exit_code"] for each in bench.record["attempts"]] == [0]
