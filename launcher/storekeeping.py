@@ -41,7 +41,10 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=user_path, metavar="DIR", help="storage root on this machine (default with local: .)"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"for cluster.image and claim (default: those of the newest job, else ./{DEFAULT_FILE})",
     )
     add_cluster_arguments(parser)
     add_output_argument(parser)

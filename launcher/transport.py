@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher.cluster_errors import Busy, ClusterError, NoConnection, Request, Unauthorized, WebhookSilent, from_status
+from launcher.cluster_errors import (
+    Busy,
+    ClusterError,
+    Forbidden,
+    NoConnection,
+    Request,
+    Unauthorized,
+    WebhookSilent,
+    from_status,
+)
 from launcher.outage import Outage
 
 if TYPE_CHECKING:
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
     from urllib3.exceptions import HTTPError
 
 ATTEMPTS = 5
+_STARTING_SECONDS = 15.0  # after a lost connection, in which a server that starts may not know its roles yet
 _ATTEMPTS_AT_A_WEBHOOK = 2  # that hangs: the server waits for it each time
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
@@ -56,6 +67,7 @@ class Transport:
         self.client = renew()
         self.calls = 0
         self._reached = False
+        self._lost_at = -math.inf  # moment of time.monotonic of the last lost connection
         self._outage = Outage()
 
     @property
@@ -161,11 +173,14 @@ class Transport:
                 raise NoConnection(_unreachable(self.server, str(error.reason))) from error
             found = self.refusal(error.status, error.body, call.request)
             self._reached = self._reached or not isinstance(found, Unauthorized)
+            if isinstance(found, Forbidden) and time.monotonic() - self._lost_at < _STARTING_SECONDS:
+                raise _Later(found) from error
             if not isinstance(found, Busy):
                 self._outage.over(self.server)
                 raise found from error
             raise _Later(found, after=_seconds((error.headers or {}).get("Retry-After"))) from error
         except HTTPError as error:
+            self._lost_at = time.monotonic()
             lost = NoConnection(_unreachable(self.server, _reason(error)))
             raise _Later(lost, retry=self._reached and not _is_tls(error)) from error
 

@@ -10,6 +10,7 @@ MtftError
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -58,10 +59,21 @@ _TRANSIENT = {
 }
 
 
+_IN_WORDS = re.compile(r"\(os error (\d+)\)")
+
+
+def error_number(error: BaseException) -> int | None:
+    """Return the errno of an error; libraries in Rust, such as safetensors, have it in their text alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _IN_WORDS.search(str(error))
+    return int(found[1]) if found else None
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether another try may succeed though nobody mends anything: a volume or the network failed for a moment."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _TRANSIENT
+    if (number := error_number(error)) is not None:
+        return number in _TRANSIENT
     return isinstance(error, ConnectionError | TimeoutError)
 
 
@@ -74,7 +86,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def unread(text: str, error: BaseException) -> MtftError:
     """Return the error for what could not be read: Retry if a volume failed for a moment, else InputError."""
-    numbers = {each.errno for each in causes(error) if isinstance(each, OSError)}
+    numbers = {error_number(each) for each in causes(error)}
     return Retry(text) if numbers & _TRANSIENT else InputError(text)
 
 

@@ -112,8 +112,14 @@ def refuse_link(folder: Path) -> None:
         raise InputError(f"{folder / FOLDER}: is a link, which may lead out of the store; put the folder itself there")
 
 
-def intend(folder: Path, entry: Promotion) -> None:
-    """Write down what is about to happen."""
+def intend(folder: Path, entry: Promotion, entries: list[Promotion]) -> None:
+    """Write down what is about to happen, after what happened and has no number yet.
+
+    Raises:
+        OSError: the volume takes no entry.
+    """
+    if entries and not entries[-1].number:
+        entries[-1] = _append(folder, entries[-1], entries[:-1])
     files.write_text(folder / FOLDER / _PENDING, _text(entry))
 
 
@@ -135,7 +141,10 @@ def settle(folder: Path, current: str | None) -> list[Promotion]:
     except InputError:
         pass  # a pointer that moved is found all the same
     if intended and intended.run == current and (not entries or replace(entries[-1], number=0) != intended):
-        entries.append(_append(folder, intended, entries))
+        try:
+            entries.append(_append(folder, intended, entries))
+        except OSError:
+            return [*entries, intended]  # it happened, and gets its number when there is room
     pending.unlink(missing_ok=True)
     return entries
 

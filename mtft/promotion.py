@@ -228,7 +228,7 @@ class Store:
         # A rollback leaves a lost run too, and is known again by it.
         previous = self.standing if action == "rollback" else self.current
         entry = Promotion(at=runs.now(), action=action, previous=previous, run=run_id, **facts)
-        journal.intend(self.folder, entry)
+        journal.intend(self.folder, entry, self.entries)
         self.held.check()
         point(self.folder, run_id)
         with contextlib.suppress(OSError):  # it is done, and the next change gives what is pending its number

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mtft import files
-from mtft.errors import Diverged, InputError
+from mtft.errors import Diverged, InputError, error_number
 from mtft.fields import fields
 from mtft.naming import differences
 from mtft.paths import flattened
@@ -31,6 +31,7 @@ from trainer.distributed import World
 from trainer.loop import Loop
 from trainer.reasons import is_disk_full
 from trainer.state import State
+from trainer.weights import read_tensors
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -80,8 +81,7 @@ class Checkpoints:
             # As OSError shows them, but for the number, which the one raised here shows again.
             file = f": {error.filename!r}" if isinstance(error, OSError) and error.filename else ""
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
-            raise OSError(number, f"{text}{file}; {kept}") from error
+            raise OSError(error_number(error) or errno.ENOSPC, f"{text}{file}; {kept}") from error
 
     def latest(self, until: float = math.inf) -> Path | None:
         """Return the newest complete checkpoint, of this step or an earlier one; incomplete ones are passed over.
@@ -111,12 +111,12 @@ class Checkpoints:
             )
         state = State.from_dict(values["state"])
         load_weights(path, loop.parameters)
-        _load_optimizer(loop, load_file(path / "optimizer.safetensors"))
+        _load_optimizer(loop, read_tensors(path / "optimizer.safetensors"))
         loop.start(state.total_steps, state.rate_factor, taken=values["schedule"])
         loop.scaler.load_state_dict(values["scaler"])
         random = path / f"random-{world.rank}.safetensors"
         if random.exists():  # absent on a rank that the earlier world did not have
-            _restore_random(load_file(random), world.device)
+            _restore_random(read_tensors(random), world.device)
         return state
 
     def _write(self, loop: Loop, state: State, random: list[dict[str, Tensor]]) -> None:
@@ -190,7 +190,7 @@ def load_weights(path: Path, parameters: dict[str, nn.Parameter]) -> None:
     Raises:
         InputError: names or shapes differ.
     """
-    weights = load_file(path / "weights.safetensors")
+    weights = read_tensors(path / "weights.safetensors")
     if {name: tuple(w.shape) for name, w in weights.items()} != {n: tuple(p.shape) for n, p in parameters.items()}:
         raise InputError(f"checkpoint {path.name} holds other weights than this method and base train")
     with torch.no_grad():

@@ -17,6 +17,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mtft.errors import InputError, unread
 from mtft.models import ModelCard
+from trainer.weights import touch
+
+_READ = {".json", ".spm", ".model", ".txt"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,9 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
     if Path(source).is_dir() and not Path(source, "config.json").is_file():
         raise InputError(f"model.path {source} holds no config.json: it is no checkpoint folder")
     try:
+        for file in Path(source).glob("*"):
+            if file.suffix in _READ:
+                touch(file)
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers raise
         _check_vocabulary(card, source)

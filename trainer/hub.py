@@ -18,7 +18,7 @@ from trainer import weights
 # What the loaders read; pickles and the other frameworks' weights stay where they are.
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
 
-_PAUSES = (5.0, 20.0, 60.0)  # seconds between two tries of a hub that does not answer
+_PAUSES = (5.0, 15.0, 40.0)  # seconds between two tries of a hub that does not answer
 _ASK_AGAIN = (408, 425, 429)
 
 _log = logging.getLogger("mtft.hub")
@@ -100,7 +100,10 @@ def _refusal(text: str, error: BaseException) -> MtftError:
 
     outage = next(filter(_is_outage, causes(error)), None)
     if outage is not None and not constants.HF_HUB_OFFLINE:
-        return Retry(f"{text}, because the hub does not answer ({_named(outage)})")
+        return Retry(
+            f"{text}, because the hub does not answer ({_named(outage)}): check the network, or give a local "
+            "checkpoint folder with --model-path FOLDER"
+        )
     advice = "give a local checkpoint folder with model.path, or check the network and HF_HUB_OFFLINE"
     return unread(f"{text} ({type(error).__name__}); {advice}", error)
 

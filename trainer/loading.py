@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from mtft.models import ModelCard
 from trainer.adapters import base_of
 from trainer.base_files import check_checkpoint, unreadable
 from trainer.distributed import World, choose_precision
+from trainer.weights import SUFFIX, touch
 
 DeviceMap = dict[str, Any] | str | None
 
@@ -60,6 +62,8 @@ def load_base(card: ModelCard, config: Config, world: World) -> PreTrainedModel:
     if quantised:
         arguments["quantization_config"] = quantisation(choose_precision(config, world.device))
     try:
+        for file in Path(source).glob(f"*{SUFFIX}"):
+            touch(file)
         model, report = AutoModelForSeq2SeqLM.from_pretrained(source, **arguments)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise unreadable(card, source, error) from error

@@ -144,21 +144,21 @@ class Loop:
         """Take one optimizer step over a global batch given as bins of row numbers.
 
         Every rank computes on its own what its bins come to, in micro-batches as small as its memory asks for. Then
-        the ranks agree in one exchange: of what they saw, of who had to cut smaller, and whether to skip the update,
-        to stop or to save. That is asked last: a signal that comes while a step is computed is heard in that step.
+        the ranks agree in one exchange: of what they saw, of who had to cut smaller, and whether to skip the update.
+        Whether to stop or to save is asked when all have met: a signal that comes while a rank computes a step, or
+        waits for a slower one, is heard in that step.
         """
         began = time.monotonic()
         tokens = self.rows.target_tokens(bins)
         sums, fitted = self._gradients(bins[self.world.rank :: self.world.size], tokens, micro_batch_tokens)
         smoothed, nll = (float(sum(getattr(each, name) for _, each in sums)) for name in ("smoothed", "nll"))
-        save = self.world.is_main and save_wanted()
-        flags = [float(stop_asked()), float(save), float(fitted != micro_batch_tokens)]
-        totals = self.world.sum([smoothed, nll, *flags])
-        if totals[4] > 0:
+        totals = self.world.sum([smoothed, nll, float(fitted != micro_batch_tokens)])
+        if totals[2] > 0:
             fitted = min(each for each in self.world.gather(fitted) if each is not None)
         rate = self.optimizer.param_groups[0]["lr"]
         norm, skipped = self._update() if math.isfinite(totals[0]) else (math.nan, True)
         self.gradients.clear()
+        stop, save = self.world.sum([float(stop_asked()), float(self.world.is_main and save_wanted())])
         return StepResult(
             loss=totals[0] / tokens,
             nll=totals[1] / tokens,
@@ -169,8 +169,8 @@ class Loop:
             real_tokens=tokens + sum(int(self.rows.source_lengths[rows].sum()) for rows in bins),
             padded_tokens=sum(padded_tokens(r, self.rows.source_lengths, self.rows.target_lengths) for r in bins),
             seconds=time.monotonic() - began,
-            stop=totals[2] > 0,
-            save=totals[3] > 0,
+            stop=stop > 0,
+            save=save > 0,
             skipped=skipped,
             suspects=self._suspects(sums) if skipped else (),
             micro_batch_tokens=fitted,

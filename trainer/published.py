@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtft import files, store
-from mtft.errors import MtftError, Retry
+from mtft.errors import MtftError, Retry, may_pass
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from trainer import evaluation
@@ -19,6 +20,8 @@ from trainer.hub import at_recorded_commit
 from trainer.pairs import TEST, Outputs, Pair, TestSet, direction_name
 from trainer.prepared_run import PreparedRun
 from trainer.translating import load_finished
+
+_PAUSES = (1.0, 5.0, 15.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +66,13 @@ def _facts(run: PreparedRun, pairs: Sequence[Pair], decoding: Decoding) -> dict[
     }
 
 
-def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) -> Published:
+def on_file(
+    run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any], pauses: Sequence[float] = _PAUSES
+) -> Published:
     """Return the published run with the translations it left itself, where they are of the same sets, decoded alike.
 
-    Its base is not asked for: whatever it was, these are the translations its users get.
+    Its base is not asked for: whatever it was, these are the translations its users get. A volume that fails for a
+    moment is asked again after each of the ``pauses``, in seconds: the verdict is for good.
     """
     paths: RunPaths | None = None
     try:
@@ -88,6 +94,9 @@ def on_file(run: PreparedRun, sets: Sequence[TestSet], facts: dict[str, Any]) ->
     except Retry:
         raise
     except Exception as error:  # whatever it is, it never costs the trained run
+        if pauses and may_pass(error):
+            time.sleep(pauses[0])
+            return on_file(run, sets, facts, pauses[1:])
         return Published(run_id=paths.run_id if paths else None, problem=_in_words(error))
 
 

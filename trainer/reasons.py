@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtft import exit_codes, files
-from mtft.errors import NO_ROOM, MtftError, may_pass
+from mtft.errors import NO_ROOM, MtftError, error_number, may_pass
 
 # Set by the supervisor for its workers: the folder of this attempt's reason files.
 FOLDER_VARIABLE = "MTFT_REASONS"
@@ -187,7 +187,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether a volume has no room left, or takes nothing any more."""
-    return (isinstance(error, OSError) and error.errno in _NO_WRITE) or "No space left on device" in str(error)
+    return error_number(error) in _NO_WRITE or "No space left on device" in str(error)
 
 
 def explain(error: BaseException, rank: int) -> Reason:
@@ -209,14 +209,16 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
     if isinstance(error, KeyboardInterrupt):
         return "preempted", "interrupted"
     if is_disk_full(error):
-        read_only = isinstance(error, OSError) and error.errno == errno.EROFS
+        read_only = error_number(error) == errno.EROFS
         return "input", f"cannot write: {text}; {'make storage.root writable' if read_only else NO_ROOM}"
     if isinstance(error, MemoryError) or _HOST_MEMORY_TEXT.search(text):
         return "preempted", f"out of host memory: {text}"
     if _is_peer_loss(error, text):
         return "peer_lost", f"another process is gone: {text.splitlines()[0][:200]}"
-    if isinstance(error, OSError) and may_pass(error):
+    if may_pass(error):
         return "preempted", f"the volume or the network failed: {text}"
+    if isinstance(error, PermissionError):
+        return "input", f"{text}; check who may read and write there"
     if is_out_of_memory(error):
         hint = "lower train.micro_batch_tokens or eval.batch_tokens, or set train.gradient_checkpointing: true"
         return "error", f"out of device memory; {hint} ({text.splitlines()[0]})"

@@ -149,9 +149,12 @@ class Training:
         due = result.save or (by_steps is not None and state.step % by_steps == 0)
         # Before the evaluation, which may take longer than a preempted pod has, and for its weights, which may be the
         # best. While steps are skipped only a stop and the end save: what the run may go back to should lie before.
-        if result.stop or state.done or (not result.skipped and (due or self._evaluation_is_due(state))):
+        stop = result.stop
+        if stop or state.done or (not result.skipped and (due or self._evaluation_is_due(state))):
             self._save(state)
-        if result.stop:
+            # Asked meanwhile: another step and its save may take longer than a pod has.
+            stop = stop or self.world.sum([float(self.stopping)])[0] > 0
+        if stop:
             raise Retry(f"asked to stop: saved step {state.step} of {state.total_steps}; the next start goes on there")
         if not result.skipped or state.done:
             self._evaluate_if_due(state)

@@ -5,11 +5,39 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtft.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SUFFIX = ".safetensors"
 PICKLES = (".bin", ".pt")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU.
+
+    Raises:
+        OSError: it cannot be opened.
+        SafetensorError: it is none.
+    """
+    from safetensors.torch import load_file
+
+    touch(path)
+    return load_file(path)
+
+
+def touch(path: Path) -> None:
+    """Read a byte of a file: safetensors says of every file that it cannot open that there is none.
+
+    Raises:
+        OSError: why it cannot be opened.
+    """
+    with path.open("rb") as file:
+        file.read(1)
 
 
 def check_names(names: Iterable[str], source: str, revision: str | None = None) -> None:

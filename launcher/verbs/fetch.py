@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: named after it)")
     parser.add_argument("--replace", action="store_true", help="remove what the folder holds of another run")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"needed when the job is gone (default: ./{DEFAULT_FILE})"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"of a model: where its store is (default: as its newest job has it, else ./{DEFAULT_FILE})",
     )
     add_cluster_arguments(parser)
     add_output_argument(parser)
@@ -114,7 +117,7 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
     Args:
         cluster: where to look.
         name: job, model or batch.
-        config_file: says how to reach the volume when no job of the model is left; None: ./mtft.yaml.
+        config_file: says how to reach a model's volume; None: as its newest job does, or ./mtft.yaml without one.
 
     Raises:
         InputError: there is no such job or model, or the configuration names no image.
@@ -135,7 +138,8 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
 
     if job := next((job for job in jobs if job["metadata"]["name"] == name), None):
         return Meant(_spec_of(job), model=_model_label(job), job=name)
-    if job := newest(labels.MODEL):
+    # A file that is named says which store is meant; another job of the model may have another one.
+    if config_file is None and (job := newest(labels.MODEL)):
         return Meant(_spec_of(job), model=name)
     if job := newest(labels.BATCH):
         return Meant(_spec_of(job))

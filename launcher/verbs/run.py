@@ -101,7 +101,7 @@ def _run_here(args: argparse.Namespace) -> int:
             f"{path}: cannot be written: {error.strerror}; choose another folder with --output DIR"
         ) from error
     code = local.judged(local.start(command), root, model, job)
-    if nonce and code in (exit_codes.FAILED, exit_codes.INTERRUPTED):
+    if nonce and code not in (exit_codes.DONE, exit_codes.NOT_PROMOTED):
         print(f"to go on with this run, give the same command with --job {job} in place of --rerun", file=sys.stderr)
     return code
 

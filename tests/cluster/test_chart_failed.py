@@ -106,7 +106,7 @@ def test_a_retried_job_keeps_its_fresh_budget(release: Release, launcher: Launch
         assert launcher("retry", name) == 0, launcher.err
     retried, pods, fresh = release.texts(), release.running().keys(), budgets(release)
     assert len(fresh) == 2
-    held = release.cluster.get("configmaps", "-n", release.namespace, "-l", "app.kubernetes.io/part-of=mtft")["items"]
+    held = release.cluster.get("configmaps", "-n", release.namespace, "-l", "app.kubernetes.io/part-of=mtft")
     assert len(held) == 2 and not any(each["metadata"].get("ownerReferences") for each in held), "Helm's own"
     release("upgrade", CHART, values=VALUES)
     assert (release.texts(), release.stored().keys()) == (retried, pods)

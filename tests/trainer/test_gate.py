@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from demo.corpus import Pair as TextPair
-from mtft import files
+from mtft import files, store
 from mtft.config import Config
 from mtft.promotion import changing
 from mtft.runs import RunPaths
@@ -299,6 +300,23 @@ def test_whatever_breaks_at_the_comparison_never_costs_the_trained_run(
     assert judged.gate["verdict"] == "not better"
     assert "nothing is promoted, because" in judged.gate["reasons"][-1]
     assert "CUDA out of memory" in judged.gate["reasons"][-1]
+
+
+def test_a_volume_that_fails_for_a_moment_is_asked_again_before_the_verdict(
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, current, tries = facts_of_sets(candidate, sets, DECODING), store.current, []
+
+    def failing(*given: Any, **options: Any) -> RunPaths | None:
+        tries.append(1)
+        if len(tries) <= 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return current(*given, **options)
+
+    monkeypatch.setattr("mtft.store.current", failing)
+    assert on_file(candidate, sets, facts, pauses=(0.0, 0.0)).texts == outputs(sets, "left")
+    tries.clear()
+    assert "Input/output error" in (on_file(candidate, sets, facts, pauses=(0.0,)).problem or "")
 
 
 class OtherRankFails(World):

@@ -235,7 +235,7 @@ class TestRefused:
         ):
             load(KEYS[family], path.parent)
 
-    @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+    @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "source.spm", "model.safetensors"])
     def test_but_a_volume_that_fails_for_a_moment_is_asked_by_another_start(
         self, copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
@@ -246,7 +246,8 @@ class TestRefused:
                 raise OSError(errno.EIO, "Input/output error", str(file))
             return opened(file, *arguments, **options)
 
-        monkeypatch.setattr("builtins.open", failing)
+        for where in ("builtins.open", "io.open"):
+            monkeypatch.setattr(where, failing)
         with pytest.raises(Retry, match="Input/output error"):
             load_tokenizer(models.card("opus_mt_en_fr"), folder)
             load("opus_mt_en_fr", folder)

@@ -63,6 +63,16 @@ class TestStops:
         assert newest(run) == "step-3"
         self.continued(fresh, tmp_path, every_step=False)
 
+    def test_while_a_step_waits_for_slower_ranks_is_heard_in_that_step(
+        self, fresh: Callable[[], Setup], tmp_path: Path
+    ) -> None:
+        """When a rank updates its weights, all have met."""
+        run = training(fresh(), tmp_path / "stopped")
+        run.loop._update = stopping(run.loop._update, 3, signal.SIGTERM)  # type: ignore[method-assign]
+        with pytest.raises(Retry, match="saved step 3 of 6"):
+            run.run()
+        self.continued(fresh, tmp_path, every_step=False)
+
     def test_during_an_evaluation_ends_it(self, fresh: Callable[[], Setup], tmp_path: Path) -> None:
         """Of the three signals SIGINT is the one that does not end this process where nothing heeds it."""
         run = training(fresh(), tmp_path / "stopped", every_step=True)
@@ -75,7 +85,7 @@ class TestStops:
     def test_during_a_save_leaves_before_the_evaluation(self, fresh: Callable[[], Setup], tmp_path: Path) -> None:
         run = training(fresh(), tmp_path / "stopped", every_step=True)
         run.timer.time = stopping(run.timer.time, 3, signal.SIGUSR1)  # type: ignore[method-assign]
-        with pytest.raises(Retry, match="step 2 of 6 is saved and not evaluated yet"):
+        with pytest.raises(Retry, match="saved step 2 of 6"):
             run.run()
         assert newest(run) == "step-2"
         self.continued(fresh, tmp_path)

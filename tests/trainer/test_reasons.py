@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from safetensors import SafetensorError
 
 from mtft.errors import NO_ROOM
 from trainer.outcome import failed
@@ -57,6 +58,8 @@ def test_an_abort_is_blamed_on_other_nodes_where_there_are_some() -> None:
         (MemoryError(), "preempted"),
         (OSError(116, "Stale file handle"), "preempted"),
         (OSError(9, "Bad file descriptor"), "error"),
+        (SafetensorError("I/O error: Input/output error (os error 5)"), "preempted"),
+        (PermissionError(13, "Permission denied", "step-4"), "input"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"), "peer_lost"),
         (type("DistBackendError", (RuntimeError,), {})("NCCL error: remote process exited"), "peer_lost"),
         (type("DistBackendError", (RuntimeError,), {})("ncclInvalidUsage: Duplicate GPU detected"), "error"),
@@ -76,6 +79,7 @@ def test_what_an_exception_means(error: BaseException, kind: str, monkeypatch: p
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
         (RuntimeError("[enforce fail at inline_container.cc:659] . No space left on device"), True),
+        (SafetensorError("I/O error: Disk quota exceeded (os error 122)"), True),
         (OSError(errno.EROFS, "Read-only file system"), False),
     ],
 )

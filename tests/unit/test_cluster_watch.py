@@ -12,7 +12,7 @@ import pytest
 
 from launcher import cluster_errors, outage, transport
 from launcher.cluster import Cluster, connect
-from launcher.cluster_errors import Busy
+from launcher.cluster_errors import Busy, Forbidden
 from launcher.resources import JOBS
 from launcher.transport import ATTEMPTS, Transport
 from tests.unit.api_server import Answer, Asked, Server, events, listing, serving, status, thing
@@ -70,6 +70,16 @@ def test_watch_outlasts_any_number_of_cuts_as_long_as_the_server_is_there_betwee
     server.answers = [listing([], "5"), *away * 3]
     with pytest.raises(Busy):
         next(cluster.watch(JOBS, until=time.monotonic() + 30))
+
+
+def test_a_server_that_starts_and_does_not_know_its_roles_yet_is_asked_again(cluster: Cluster, server: Server) -> None:
+    refused = status(403, "Forbidden", 'pytorchjobs is forbidden: User "anna" cannot list resource "pytorchjobs"')
+    server.answers = [refused, listing([], "5")]
+    with pytest.raises(Forbidden):
+        cluster.list(JOBS)
+    cluster.transport._lost_at = time.monotonic()
+    server.answers = [refused, refused, listing([], "5")]
+    assert cluster.list(JOBS).version == "5"
 
 
 def test_watch_ends_when_its_time_is_over(cluster: Cluster, server: Server) -> None:

@@ -152,7 +152,7 @@ def test_a_job_keeps_its_configuration_but_not_its_placement(
     assert len(started) == 2
 
 
-@pytest.mark.parametrize(("code", "told"), [(1, True), (130, True), (2, False), (0, False)])
+@pytest.mark.parametrize(("code", "told"), [(1, True), (130, True), (2, True), (0, False)])
 def test_a_rerun_that_did_not_end_is_gone_on_with_by_its_name(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, told: bool
 ) -> None:

@@ -71,9 +71,12 @@ def test_a_promotion_whose_entry_finds_no_room_is_done_and_written_later(
     with monkeypatch.context() as volume:
         volume.setattr(journal, "_append", full)
         assert verb("promote", "--run", run_id(1)) == exit_codes.DONE
-    said = capsys.readouterr()
-    assert f"{run_id(1)} is current now" in said.out and "the next change writes it" in said.err
-    assert current(tmp_path) == run_id(1)
+        said = capsys.readouterr()
+        assert f"{run_id(1)} is current now" in said.out and "the next change writes it" in said.err
+        assert verb("promote", "--run", run_id(1)) == exit_codes.DONE
+        assert f"{run_id(1)} is current already" in capsys.readouterr().err
+        assert verb("promote", "--run", run_id(2), "--force") == exit_codes.BAD_INPUT, "nothing before it is forgotten"
+        assert current(tmp_path) == run_id(1)
     assert verb("promote", "--run", run_id(2), "--force") == exit_codes.DONE
     assert [entry.run for entry in journal.read(tmp_path / "outputs" / MODEL)] == [run_id(1), run_id(2)]
     assert verb("rollback") == exit_codes.DONE and current(tmp_path) == run_id(1)
