@@ -110,6 +110,7 @@ def _open(cluster: Cluster, path: str, request: Request) -> Any:
             ) from error
         raise found from error
     except (OSError, WebSocketException) as error:
+        cluster.transport.lost()
         raise NoConnection(f"{request}: {cluster.server} cannot be reached: {error}") from error
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from urllib3.exceptions import HTTPError
 
 ATTEMPTS = 5
-_STARTING_SECONDS = 15.0  # after a lost connection, in which a server that starts may not know its roles yet
+_STARTING_SECONDS = 15.0  # after a lost connection: a server that starts may not know its roles yet
 _ATTEMPTS_AT_A_WEBHOOK = 2  # that hangs: the server waits for it each time
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
@@ -80,7 +80,7 @@ class Transport:
         self.client = self._renew()
 
     def refusal(self, code: int, body: bytes | str | None, request: Request) -> ClusterError:
-        """Return what the server's answer with a status of 400 or more means."""
+        """Return what the server's answer with a status of 400 or more means; a 403 of one that starts may pass."""
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
         try:
             status = json.loads(text)
@@ -89,7 +89,13 @@ class Transport:
         found = from_status(code, status if isinstance(status, dict) else None, text, request)
         if isinstance(found, Unauthorized) and (ended := _token_end(self.client.configuration)):
             return Unauthorized(f"{found}\nthe token ended at {ended}")
+        if isinstance(found, Forbidden) and time.monotonic() - self._lost_at < _STARTING_SECONDS:
+            return Busy(str(found))
         return found
+
+    def lost(self) -> None:
+        """Note that the connection was lost."""
+        self._lost_at = time.monotonic()
 
     def json(self, request: Request, path: str, **options: Any) -> dict[str, Any]:
         """Send a request as ``open`` does and return the object it is answered with."""
@@ -173,14 +179,12 @@ class Transport:
                 raise NoConnection(_unreachable(self.server, str(error.reason))) from error
             found = self.refusal(error.status, error.body, call.request)
             self._reached = self._reached or not isinstance(found, Unauthorized)
-            if isinstance(found, Forbidden) and time.monotonic() - self._lost_at < _STARTING_SECONDS:
-                raise _Later(found) from error
             if not isinstance(found, Busy):
                 self._outage.over(self.server)
                 raise found from error
             raise _Later(found, after=_seconds((error.headers or {}).get("Retry-After"))) from error
         except HTTPError as error:
-            self._lost_at = time.monotonic()
+            self.lost()
             lost = NoConnection(_unreachable(self.server, _reason(error)))
             raise _Later(lost, retry=self._reached and not _is_tls(error)) from error
 

@@ -117,7 +117,8 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
     Args:
         cluster: where to look.
         name: job, model or batch.
-        config_file: says how to reach a model's volume; None: as its newest job does, or ./mtft.yaml without one.
+        config_file: says how to reach a model's volume; None: as its newest job that ran, or ./mtft.yaml
+                without a job.
 
     Raises:
         InputError: there is no such job or model, or the configuration names no image.
@@ -134,7 +135,7 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
 
     def newest(label: str) -> dict[str, Any] | None:
         found = [job for job in jobs if job["metadata"]["labels"].get(label) == name]
-        return max(found, key=lambda each: str(each["metadata"]["creationTimestamp"]), default=None)
+        return max(found, key=lambda each: (_has_run(each), str(each["metadata"]["creationTimestamp"])), default=None)
 
     if job := next((job for job in jobs if job["metadata"]["name"] == name), None):
         return Meant(_spec_of(job), model=_model_label(job), job=name)
@@ -149,6 +150,11 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
         raise AssertionError("no job, model or batch has the name")
     spec = pod_template(cluster_config(config_file, model=model), model, "transfer", {})["spec"]
     return Meant(spec, model=model, job=None if name in MODELS else name)
+
+
+def _has_run(job: Mapping[str, Any]) -> bool:
+    """Tell whether its pods ever ran: one whose image or claim is wrong shows no way to the volume."""
+    return any(each["type"] == "Running" for each in job.get("status", {}).get("conditions") or [])
 
 
 def _spec_of(job: Mapping[str, Any]) -> Mapping[str, Any]:

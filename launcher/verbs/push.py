@@ -80,10 +80,13 @@ def push(args: argparse.Namespace) -> int:
         return exit_codes.DONE
     if note := passed_over_note(passed_over([args.path])):
         print(f"note: {note}", file=sys.stderr)
-    options = f"--data {shlex.quote(target)} --set data.sha256={sha256}{in_namespace(cluster.namespace)}"
-    again = f"mtft-launch --model {args.model or 'KEY'} {options}"
-    print(f"go on with `{again}`, or with this line in {DEFAULT_FILE}:", file=sys.stderr)
-    print(f"data: {{train: {_flow(target)}, sha256: {sha256}}}")
+    given = ["--config", str(args.config)] if args.config else []
+    given += [part for each in args.sets for part in ("--set", each)]
+    options = [*given, "--data", target, "--set", f"data.sha256={sha256}"]
+    again = f"mtft-launch --model {args.model or 'KEY'} {shlex.join(options)}{in_namespace(cluster.namespace)}"
+    print(f"go on with `{again}`, or with this line in {args.config or DEFAULT_FILE}:", file=sys.stderr)
+    data = f"data: {{train: {_flow(target)}, sha256: {sha256}}}"
+    print(f"models: {{{args.model}: {{{data}}}}}" if args.model else data)
     return exit_codes.DONE
 
 

@@ -77,7 +77,7 @@ def test_a_server_that_starts_and_does_not_know_its_roles_yet_is_asked_again(clu
     server.answers = [refused, listing([], "5")]
     with pytest.raises(Forbidden):
         cluster.list(JOBS)
-    cluster.transport._lost_at = time.monotonic()
+    cluster.transport.lost()
     server.answers = [refused, refused, listing([], "5")]
     assert cluster.list(JOBS).version == "5"
 

@@ -17,6 +17,7 @@ import zstandard
 from launcher.cli import main
 from mtft import exit_codes
 from mtft.sources import content_sha256
+from tests.unit.runs_on_disk import MODEL
 from tests.unit.tiny_exec import TinyExec, serve
 
 
@@ -57,6 +58,10 @@ def test_it_prints_what_to_go_on_with(pod: TinyExec, capsys: pytest.CaptureFixtu
     target, digest = f"{pod.root}/data/train.jsonl", content_sha256(["train.jsonl"])
     assert f"--data {target} --set data.sha256={digest} -n team`" in err
     assert out == f"data: {{train: {target}, sha256: {digest}}}\n"
+    assert push("train.jsonl", "--config", "mtft.yaml", "--set", "cluster.claim=two", "--model", MODEL) == 0
+    out, err = capsys.readouterr()
+    assert f"`mtft-launch --model {MODEL} --config mtft.yaml --set cluster.claim=two --data {target} --set" in err
+    assert out == f"models: {{{MODEL}: {{data: {{train: {target}, sha256: {digest}}}}}}}\n"
 
 
 def test_one_file_is_one(pod: TinyExec, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -136,7 +138,8 @@ def test_a_job_without_its_label_is_found_by_its_name_or_told() -> None:
         find_job(cluster, "mine", None)
 
 
-def test_what_a_name_means() -> None:
+def test_what_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     jobs = []
     for number, model in enumerate(["opus_mt_en_fr", "opus_mt_en_fr", "m2m100_418m"]):
         document = {"data": {"train": "x.jsonl"}, "cluster": {"image": "a/b:1", "claim": f"c{number}"}}
@@ -145,13 +148,18 @@ def test_what_a_name_means() -> None:
         jobs.append(job)
     cluster: Any = SimpleNamespace(list=lambda *_, **__: SimpleNamespace(items=jobs))
 
-    def meant(name: str) -> tuple[str | None, str | None, str]:
-        found = find_job(cluster, name, None)
+    def meant(name: str, config: Path | None = None) -> tuple[str | None, str | None, str]:
+        found = find_job(cluster, name, config)
         [volume] = transfer_pod(found.spec, read_only=True)["spec"]["volumes"]
         return found.job, found.model, volume["persistentVolumeClaim"]["claimName"]
 
     assert meant("j-0") == ("j-0", "opus_mt_en_fr", "c0")
     assert meant("opus_mt_en_fr") == (None, "opus_mt_en_fr", "c1")
     assert meant("night") == (None, None, "c2")
+    jobs[0]["status"] = {"conditions": [{"type": "Running", "status": "False"}]}
+    assert meant("opus_mt_en_fr")[2] == "c0", "the image of one that never ran may be wrong"
+    named = tmp_path / "apart.json"
+    named.write_text(json.dumps({"cluster": {"image": "a/b:1", "claim": "apart"}}))
+    assert meant("opus_mt_en_fr", named)[2] == "apart" and meant("j-0", named)[2] == "c0"
     with pytest.raises(InputError, match=r"there is no job, batch or model named nigth .*did you mean night"):
         meant("nigth")
