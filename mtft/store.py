@@ -250,6 +250,11 @@ def in_use(folder: Path, run_id: str) -> bool:
     return any(lease.is_live(path) for path in (folder / RUNS / run_id).glob(_USE.format("*")))
 
 
+def left_uses(folder: Path) -> list[Path]:
+    """Return what processes left that were killed while they read a run of a model."""
+    return [path for path in folder.glob(f"{RUNS}/*/{_USE.format('*')}") if not lease.is_live(path)]
+
+
 def _refuse_links(deliverable: Path) -> None:
     """Refuse weights that lie elsewhere: whoever can write there would change what users get."""
     for path in (deliverable, *deliverable.iterdir()):

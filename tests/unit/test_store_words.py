@@ -15,6 +15,7 @@ from launcher.verbs.fetch import _model_of
 from launcher.verbs.translate import find_run, tell_unpromoted
 from mtft import exit_codes, journal, store
 from mtft.errors import InputError
+from mtft.promotion import changing
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
 from tests.unit.tiny_exec import TinyExec, serve
 
@@ -93,3 +94,13 @@ def test_a_promotion_whose_entry_finds_no_room_is_done_and_written_later(
 )
 def test_the_model_of_a_job_that_is_gone(job: str, model: str | None) -> None:
     assert _model_of(job) == model
+
+
+def test_what_killed_readers_left_goes_with_the_next_change(tmp_path: Path) -> None:
+    paths = make_run(tmp_path, 1, "promoted")
+    left = paths.folder / ".use.0123456789abcdef.lease"
+    left.write_text('{"owner": "gone", "expires": 1.0}')
+    with store.using(paths):
+        (live,) = set(paths.folder.glob(".use.*")) - {left}
+        with changing(tmp_path, MODEL):
+            assert not left.exists() and live.exists()
