@@ -82,13 +82,8 @@ def _refuse_local(config: Config, place: str, roots: Collection[str]) -> None:
         for path in as_list(given):
             if "://" in path or PurePosixPath(path).is_relative_to(root):
                 continue
-            if other := next((each for each in sorted(roots) if PurePosixPath(path).is_relative_to(each)), None):
-                raise InputError(
-                    f"{field}: {path} lies below storage.root {other} of another model, and this one mounts {root} "
-                    f"alone; put it there too, then give {root / 'data' / PurePosixPath(path).name}"
-                )
             here = user_path(path)
-            mounted = any(PurePosixPath(path).is_relative_to(each) for each in OUR_MOUNTS)
+            mounted = any(PurePosixPath(path).is_relative_to(each) for each in (*OUR_MOUNTS, *roots))
             of_the_image = not here.exists() or (same_image and not mounted)
             if PurePosixPath(path).is_absolute() and (config.data.sha256 or of_the_image):
                 continue  # the image, or a volume the cluster mounts, may hold it

@@ -260,28 +260,11 @@ def test_paths_no_pod_knows_are_refused_by_both(
     assert_refused(helm, values, f"{field}: ", "a path of this machine, but the pods see only /mnt/mtft")
 
 
-def test_data_below_the_root_of_another_model_are_refused_by_both(
-    helm: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    own = {"storage": {"root": "/mnt/two"}, "cluster": {"claim": "two"}}
-    values = document({"models": {"opus_mt_en_fr": own}})
-    words = "lies below storage.root /mnt/mtft of another model, and this one mounts /mnt/two alone"
-    for given, refused in ((values, True), (document({"models": {"opus_mt_en_fr": own | {"data": TWO}}}), False)):
-        Path("given.json").write_text(json.dumps(given))
-        code = main(["batch", "--config", "given.json", "--all", "--dry-run"])
-        said = capsys.readouterr().err
-        assert (code, words in said) == ((2, True) if refused else (0, False)), said
-    assert_refused(helm, values, "data.train: ", words, "give /mnt/two/data/")
-    assert helm.template("weekly", values=given)
-
-
 def test_no_share_is_needed_where_dev_rows_are_given(helm: Helm) -> None:
     values = document({"data": {"dev": "/mnt/mtft/data/dev.jsonl", "dev_fraction": 0}})
     assert helm.template("weekly", values=values) and render(values, "m2m100_418m")
 
 
-TWO = {"train": "/mnt/two/data/train.jsonl"}
 ALONE = {key: {"enabled": False} for key in MODELS if key != "m2m100_418m"}
 HALF = {"cluster": {"secrets": {"A": {"name": "n"}}}}
 

@@ -15,13 +15,12 @@
 {{- mustToRawJson $problems -}}
 {{- end }}
 
-{{/* What a pod cannot be made of. Takes the facts, the job and the storage.root of each job. */}}
+{{/* What a pod cannot be made of. Takes the facts and the job. */}}
 {{- define "mtft.clusterProblems" -}}
 {{- $forms := (index . 0).forms -}}
 {{- $cluster := (index . 1).cluster -}}
 {{- $data := (index . 1).data -}}
 {{- $root := (index . 1).storage.root -}}
-{{- $others := without (index . 2) $root -}}
 {{- $problems := list -}}
 {{- if not $cluster.image -}}
   {{- $problems = append $problems "cluster.image: is required in a cluster; build one (docs/recipes/image.md) and add --set cluster.image=REPOSITORY:TAG" -}}
@@ -39,11 +38,6 @@
   {{- range $path := ternary (list $given) ($given | default list) (kindIs "string" $given) -}}
     {{- if not (or (empty $path) (hasPrefix "/" $path) (contains "://" $path) (regexMatch $forms.secret_value $path)) -}}
       {{- $problems = append $problems (printf "%s: %s is a path of this machine, but the pods see only %s of the shared volume; put it there, then give %s/data/%s" $field $path $root (trimSuffix "/" $root) (base $path)) -}}
-    {{- end -}}
-    {{- range $other := ternary (list) $others (hasPrefix (printf "%s/" (trimSuffix "/" $root)) (toString $path)) -}}
-      {{- if hasPrefix (printf "%s/" (trimSuffix "/" $other)) (toString $path) -}}
-        {{- $problems = append $problems (printf "%s: %s lies below storage.root %s of another model, and this one mounts %s alone; put it there too, then give %s/data/%s" $field $path $other $root (trimSuffix "/" $root) (base $path)) -}}
-      {{- end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

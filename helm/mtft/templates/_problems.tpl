@@ -11,11 +11,9 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
 {{- $given := omit $root.Values "global" | mustToRawJson | fromJson -}}
 {{- $problems := include "mtft.documentProblems" (list $facts $plan.document $given) | fromJsonArray -}}
 {{- $missing := dict -}}
-{{- $roots := list -}}
-{{- range $plan.jobs -}}{{- $roots = append $roots .storage.root | uniq -}}{{- end -}}
 {{- range $job := $plan.jobs -}}
   {{- $override := dig "models" $job.model nil $plan.document | default dict -}}
-  {{- $own := concat (include "mtft.trainProblems" $job | fromJsonArray) (include "mtft.clusterProblems" (list $facts $job $roots) | fromJsonArray) -}}
+  {{- $own := concat (include "mtft.trainProblems" $job | fromJsonArray) (include "mtft.clusterProblems" (list $facts $job) | fromJsonArray) -}}
   {{- range $problem := uniq $own -}}
     {{- if include "mtft.saidBy" (list $override $problem) -}}
       {{- $problems = append $problems (printf "models.%s.%s" $job.model $problem) -}}
