@@ -17,9 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mtft.errors import InputError, unread
 from mtft.models import ModelCard
-from trainer.weights import touch
-
-_READ = {".json", ".spm", ".model", ".txt"}
+from trainer.weights import TEXTS, touch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +98,7 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
         raise InputError(f"model.path {source} holds no config.json: it is no checkpoint folder")
     try:
         for file in Path(source).glob("*"):
-            if file.suffix in _READ:
+            if file.suffix in TEXTS:
                 touch(file)
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers raise

@@ -16,7 +16,7 @@ from mtft.runs import RunPaths
 from trainer import weights
 
 # What the loaders read; pickles and the other frameworks' weights stay where they are.
-_WANTED = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
+_WANTED = tuple(f"*{suffix}" for suffix in (*weights.TEXTS, weights.SUFFIX))
 
 _PAUSES = (5.0, 15.0, 40.0)  # seconds between two tries of a hub that does not answer
 _ASK_AGAIN = (408, 425, 429)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
+TEXTS = (".json", ".model", ".spm", ".txt")
+"""Ends of a checkpoint's other files that its loaders read: configuration and tokenizer."""
 PICKLES = (".bin", ".pt")
 
 
