@@ -6,6 +6,7 @@ process killed between the two leaves nothing unexplained: :func:`settle` compar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
@@ -143,6 +144,8 @@ def settle(folder: Path, current: str | None) -> list[Promotion]:
     if intended and intended.run == current and (not entries or replace(entries[-1], number=0) != intended):
         try:
             entries.append(_append(folder, intended, entries))
+        except FileNotFoundError:  # swept by another holder, who settles it too
+            raise
         except OSError:
             return [*entries, intended]  # it happened, and gets its number when there is room
     pending.unlink(missing_ok=True)
@@ -152,7 +155,8 @@ def settle(folder: Path, current: str | None) -> list[Promotion]:
 def add(folder: Path, entry: Promotion, entries: list[Promotion]) -> Promotion:
     """Give an entry its number after those that are there, and forget that it was pending."""
     numbered = _append(folder, entry, entries)
-    (folder / FOLDER / _PENDING).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the next change finds it numbered
+        (folder / FOLDER / _PENDING).unlink(missing_ok=True)
     return numbered
 
 

@@ -231,8 +231,12 @@ class Store:
         journal.intend(self.folder, entry, self.entries)
         self.held.check()
         point(self.folder, run_id)
-        with contextlib.suppress(OSError):  # it is done, and the next change gives what is pending its number
+        try:
             entry = journal.add(self.folder, entry, self.entries)
+        except FileNotFoundError:  # swept by another holder, who may write over what is pending: it counts as not done
+            raise
+        except OSError:
+            pass  # it is done, and the next change gives what is pending its number
         self.entries.append(entry)
         return entry
 
