@@ -7,6 +7,7 @@ from typing import Any
 
 from mtft import files, store
 from mtft.config import Config
+from mtft.errors import may_pass
 from mtft.runs import RunPaths
 
 _KEPT = ("config_hash", "code_sha256", "data", "guard_sets")
@@ -20,6 +21,9 @@ def same_run(root: Path, model: str, config: Config, ingredients: dict[str, Any]
         model: key of the model.
         config: the configuration asked for.
         ingredients: what ``provenance.json`` would say: data, guard sets, base, config_hash and code_sha256.
+
+    Raises:
+        OSError: the volume fails for a moment, which says nothing about the runs on it.
     """
     if not _are_known(config, ingredients):
         return None
@@ -32,7 +36,9 @@ def same_run(root: Path, model: str, config: Config, ingredients: dict[str, Any]
             same = same and _same_base(recorded["base"], ingredients["base"])
             if same and store.is_complete(folder, run_id, hashed=True):
                 return run_id
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if may_pass(error):
+                raise
             continue  # a run without its provenance is like no other
     return None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +279,26 @@ def test_a_damaged_run_is_trained_again(tmp_path: Path, damage: str) -> None:
     else:
         weights.write_bytes(b"Weights")
     assert same_run(tmp_path, MODEL, config, MADE_OF) is None
+
+
+def test_a_volume_that_fails_for_a_moment_lets_no_unchanged_work_train_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config.model_validate({"model": MODEL, "data": {"train": "x.jsonl"}})
+    paths = make_run(tmp_path, 1)
+    paths.provenance.write_text(json.dumps(MADE_OF))
+    make_run(tmp_path, 2).provenance.write_text("[]")
+    number = errno.EIO
+
+    def failing(path: Path, *options: Any, read: Callable[..., str] = Path.read_text, **more: Any) -> str:
+        if path == paths.provenance:
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path, *options, **more)
+
+    monkeypatch.setattr(Path, "read_text", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        same_run(tmp_path, MODEL, config, MADE_OF)
+    number = errno.EACCES
+    assert same_run(tmp_path, MODEL, config, MADE_OF) is None
+    monkeypatch.undo()
+    assert same_run(tmp_path, MODEL, config, MADE_OF) == run_id(1)
