@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 CHUNK = 1 << 20  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -280,17 +280,28 @@ def newest_of(outputs: Path) -> str:
 
 def unpromoted(folder: Path) -> str:
     """Say of a run that stands in while nothing is promoted what the gate found, and what users get meanwhile."""
-    gate = json.loads((folder / "finished.json").read_text(encoding="utf-8")).get("gate")
-    verdict, reasons = (gate.get("verdict"), gate.get("reasons")) if isinstance(gate, dict) else (None, None)
+    gate = gate_of(folder)
+    verdict, reasons = gate.get("verdict"), gate.get("reasons")
     why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
     found = f"run {folder.name}, the newest finished one ({verdict or 'not judged'}{why})"
     outputs = folder.parents[1]
     if last := promoted_last(outputs):
+        force = "" if gate_of(outputs / "runs" / last).get("verdict") in ("promoted", "better") else " --force"
         return (
             f"nothing is current, although run {last} was promoted last: {outputs / 'current'} was removed, or not "
-            f"copied with the store; `mtft-launch promote {outputs.name} --run {last}` puts it back; this is {found}"
+            f"copied with the store; `mtft-launch promote {outputs.name} --run {last}{force}` puts it back; this is "
+            f"{found}"
         )
     return f"nothing is promoted, so this is {found}; users of the model get its base until one is promoted"
+
+
+def gate_of(folder: Path) -> dict[str, Any]:
+    """Return what the gate found of a run; empty where it was not judged or cannot be read."""
+    try:
+        gate = json.loads((folder / "finished.json").read_text(encoding="utf-8")).get("gate")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return gate if isinstance(gate, dict) else {}
 
 
 def promoted_last(outputs: Path) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.pod_reasons import Ending
+from launcher.printed import placed
 from launcher.progress import Progress
 from launcher.state_words import Name
 from mtft.text import printable
@@ -47,10 +48,10 @@ def verdict_of(message: Mapping[str, Any]) -> str | None:
     return str(verdict) if verdict else None
 
 
-def reasons_of(message: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return why the gate gave its verdict, each reason on one line."""
+def reasons_of(message: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    """Return why the gate gave its verdict, each reason on one line; its commands end with ``place``."""
     reasons = _part(_part(message, "finished"), "gate").get("reasons")
-    return tuple(printable(str(each)) for each in reasons) if isinstance(reasons, list) else ()
+    return tuple(printable(placed(str(each), place)) for each in reasons) if isinstance(reasons, list) else ()
 
 
 def scores_of(message: Mapping[str, Any]) -> dict[str, dict[str, float]]:

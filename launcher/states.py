@@ -145,7 +145,7 @@ def job_state(
         exit_code=decisive.exit_code if decisive else None,
         run_id=message.get("run_id") or progress.run_id,
         verdict=verdict_of(message),
-        verdict_reasons=reasons_of(message),
+        verdict_reasons=reasons_of(message, printed.in_namespace(job["metadata"]["namespace"])),
         scores=scores_of(message),
     )
 

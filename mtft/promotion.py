@@ -169,8 +169,7 @@ class Store:
         """Refuse to go back from a run whose pointer was lost: it is still there, and only has to be pointed at."""
         lost = None if self.current else self.standing
         if lost and store.is_complete(self.folder, lost, hashed=True):
-            objection = self._objection(lost, store.gate_of(store.run_at(self.folder, lost)))
-            raise InputError(store.lost_words(self.folder, lost, force=bool(objection)))
+            raise InputError(store.lost_words(self.folder, lost))
 
     def rollback_target(self) -> str | None:
         """Return the run that a rollback would make current, or None; never the current one itself."""

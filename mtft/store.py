@@ -21,6 +21,7 @@ from typing import Any
 
 from mtft import files, journal, lease
 from mtft.errors import InputError
+from mtft.exit_codes import PROMOTABLE
 from mtft.models import card
 from mtft.runs import RUN_ID, RunPaths, check_run_id, model_folder
 from mtft.text import printable
@@ -81,11 +82,15 @@ def lost(folder: Path) -> str | None:
     return last if current_id(folder) is None else None
 
 
-def lost_words(folder: Path, run_id: str, *, force: bool = False) -> str:
-    """Say that a pointer is missing, and what puts it back; ``force``: its verdict speaks against it."""
+def lost_words(folder: Path, run_id: str) -> str:
+    """Say that a pointer is missing, and what puts it back, also where the run's verdict speaks against it."""
+    verdict = None
+    with contextlib.suppress(InputError, OSError):  # of a damaged run its promotion tells more
+        verdict = gate_of(run_at(folder, run_id)).get("verdict")
+    force = "" if verdict in PROMOTABLE else " --force"
     return (
         f"nothing is current, although run {run_id} was promoted last: {folder / CURRENT} was removed, or not copied "
-        f"with the store; `mtft-launch promote {folder.name} --run {run_id}{' --force' if force else ''}` puts it back"
+        f"with the store; `mtft-launch promote {folder.name} --run {run_id}{force}` puts it back"
     )
 
 

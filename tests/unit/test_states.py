@@ -148,6 +148,7 @@ def test_a_finished_job_tells_its_scores_and_verdict(verdict: str, code: int) ->
 def test_a_model_that_got_worse_is_told_with_what_got_worse() -> None:
     base, tuned = {"chrf": 50.0, "numbers": 0.99, "empty": 0.0}, {"chrf": 51.0, "numbers": 0.912, "empty": 0.001}
     reasons = ["en-fr: 9 more \x1b[31m", "en-fr: chrf +1.00 against the base, p = 0.0010"]
+    reasons.append("nothing is promoted: `mtft-launch promote m --run r --force` puts it back")
     gate = {"verdict": "regressed", "reasons": reasons}
     told = {"gate": gate, "scores": {"base": {"en-fr": base}, "tuned": {"en-fr": tuned}}}
     given, pod = (
@@ -155,7 +156,11 @@ def test_a_model_that_got_worse_is_told_with_what_got_worse() -> None:
         ended(0, {"exit_code": 0, "finished": told}, why="Completed", phase="Succeeded"),
     )
     state = state_of(given, pod)
-    assert state.verdict_reasons == ("en-fr: 9 more \\x1b[31m", reasons[1])
+    assert state.verdict_reasons == (
+        "en-fr: 9 more \\x1b[31m",
+        reasons[1],
+        reasons[2].replace("--force", "--force -n team"),
+    )
     assert note(state) == "regressed; en-fr chrF 51.00 (+1.00); en-fr: 9 more \\x1b[31m"
     shown = page(describe(given, state, [], [], NOW))
     for words in ("numbers 91.2% (-7.8)", "empty 0.1% (+0.1)", "why:\n  en-fr: 9 more \\x1b[31m\n  en-fr: chrf +1.00"):

@@ -35,11 +35,26 @@ def test_a_command_names_the_store_it_is_about(verb: Verb, tmp_path: Path, capsy
     verb("promote", "--force")
     (tmp_path / "outputs" / MODEL / "current").unlink()
     tell_unpromoted(tmp_path, MODEL, store.find(tmp_path, MODEL).folder)
-    assert overruled.replace(" --force", "") in capsys.readouterr().err
+    assert overruled in capsys.readouterr().err
     assert verb("rollback") == exit_codes.BAD_INPUT
     assert overruled in capsys.readouterr().err
     with pytest.raises(InputError, match=rf"`mtft-launch history {MODEL} --output {tmp_path}`"):
         find_run(tmp_path, MODEL, run_id(2))
+
+
+@pytest.mark.parametrize("verdict", ["promoted", "regressed"])
+def test_a_lost_pointer_is_told_alike_here_and_in_the_pod(
+    tmp_path: Path, verdict: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, 1, verdict)
+    with changing(tmp_path, MODEL) as held:
+        held.promote(run_id(1), who="anna", force=True)
+    (tmp_path / "outputs" / MODEL / "current").unlink()
+    far = " --force" if verdict == "regressed" else ""
+    with serve(TinyExec(tmp_path)) as cluster:
+        Remote(cluster, "mtft-transfer-1", "team").ask("run", str(tmp_path), MODEL)
+        assert f"--run {run_id(1)}{far} -n team` puts it back" in capsys.readouterr().err
+    assert f"--run {run_id(1)}{far}` puts it back" in store.unpromoted(store.find(tmp_path, MODEL))
 
 
 def test_a_command_for_the_store_of_this_folder(
