@@ -90,9 +90,11 @@ class _Interrupts:
 
 def _main(arguments: list[str]) -> int:
     """Run one verb; the only place where errors become messages."""
+    from launcher.output import discard
     from mtft.errors import MtftError
     from mtft.text import printable_lines
 
+    code = exit_codes.DONE
     try:
         _prepare_streams()
         try:
@@ -107,14 +109,14 @@ def _main(arguments: list[str]) -> int:
         print(f"mtft-launch: {printable_lines(str(error))}", file=sys.stderr)
         return exit_codes.worst([error.exit_code])  # the trainer's own codes are a failure here
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough.
-        _discard_output()
-        return exit_codes.DONE
+        # The reader, such as `head`, has seen enough; what the verb found stays true.
+        discard()
+        return code
     except OSError as error:
         if not _is_unwritten(error):
             raise
         _show_traceback()
-        _discard_output()
+        discard()
         print(f"mtft-launch: the output cannot be written: {error.strerror}", file=sys.stderr)
         return exit_codes.BAD_INPUT
 
@@ -143,13 +145,6 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    import os
-
-    # What is still in the buffer goes there too, so Python does not complain when it closes stdout.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient, Configuration
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
+_IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
 _ERRNO = re.compile(r"\[Errno \d+\] ")
 # What the loader shows of the file around a fault; it may hold secrets.
 _VALUES = re.compile(r"\{.*\}", re.DOTALL)
@@ -145,10 +146,21 @@ def _choose(context: str | None) -> tuple[str, dict[str, Any], str | None]:
         if meant not in known and (meant or entry == "cluster"):
             says = f"names {entry} {meant}, which is not there" if meant else f"names no {entry}"
             raise NoConnection(f"{_kubeconfig()}: context {name} {says}; {part}: {', '.join(sorted(known)) or 'none'}")
+    _refuse_impersonation(value, name, contexts[name].get("user"))
     cluster = _named(value, "clusters", "cluster")[contexts[name]["cluster"]]
     if not cluster.get("server"):
         raise NoConnection(f"{_kubeconfig()}: cluster {contexts[name]['cluster']} has no server")
     return name, contexts[name], cluster.get("proxy-url")
+
+
+def _refuse_impersonation(value: dict[str, Any], context: str, user: str | None) -> None:
+    """Refuse a user who acts as another: the official client would act as the one behind, who may do more."""
+    content = _named(value, "users", "user").get(user or "", {})
+    if given := [key for key in _IMPERSONATION if content.get(key)]:
+        raise NoConnection(
+            f"{_kubeconfig()}: context {context}: user {user} acts as another one ({', '.join(given)}), which mtft "
+            "cannot pass on; use a kubeconfig with credentials of that one"
+        )
 
 
 def _words(error: Exception) -> str:

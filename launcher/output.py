@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -16,7 +17,7 @@ _LONGEST_VALUE = 80  # characters
 def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
     """Print rows that share their columns as a table, or as a JSON or YAML list."""
     if output_format == "table":
-        print(table(rows))
+        _print(table(rows), end="\n")
     else:
         print_document(list(rows), output_format)
 
@@ -34,7 +35,20 @@ def print_document(document: Any, output_format: str) -> None:
 def print_text(text: str, end: str = "\n") -> None:
     """Print what programs read, such as JSON and YAML: UTF-8, whatever the encoding of the terminal."""
     use_utf8(sys.stdout)
-    print(text, end=end)
+    _print(text, end=end)
+
+
+def _print(text: str, end: str) -> None:
+    """Print what a verb ends with; its exit code stays what it found, though nobody reads on."""
+    try:
+        print(text, end=end)
+    except BrokenPipeError:
+        discard()
+
+
+def discard() -> None:
+    """Send what is printed nowhere from now on, and what is still in the buffer, which nobody can take any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def use_utf8(stream: TextIO) -> None:

@@ -26,6 +26,7 @@ Object = Mapping[str, Any]
 FIRST_ASKED = 5.0
 ASKED_EVERY = 15.0
 _LONGEST_TAKE = 3600.0  # seconds; for ever is more than a lock can wait
+_DELETED: dict[str, Any] = {"phase": "gone", "reason": "deleted by somebody before it ended"}
 _WAITS = ("Queued", "Suspended", "Pending", "Restarting")
 
 
@@ -35,6 +36,7 @@ def wait_for(
     timeout: float | None = None,
     *,
     report: Callable[[JobState], None] = lambda _: None,
+    sent: bool = False,
 ) -> dict[str, int]:
     """Watch jobs until all have ended and return name -> exit code of the launcher.
 
@@ -46,6 +48,7 @@ def wait_for(
         names: jobs, batches or models; without any, all jobs of the namespace.
         timeout: seconds; None: for ever.
         report: told every change of a job's state, and of why it does not run.
+        sent: the names are of jobs that this process has just sent: one that is not there was deleted since.
 
     Raises:
         InputError: a name is unknown or means several jobs.
@@ -53,7 +56,9 @@ def wait_for(
     """
     until = None if timeout is None else time.monotonic() + timeout
     jobs = cluster.list(JOBS, selector=labels.SELECTOR)
-    waiting = _Waiting(cluster, choose(names, jobs.items), report)
+    waiting = _Waiting(cluster, _sent(names, jobs.items) if sent else choose(names, jobs.items), report)
+    if sent:
+        waiting.miss(names)
     for job in jobs.items:
         waiting.take("ADDED", job)
     feed = Feed(cluster)
@@ -74,6 +79,10 @@ def wait_for(
     finally:
         feed.stopped.set()
     return waiting.codes
+
+
+def _sent(names: Sequence[str], jobs: Sequence[Object]) -> list[Object]:
+    return [job for job in jobs if job["metadata"]["name"] in names]
 
 
 def reasons_of(cluster: Cluster, jobs: Sequence[Object]) -> list[JobState]:
@@ -100,6 +109,13 @@ class _Waiting:
         self.codes = dict.fromkeys(self.left, exit_codes.WAIT_TIMED_OUT)
         self._told: dict[str, tuple[str, str]] = {}
 
+    def miss(self, names: Sequence[str]) -> None:
+        """Tell which of the jobs that were sent are gone."""
+        for name in (each for each in names if each not in self.left):
+            place = self.cluster.namespace
+            self.report(JobState(name=name, namespace=place, model=None, batch=None, state="Deleted", **_DELETED))
+            self.codes[name] = exit_codes.FAILED
+
     def take(self, kind: str, job: Object) -> None:
         """Take one change of a job."""
         name = job["metadata"]["name"]
@@ -108,7 +124,7 @@ class _Waiting:
         self.left[name] = job
         state = ended_state(self.cluster, job) or job_state(job, None, now=datetime.now(UTC))
         if kind == "DELETED" and state.launcher_code is None:
-            state = replace(state, state="Deleted", phase="gone", reason="deleted by somebody before it ended")
+            state = replace(state, state="Deleted", **_DELETED)
         if self._told.get(name, ("", ""))[0] != state.state:
             self._told[name] = gist(state)
             self.report(state)

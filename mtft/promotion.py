@@ -67,8 +67,9 @@ def changing(
             # One of the two has a wrong clock, and swept what was being written here.
             raise Retry(f"{folder}: another process changed the store at the same time; run again") from error
     # Large runs take minutes to delete: others have the store meanwhile. What a killed process left goes too.
-    for aside in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
-        shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the next change looks again
+        for aside in folder.glob(f"{store.RUNS}/{_GONE.format('*', '*')}"):
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @dataclass

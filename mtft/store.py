@@ -12,6 +12,7 @@ Reading takes no lock: the pointer changes in one rename, and no run it names is
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 import secrets
@@ -56,6 +57,7 @@ def current_id(folder: Path) -> str | None:
 
     Raises:
         InputError: the pointer leads out of the store, or is none.
+        OSError: the volume does not answer.
     """
     # The file goes first, so either kind can take the place of the other in one step.
     pointer = folder / CURRENT_FILE
@@ -67,7 +69,9 @@ def current_id(folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(f"{link}: is no link of mtft's ({error.strerror}); move it away, then promote a run") from None
+        if error.errno != errno.EINVAL:
+            raise
+        raise InputError(f"{link}: is no link of mtft's; move it away, then promote a run") from None
 
 
 def lost(folder: Path) -> str | None:

@@ -233,6 +233,7 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
         if args.timeout is not None:
             print("note: --timeout does nothing without --wait or --follow", file=sys.stderr)
         return exit_codes.DONE
+    from launcher.output import discard
     from launcher.verbs.logs import follow
     from launcher.verbs.wait import report
     from launcher.waiting import wait_for
@@ -240,9 +241,14 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
     until = None if args.timeout is None else time.monotonic() + args.timeout
     try:
         if args.follow:
-            follow(cluster, name, until=until)
+            try:
+                follow(cluster, name, until=until)
+            except BrokenPipeError:  # the reader, such as `head`, has seen enough
+                discard()
+                if not args.wait:
+                    raise KeyboardInterrupt from None
         left = None if until is None else max(0.0, until - time.monotonic())
-        return exit_codes.worst(list(wait_for(cluster, [name], left, report=report).values()))
+        return exit_codes.worst(list(wait_for(cluster, [name], left, report=report, sent=True).values()))
     except KeyboardInterrupt:
         command = f"mtft-launch cancel {name}{in_namespace(cluster.namespace)}"
         print(f"\njob {name} is not stopped by this; `{command}` does it", file=sys.stderr)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "mtft-launch batch --config mtft.yaml --all --name nightly --wait"
 _ROUNDS = 3  # of sending what could not be sent
+_NOT_SENT = "not sent"
 _THERE = ("submitted", "already there")  # results of jobs that can be waited for
 
 
@@ -38,7 +39,7 @@ class _Row:
     """What came of one job of the batch."""
 
     job: Job
-    result: str = "not sent"
+    result: str = _NOT_SENT
     note: str = "-"
     code: int = exit_codes.DONE
 
@@ -103,7 +104,11 @@ def run(args: argparse.Namespace) -> int:
     rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
     if not args.force:
         refuse_unfit([(one, row.job) for one, row in zip(resolved, rows, strict=True)], cluster)
-    _send_all(cluster, rows)
+    try:
+        _send_all(cluster, rows)
+    except KeyboardInterrupt:
+        _tell_what_goes_on(cluster, rows, args.output_format)
+        raise
     if any(row.result == "already there" and not row.job.knows_data for row in rows):
         print(f"note: {UNSEEN_DATA}", file=sys.stderr)
     if args.timeout is not None and not args.wait:
@@ -188,7 +193,7 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
     if any(row.code for row in rows):
         return
     for _ in range(_ROUNDS):
-        left = [row for row in rows if row.result in ("not sent", "failed")]
+        left = [row for row in rows if row.result in (_NOT_SENT, "failed")]
         for number, row in enumerate(left, 1):
             if _send(cluster, row):
                 _give_up(row, left[number:])
@@ -209,6 +214,7 @@ def _send(cluster: Cluster, row: _Row) -> bool:
     from launcher.cluster_errors import Busy, Conflict, NoConnection, WebhookSilent
     from launcher.submit import send
 
+    row.result = "being sent"
     try:
         sent = send(cluster, row.job.objects)
     except MtftError as error:
@@ -232,12 +238,17 @@ def _see_through(cluster: Cluster, rows: list[_Row], args: argparse.Namespace) -
     try:
         _wait(cluster, rows, args.timeout)
     except KeyboardInterrupt:
-        print(file=sys.stderr)
-        _print(rows, args.output_format)
-        if left := _left(rows):
-            command = f"mtft-launch cancel {' '.join(left)}{in_namespace(cluster.namespace)}"
-            print(f"what has not ended goes on; `{command}` stops it", file=sys.stderr)
+        _tell_what_goes_on(cluster, rows, args.output_format)
         raise
+
+
+def _tell_what_goes_on(cluster: Cluster, rows: list[_Row], output_format: str) -> None:
+    """Print the table as far as it has come, and what stops the jobs that are there."""
+    print(file=sys.stderr)
+    _print(rows, output_format)
+    if left := _left(rows):
+        command = f"mtft-launch cancel {' '.join(left)}{in_namespace(cluster.namespace)}"
+        print(f"what has not ended goes on; `{command}` stops it", file=sys.stderr)
 
 
 def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
@@ -256,7 +267,7 @@ def _wait(cluster: Cluster, rows: list[_Row], timeout: float | None) -> None:
         sent[state.name].result, sent[state.name].note = state.state, note(state)
         report(state)
 
-    codes = wait_for(cluster, list(sent), timeout, report=seen)
+    codes = wait_for(cluster, list(sent), timeout, report=seen, sent=True)
     for name, code in codes.items():
         sent[name].code = code
     with suppress(ClusterError):  # only the table says less: the codes are known
@@ -269,7 +280,8 @@ def _left(rows: list[_Row]) -> list[str]:
     """Return the names of the jobs that go on when nobody waits any more."""
     from launcher.states import TERMINAL
 
-    return [row.job.name for row in rows if not row.code and row.result not in (*TERMINAL, "Cancelled", "Deleted")]
+    over = (*TERMINAL, "Cancelled", "Deleted", _NOT_SENT)
+    return [row.job.name for row in rows if not row.code and row.result not in over]
 
 
 def _print(rows: list[_Row], output_format: str) -> None:

@@ -66,7 +66,8 @@ def follow(cluster: Cluster, name: str, *, until: float | None = None) -> None:
     from launcher.log_lines import Printer
     from launcher.resources import JOBS
 
-    logs.follow(cluster, cluster.get(JOBS, name), Printer(prefixed=False), until=until)
+    if job := cluster.find(JOBS, name):  # else it was deleted, which whoever waits for it is told
+        logs.follow(cluster, job, Printer(prefixed=False), until=until)
 
 
 def _count(text: str) -> int:

@@ -286,7 +286,9 @@ def test_an_interrupted_wait_prints_the_table_so_far(
 ) -> None:
     states: list[Any] = ["Running"]
 
-    def wait_for(_: object, names: list[str], *__: object, report: Callable[[JobState], None]) -> dict[str, int]:
+    def wait_for(
+        _: object, names: list[str], *__: object, report: Callable[[JobState], None], sent: bool
+    ) -> dict[str, int]:
         common: dict[str, Any] = {"namespace": "team", "model": "m", "batch": "b", "phase": ""}
         report(JobState(name=names[0], state="Failed", reason="3 rows are bad. The first of them:\nrow 7", **common))
         for name, state in zip(names[1:], states, strict=False):

@@ -114,3 +114,13 @@ def test_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
     server.answers = [Answer(body=thing("a", "1"))]
     assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
     assert server.asked[0].headers["host"] == "cluster.invalid"
+
+
+@pytest.mark.parametrize("key", ["as", "as-uid", "as-groups", "as-user-extra"])
+def test_a_user_who_acts_as_another_is_refused(server: Server, key: str) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    document["users"][0]["user"][key] = {"as-groups": ["ops"], "as-user-extra": {"a": ["b"]}}.get(key, "bob")
+    server.kubeconfig.write_text(json.dumps(document))
+    with pytest.raises(cluster_errors.NoConnection, match=rf"user me acts as another one \({key}\)"):
+        connect()
+    assert not server.asked

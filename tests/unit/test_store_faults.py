@@ -262,6 +262,44 @@ def test_a_journal_that_cannot_be_read_is_not_taken_for_a_shorter_one(
     assert history(tmp_path) == before and current(tmp_path) == run_id(2)
 
 
+def test_a_pointer_that_cannot_be_read_is_not_called_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path, 1)
+    promote(tmp_path, 1)
+
+    def broken(*_: Any) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(os, "readlink", broken)
+        for look in (lambda: promote(tmp_path, 1), lambda: store.find(tmp_path, MODEL)):
+            with pytest.raises(OSError, match="Input/output error"):
+                look()
+    assert current(tmp_path) == run_id(1) and len(history(tmp_path)) == 1
+
+
+def test_a_change_is_done_though_its_lease_or_what_it_removed_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        make_run(tmp_path, number)
+    promote(tmp_path, 1)
+
+    def unlink(path: Path, *args: Any, step: Callable[..., Any] = Path.unlink, **kwargs: Any) -> None:
+        if path.name == ".store.lease":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        step(path, *args, **kwargs)
+
+    def glob(path: Path, pattern: str, *args: Any, step: Callable[..., Any] = Path.glob, **kwargs: Any) -> Any:
+        if pattern.endswith(".gone"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return step(path, pattern, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(Path, "glob", glob)
+    promote(tmp_path, 2)
+    assert current(tmp_path) == run_id(2) and len(history(tmp_path)) == 2
+
+
 def test_a_slow_volume_keeps_two_publishers_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         make_run(tmp_path, number)

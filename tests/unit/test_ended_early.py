@@ -1,0 +1,117 @@
+"""Verbs that end before their work does: interrupted, read by nobody any more, or with their jobs deleted meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from launcher import acting, waiting
+from launcher.backends import kubernetes
+from launcher.cli import main
+from launcher.states import JobState
+from launcher.submit import Submission
+from mtft import exit_codes
+from mtft.errors import InputError
+from tests.conftest import CHECKOUT
+
+TEAM: Any = SimpleNamespace(namespace="team", find=lambda *_: None)
+
+
+def test_a_batch_interrupted_while_it_sends_tells_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[str] = []
+
+    def send(_: object, objects: list[Any]) -> Submission:
+        sent.append(objects[-1]["metadata"]["name"])
+        if len(sent) == 2:
+            raise KeyboardInterrupt
+        return Submission(job=objects[-1], outcome="created")
+
+    monkeypatch.setattr("launcher.submit.existing", lambda *_: None)
+    monkeypatch.setattr("launcher.submit.dry_run", lambda *_: None)
+    monkeypatch.setattr("launcher.submit.send", send)
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: TEAM)
+    cluster = {"image": "localhost/none:1", "gpus_per_node": 0}
+    config = tmp_path / "given.json"
+    config.write_text(json.dumps({"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": cluster}))
+    models = "m2m100_418m,opus_mt_en_fr,opus_mt_fr_en"
+    assert main(["batch", "--models", models, "--config", str(config), "-o", "json"]) == exit_codes.INTERRUPTED
+    out, err = capsys.readouterr()
+    assert [row["result"] for row in json.loads(out)] == ["submitted", "being sent", "not sent"]
+    assert f"`mtft-launch cancel {' '.join(sent)} -n team` stops it" in err
+
+
+def test_a_verb_on_several_jobs_that_is_interrupted_tells_what_came_of_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def action(_: object, job: dict[str, Any]) -> str:
+        if job["metadata"]["name"] == "c":
+            raise KeyboardInterrupt
+        if job["metadata"]["name"] == "b":
+            raise InputError("b is not there")
+        return "deleted"
+
+    jobs: list[dict[str, Any]] = [{"metadata": {"name": name}} for name in "abcd"]
+    with pytest.raises(KeyboardInterrupt):
+        acting.act(TEAM, jobs, action, "json")
+    results = [row["result"] for row in json.loads(capsys.readouterr().out)]
+    assert results == ["deleted", "b is not there", "interrupted; it may be done or not", "not tried"]
+
+
+def test_a_job_that_is_deleted_before_it_is_waited_for_has_failed() -> None:
+    told: list[JobState] = []
+    cluster: Any = SimpleNamespace(namespace="team", list=lambda *_, **__: SimpleNamespace(items=[], version="1"))
+    codes = waiting.wait_for(cluster, ["a", "b"], report=told.append, sent=True)
+    assert codes == {"a": exit_codes.FAILED, "b": exit_codes.FAILED}
+    assert [(state.name, state.state, state.launcher_code) for state in told] == [
+        ("a", "Deleted", exit_codes.FAILED),
+        ("b", "Deleted", exit_codes.FAILED),
+    ]
+    with pytest.raises(InputError, match="there is no job"):
+        waiting.wait_for(cluster, ["a"])
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_job_whose_lines_nobody_reads_any_more_is_not_called_done(
+    wait: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def follow(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    discarded: list[bool] = []
+    monkeypatch.setattr("launcher.verbs.logs.follow", follow)
+    monkeypatch.setattr("launcher.output.discard", lambda: discarded.append(True))
+    monkeypatch.setattr("launcher.waiting.wait_for", lambda *_, **__: {"j": exit_codes.NOT_PROMOTED})
+    args = argparse.Namespace(follow=True, wait=wait, timeout=None)
+    if wait:
+        assert kubernetes._see_through(TEAM, "j", args) == exit_codes.NOT_PROMOTED
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            kubernetes._see_through(TEAM, "j", args)
+        assert "`mtft-launch cancel j -n team`" in capsys.readouterr().err
+    assert discarded == [True]
+
+
+@pytest.mark.parametrize(("options", "unbuffered"), [("", ""), (" -o json", "1")])
+def test_what_a_verb_found_stays_true_though_nobody_reads_it(tmp_path: Path, options: str, unbuffered: str) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"source": "no target"}\n')
+    command = f"set -o pipefail; {sys.executable} -m launcher data check {rows}{options} | true"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CHECKOUT,
+    )
+    assert (done.returncode, done.stderr) == (exit_codes.BAD_INPUT, "")
