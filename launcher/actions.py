@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
 from launcher.cluster import FIELD_MANAGER
-from launcher.cluster_errors import Conflict, Forbidden, NotFound
+from launcher.cluster_errors import ClusterError, Conflict, Forbidden, NotFound
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resource
 from launcher.states import job_state
 from launcher.submit import own
@@ -115,16 +115,33 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     if now is not None and now["metadata"]["uid"] != meta["uid"]:
         return _MADE_BY_OTHERS
     manager = _applied_by(cluster, job)
-    # A webhook that does not answer is told before the job goes; that it is there, and fills a quota, is no news.
-    with suppress(Conflict, Forbidden):
-        cluster.create(_anew(job), dry_run=True)
+    _ask_whether_it_may_be_made(cluster, job)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     _patch_config(cluster, job, {"metadata": {"ownerReferences": None}, "data": _fresh_budget()})
     _delete_wholly(cluster, job)
-    made = _make_anew(cluster, job, manager)
+    try:
+        made = _make_anew(cluster, job, manager)
+    except ClusterError as error:
+        error.args = (f"{error}\n{name} is deleted by now: `mtft-launch run` with the same configuration continues it",)
+        raise
     if made is None:
         return _MADE_BY_OTHERS
     return "; ".join(["made anew", _GOES_ON, *own(cluster, made)])
+
+
+def _ask_whether_it_may_be_made(cluster: Cluster, job: Manifest) -> None:
+    """Let the cluster refuse before the job goes; that it is there, and fills a quota, is no news.
+
+    Raises:
+        ClusterError: a rule, a policy or a webhook is against it.
+    """
+    try:
+        cluster.create(_anew(job), dry_run=True)
+    except Conflict:
+        return
+    except Forbidden as error:
+        if "exceeded quota" not in str(error):
+            raise
 
 
 def _fresh_budget() -> dict[str, str]:

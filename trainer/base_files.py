@@ -14,7 +14,7 @@ from mtft.config import Config
 from mtft.errors import InputError, MtftError, unread
 from mtft.models import ModelCard
 from trainer.families import family_of
-from trainer.weights import check_names
+from trainer.weights import check_names, read_twice
 
 
 def check_checkpoint(card: ModelCard, config: Config) -> tuple[str, Any]:
@@ -39,7 +39,9 @@ def unreadable(card: ModelCard, source: str, error: Exception) -> MtftError:
 
 def _load_config(card: ModelCard, source: str, revision: str | None) -> Any:
     try:
-        settings: Any = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        settings: Any = read_twice(
+            lambda: AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        )
     except (OSError, ValueError) as error:
         raise unreadable(card, source, error) from error
     expected = family_of(card).model_type

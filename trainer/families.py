@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mtft.errors import InputError, unread
 from mtft.models import ModelCard
-from trainer.weights import TEXTS, touch
+from trainer.weights import TEXTS, read_twice, touch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,15 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
     """
     if Path(source).is_dir() and not Path(source, "config.json").is_file():
         raise InputError(f"model.path {source} holds no config.json: it is no checkpoint folder")
-    try:
+
+    def read() -> Any:
         for file in Path(source).glob("*"):
             if file.suffix in TEXTS:
                 touch(file)
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
+
+    try:
+        tokenizer = read_twice(read)
     except Exception as error:  # transformers raises whatever its parsers raise
         _check_vocabulary(card, source)
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mtft.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+
 SUFFIX = ".safetensors"
 TEXTS = (".json", ".model", ".spm", ".txt")
 """Ends of a checkpoint's other files that its loaders read: configuration and tokenizer."""
 PICKLES = (".bin", ".pt")
+_PAUSE_SECONDS = 0.2
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -40,6 +44,19 @@ def touch(path: Path) -> None:
     """
     with path.open("rb") as file:
         file.read(1)
+
+
+def read_twice(read: Callable[[], T]) -> T:
+    """Read what a base is made of, once more where that failed, whatever the reason.
+
+    Parsers in C++ do not tell a volume that fails for a moment from a file that is damaged, and a folder that cannot be
+    looked at is taken for the name of a repository.
+    """
+    try:
+        return read()
+    except Exception:
+        time.sleep(_PAUSE_SECONDS)
+        return read()
 
 
 def check_names(names: Iterable[str], source: str, revision: str | None = None) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
 
 from launcher import actions, labels, pytorchjob, submit
-from launcher.cluster_errors import Conflict, Invalid, WebhookSilent
+from launcher.cluster_errors import Conflict, Forbidden, Invalid, WebhookSilent
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS
 from launcher.surroundings import network_policy
 from mtft.runs import RETRIED_FILE
@@ -175,26 +176,23 @@ def test_retry_that_cannot_make_the_job_anew_leaves_it_there(control_plane: Clus
     }
     kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
     control_plane.apply({**kind, "metadata": {"name": launcher.namespace}, "webhooks": [silent]})
-    probe = {
-        **before,
-        "apiVersion": JOBS.api_version,
-        "kind": JOBS.kind,
-        "metadata": {"name": "probe", "namespace": launcher.namespace},
-    }
-
-    def in_force() -> bool:
-        try:
-            cluster.create(probe, dry_run=True)
-        except WebhookSilent:
-            return True
-        return False
-
     try:
-        eventually(in_force)
+        eventually(lambda: _refuses(cluster, before, WebhookSilent))
         assert "webhook" in launcher.json("retry", name, code=3)[0]["result"]
     finally:
         control_plane.kubectl("delete", "validatingwebhookconfiguration", launcher.namespace)
     assert cluster.get(JOBS, name)["metadata"]["uid"] == before["metadata"]["uid"]
+
+    for policy in _policy(launcher.namespace):
+        control_plane.apply(policy)
+    try:
+        eventually(lambda: _refuses(cluster, before, Forbidden))
+        assert "no jobs at night" in launcher.json("retry", name, code=3)[0]["result"]
+    finally:
+        for each in ("validatingadmissionpolicy", "validatingadmissionpolicybinding"):
+            control_plane.kubectl("delete", each, launcher.namespace)
+    assert cluster.get(JOBS, name)["metadata"]["uid"] == before["metadata"]["uid"]
+    eventually(lambda: not _refuses(cluster, before, Forbidden))
 
     cap(control_plane, launcher.namespace, {"count/pytorchjobs.kubeflow.org": "1"})
     cluster.delete(CONFIG_MAPS, name)
@@ -202,6 +200,36 @@ def test_retry_that_cannot_make_the_job_anew_leaves_it_there(control_plane: Clus
     assert launcher.json("run", document=DOCUMENT)["outcome"] == "already there"
     eventually(lambda: "made anew" in launcher.json("retry", name)[0]["result"])
     assert cluster.get(JOBS, name)["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+def _refuses(cluster: Any, job: dict[str, Any], kind: type[Exception]) -> bool:
+    """Tell whether another job like this one would be refused so by now."""
+    meta = {"name": "probe", "namespace": cluster.namespace}
+    try:
+        cluster.create({**job, "apiVersion": JOBS.api_version, "kind": JOBS.kind, "metadata": meta}, dry_run=True)
+    except kind:
+        return True
+    return False
+
+
+def _policy(namespace: str) -> list[dict[str, Any]]:
+    """Return a rule of the cluster, and where it holds, that lets no job be made in a namespace."""
+    base = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
+    made = {"apiGroups": ["kubeflow.org"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["*"]}
+    refusal = {"expression": "false", "message": "no jobs at night", "reason": "Forbidden"}
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    return [
+        {
+            **base,
+            "kind": "ValidatingAdmissionPolicy",
+            "spec": {"matchConstraints": {"resourceRules": [made]}, "validations": [refusal]},
+        },
+        {
+            **base,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "spec": {"policyName": namespace, "validationActions": ["Deny"], "matchResources": here},
+        },
+    ]
 
 
 def test_delete_removes_job_pods_and_config(launcher: Launcher) -> None:

@@ -6,11 +6,13 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from transformers import AutoTokenizer
 
 from demo.corpus import Pair
 from mtft import models
@@ -203,6 +205,20 @@ class TestTokenizer:
         (tmp_path / "vocab.json").write_text("[")
         with pytest.raises(InputError, match="no tokenizer could be loaded from"):
             load_tokenizer(models.card("opus_mt_en_fr"), tmp_path)
+
+    def test_a_volume_that_fails_for_a_moment_is_read_once_more(
+        self, standins: Standins, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Errors of parsers in C++ have no number, and a folder that fails is taken for a repository's name."""
+        folder, failures = str(standins("marian")), ["basic_filebuf::underflow error reading the file"]
+
+        def failing(source: str, load: Callable[..., Any] = AutoTokenizer.from_pretrained, **options: Any) -> Any:
+            if failures:
+                raise RuntimeError(failures.pop())
+            return load(source, **options)
+
+        monkeypatch.setattr(AutoTokenizer, "from_pretrained", failing)
+        assert load_tokenizer(models.card("opus_mt_en_fr"), folder) and not failures
 
     @pytest.mark.parametrize(
         ("family", "missing"),
