@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher import labels
-from launcher.pod import CONFIG_FILE, OUR_MOUNTS, pod_template
+from launcher.pod import CONFIG_FILE, OUR_MOUNTS, OUR_PROGRAMS, pod_template
 from mtft.config import Config
 from mtft.errors import ConfigError, InputError, Problem
 from mtft.naming import JOB_NAME, config_hash, document_text, job_name
@@ -145,6 +145,9 @@ def _unmountable(root: str) -> str | None:
     for mount in OUR_MOUNTS:
         if inside.startswith(mount + "/") or f"{mount}/".startswith(inside):
             return f"overlaps {mount}, which the pod needs for itself"
+    for programs in OUR_PROGRAMS:
+        if f"{programs}/".startswith(inside):
+            return f"hides {programs}, which the pod needs for itself"
     return None
 
 

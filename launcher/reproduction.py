@@ -46,6 +46,9 @@ class Recorded:
             raise InputError(
                 "the run was made by an mtft that did not keep its document; its config.yaml says the same"
             )
+        for part in ("data", "base", "versions"):
+            if not isinstance(record.get(part) or {}, Mapping):
+                raise InputError(f"provenance.json: {part} cannot be understood: it is no mapping")
         try:
             pod = asked["pod"] and dict(asked["pod"])
             if pod is not None:

@@ -10,6 +10,7 @@ MtftError
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,11 +64,13 @@ _IN_WORDS = re.compile(r"\(os error (\d+)\)")
 
 
 def error_number(error: BaseException) -> int | None:
-    """Return the errno of an error; libraries in Rust, such as safetensors, have it in their text alone."""
+    """Return the errno of an error; libraries in Rust and C++ have it in their text alone, or its words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _IN_WORDS.search(str(error))
-    return int(found[1]) if found else None
+    text = str(error)
+    if found := _IN_WORDS.search(text):
+        return int(found[1])
+    return next((number for number in _TRANSIENT if os.strerror(number) in text), None)
 
 
 def may_pass(error: BaseException) -> bool:

@@ -252,20 +252,38 @@ def point(folder: Path, run_id: str) -> None:
     if link.is_dir() and not link.is_symlink():
         raise InputError(f"{link}: is a folder and no link of mtft's; move it away, then promote the run again")
     beside = link.with_name(f".{link.name}.{secrets.token_hex(8)}.tmp")
+    hides_link = _is_there(pointer)
     try:
         beside.symlink_to(target)
     except OSError as error:
         if error.errno not in _NO_SYMLINKS:
             raise
         files.write_json(pointer, {"run": target})
-        link.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nobody looks at it any more
+            link.unlink(missing_ok=True)
         return
     try:
         _rename(beside, link, target)
-    finally:
+    except BaseException:
         beside.unlink(missing_ok=True)
-    pointer.unlink(missing_ok=True)
-    files.sync_folder(folder)
+        raise
+    if hides_link:
+        pointer.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is done for everyone who looks
+        files.sync_folder(folder)
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a name exists.
+
+    Raises:
+        OSError: the volume does not answer.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def overruling(model: str, run_id: str) -> str:

@@ -101,7 +101,7 @@ class Checkpoints:
         """Put a checkpoint's weights, optimizer, schedule and random state in place and return its state.
 
         Raises:
-            InputError: it was written under other settings.
+            InputError: it was written under other settings, or by another version of mtft.
         """
         values = json.loads((path / STATE).read_text(encoding="utf-8"))
         if differing := _differing(values.get("settings", {}), self.settings):
@@ -109,7 +109,13 @@ class Checkpoints:
                 f"checkpoint {path.name} was written with other training settings ({'; '.join(differing)}); "
                 "start another run with --rerun"
             )
-        state = State.from_dict(values["state"])
+        try:
+            state = State.from_dict(values["state"])
+        except (TypeError, KeyError) as error:
+            raise InputError(
+                f"checkpoint {path.name} was written by another version of mtft ({error}); go on with that one's "
+                "image, or start another run with --rerun"
+            ) from None
         load_weights(path, loop.parameters)
         _load_optimizer(loop, read_tensors(path / "optimizer.safetensors"))
         loop.start(state.total_steps, state.rate_factor, taken=values["schedule"])

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mtft.errors import InputError, unread
 from mtft.models import ModelCard
-from trainer.weights import TEXTS, read_twice, touch
+from trainer.weights import TEXTS, read_twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def load_tokenizer(card: ModelCard, source: str | Path, revision: str | None = N
     def read() -> Any:
         for file in Path(source).glob("*"):
             if file.suffix in TEXTS:
-                touch(file)
+                file.read_bytes()  # parsers in C++ give no number of an error
         return AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
 
     try:

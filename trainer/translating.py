@@ -268,6 +268,8 @@ def _writing(name: str) -> Iterator[TextIO]:
     path = Path(name)
     if path.is_dir():
         raise InputError(f"{name}: cannot be written: it is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{name}: is no regular file, and would be replaced; - is standard output")
     try:
         with files.replacing(path) as temporary, _open_as(path.suffix, temporary) as target:
             yield target

@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from launcher.cluster_errors import OPERATOR_INSTALL
-from launcher.pod import OUR_MOUNTS
+from launcher.pod import OUR_MOUNTS, OUR_PROGRAMS
 from mtft.config import Config
 from mtft.models import MODELS
 from mtft.settings import load_document
@@ -30,6 +30,9 @@ MINIMAL = CHART / "ci" / "minimal-values.yaml"
 def test_it_lints(helm: Helm) -> None:
     for arguments in ([], *(["-f", str(file)] for file in EXAMPLES)):
         assert "1 chart(s) linted, 0 chart(s) failed" in helm("lint", "--strict", CHART, *arguments)
+    with pytest.raises(HelmFailed, match=r"1 chart\(s\) failed") as failed:
+        helm("lint", "--strict", CHART, "-f", EXAMPLES[0], "--set", "cluster.image=null")
+    assert "cluster.image: is required in a cluster" in str(failed.value)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
@@ -159,3 +162,4 @@ def test_what_templates_repeat_is_what_the_launcher_says() -> None:
 
     assert OPERATOR_INSTALL in text("_live.tpl")
     assert "list " + " ".join(f'"{mount}/"' for mount in OUR_MOUNTS) in text("_job_problems.tpl")
+    assert "list " + " ".join(f'"{each}/"' for each in OUR_PROGRAMS) in text("_job_problems.tpl")

@@ -141,6 +141,16 @@ class TestResume:
         with pytest.raises(InputError, match=r"\(train\.unheard_of was not given, is 1\)"):
             load(unheard_of=1)
 
+    def test_of_a_version_with_more_state_is_refused(
+        self, copied: Checkpoints, sealed: tuple[Path, Setup, Loop]
+    ) -> None:
+        path = copied.folder / "step-5" / "state.json"
+        values = json.loads(path.read_text())
+        values["state"]["unheard_of"] = 1
+        path.write_text(json.dumps(values))
+        with pytest.raises(InputError, match=r"another version of mtft \(.*unheard_of.*--rerun$"):
+            copied.load(path.parent, sealed[1].loop(STEPS), ALONE)
+
     def test_of_another_model_is_refused(self, copied: Checkpoints, standins: Standins, short_text: list[Pair]) -> None:
         loop = fresh(standins, short_text, method="full").loop(STEPS)
         with pytest.raises(InputError, match="step-5 holds other weights than this method and base train"):

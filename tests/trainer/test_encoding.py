@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from demo.corpus import Pair
 from mtft import models
-from mtft.errors import InputError
+from mtft.errors import InputError, Retry
 from tests.trainer.helpers import FAMILIES, KEYS, build, make_encoder, segments_of
 from trainer.collate import Batch, collate
 from trainer.families import language_id, load_tokenizer
@@ -219,6 +219,9 @@ class TestTokenizer:
 
         monkeypatch.setattr(AutoTokenizer, "from_pretrained", failing)
         assert load_tokenizer(models.card("opus_mt_en_fr"), folder) and not failures
+        failures += ["source.spm: Stale file handle"] * 2
+        with pytest.raises(Retry, match="Stale file handle"):
+            load_tokenizer(models.card("opus_mt_en_fr"), folder)
 
     @pytest.mark.parametrize(
         ("family", "missing"),

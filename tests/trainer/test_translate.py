@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,15 @@ def test_unwritable_output(finished: RunPaths, tmp_path: Path, output: str, caps
     (tmp_path / "in.txt").write_text("a\n")
     refused(finished, tmp_path / "in.txt", "--output", tmp_path / output)
     assert f"{output}: cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("echo")
+def test_output_in_place_of_a_device(finished: RunPaths, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "in.txt").write_text("a\n")
+    refused(finished, tmp_path / "in.txt", "--output", tmp_path / "pipe")
+    assert "pipe: is no regular file, and would be replaced; - is standard output" in capsys.readouterr().err
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("changed", [True, False])

@@ -115,6 +115,8 @@ def test_a_run_without_a_cluster_gives_its_document(
         ('{"job": "x"}', "did not keep its document"),
         ('{"job": "x", "request": {"model": "m", "document": 3, "pod": null}}', "request cannot be understood"),
         ('{"job": "x", "request": {"model": "m", "document": {}, "pod": {"namespace": "A;B"}}}', "A;B"),
+        ('{"job": "x", "data": [], "request": {}}', "request cannot be understood"),
+        ('{"job": "x", "data": [1], "request": {}}', "data cannot be understood: it is no mapping"),
     ],
 )
 def test_a_damaged_record_is_one_message(record: str, told: str, tmp_path: Path, capsys: Any) -> None:

@@ -289,6 +289,11 @@ def test_a_change_is_done_though_its_lease_or_what_it_removed_cannot_be_deleted(
             raise OSError(errno.EIO, "Input/output error", str(path))
         step(path, *args, **kwargs)
 
+    def sync(folder: Path, step: Callable[[Path], None] = files.sync_folder) -> None:
+        if folder == store.outputs(tmp_path, MODEL) and current(tmp_path) == run_id(2):
+            raise OSError(errno.EIO, "Input/output error", str(folder))
+        step(folder)
+
     def glob(path: Path, pattern: str, *args: Any, step: Callable[..., Any] = Path.glob, **kwargs: Any) -> Any:
         if pattern.endswith(".gone"):
             raise OSError(errno.EIO, "Input/output error", str(path))
@@ -296,6 +301,7 @@ def test_a_change_is_done_though_its_lease_or_what_it_removed_cannot_be_deleted(
 
     monkeypatch.setattr(Path, "unlink", unlink)
     monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(files, "sync_folder", sync)
     promote(tmp_path, 2)
     assert current(tmp_path) == run_id(2) and len(history(tmp_path)) == 2
 

@@ -96,5 +96,10 @@
     {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
   {{- end -}}
 {{- end -}}
+{{- range $programs := list "/opt/mtft/" "/usr/local/bin/" "/usr/local/lib/" "/usr/bin/" "/usr/lib/" "/bin/" "/lib/" -}}
+  {{- if hasPrefix $inside $programs -}}
+    {{- $problems = append $problems (printf "storage.root: hides %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $programs) $root) -}}
+  {{- end -}}
+{{- end -}}
 {{- mustToRawJson $problems -}}
 {{- end }}

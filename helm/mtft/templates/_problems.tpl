@@ -37,6 +37,10 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
   {{- $told := regexReplaceAll $facts.forms.secret_value (join "\n" .) "(hidden: it looks like a secret)" -}}
   {{- $told = $told | replace "\n" "\n  " -}}
   {{- fail (printf "\n\nthe values have %d problem%s:\n  %s\n" (len .) (ternary "" "s" (eq (len .) 1)) $told) -}}
+  {{- /* `helm lint` only logs what fails; without values it looks at the chart alone. */ -}}
+  {{- if omit $given "models" -}}
+    {{- include "the values have problems, told above" $root -}}
+  {{- end -}}
 {{- end -}}
 {{- end }}
 
