@@ -5,8 +5,9 @@ The volume is never touched: the run and its checkpoints stay, so whatever start
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -119,11 +120,8 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     _patch_config(cluster, job, {"metadata": {"ownerReferences": None}, "data": _fresh_budget()})
     _delete_wholly(cluster, job)
-    try:
+    with _telling_the_way_back(job):
         made = _make_anew(cluster, job, manager)
-    except ClusterError as error:
-        error.args = (f"{error}\n{name} is deleted by now: `mtft-launch run` with the same configuration continues it",)
-        raise
     if made is None:
         return _MADE_BY_OTHERS
     return "; ".join(["made anew", _GOES_ON, *own(cluster, made)])
@@ -142,6 +140,24 @@ def _ask_whether_it_may_be_made(cluster: Cluster, job: Manifest) -> None:
     except Forbidden as error:
         if "exceeded quota" not in str(error):
             raise
+
+
+@contextmanager
+def _telling_the_way_back(job: Manifest) -> Iterator[None]:
+    """Say of whatever ends this early that the job is deleted, and how it comes back."""
+    meta = job["metadata"]
+    back = (
+        f"{meta['name']} is deleted, or about to be, and not made anew: `mtft-launch run` with the same configuration "
+        f"(`batch` for a job of a batch) in namespace {meta['namespace']} continues it"
+    )
+    try:
+        yield
+    except ClusterError as error:
+        error.args = (f"{error}\n{back}",)
+        raise
+    except KeyboardInterrupt:
+        print(back, file=sys.stderr)
+        raise
 
 
 def _fresh_budget() -> dict[str, str]:
@@ -276,11 +292,12 @@ def _delete_wholly(cluster: Cluster, job: Manifest) -> None:
     if not cluster.delete(JOBS, meta["name"], namespace=meta["namespace"], propagation="Foreground", only=job):
         return
     until = time.monotonic() + grace + _GONE_SECONDS
-    for kind, thing in cluster.watch(
-        JOBS, fields=f"metadata.name={meta['name']}", namespace=meta["namespace"], after=listed, until=until
-    ):
-        if kind == "DELETED" and thing["metadata"]["uid"] == meta["uid"]:
-            return
+    with _telling_the_way_back(job):
+        for kind, thing in cluster.watch(
+            JOBS, fields=f"metadata.name={meta['name']}", namespace=meta["namespace"], after=listed, until=until
+        ):
+            if kind == "DELETED" and thing["metadata"]["uid"] == meta["uid"]:
+                return
     raise StillThere(
         f"{meta['name']} has not gone after {grace + _GONE_SECONDS:.0f} s; a pod of it hangs: "
         f"kubectl{printed.in_namespace(meta['namespace'])} get pods -l {labels.OPERATOR_JOB}={meta['name']}; "

@@ -202,6 +202,21 @@ def test_retry_that_cannot_make_the_job_anew_leaves_it_there(control_plane: Clus
     assert cluster.get(JOBS, name)["metadata"]["uid"] != before["metadata"]["uid"]
 
 
+def test_retry_that_is_refused_once_the_job_is_deleted_tells_the_way_back(
+    control_plane: Cluster, launcher: Launcher
+) -> None:
+    cluster = launcher.cluster
+    name = launcher.json("run", document=DOCUMENT)["name"]
+    eventually(lambda: cluster.find(PODS, f"{name}-master-0"))
+    end_pod(cluster, f"{name}-master-0", 2, "")
+    until_state(cluster, name, "Failed", eventually)
+    cap(control_plane, launcher.namespace, {"count/pytorchjobs.kubeflow.org": "0"})
+    said = launcher.json("retry", name, code=3)[0]["result"]
+    assert "exceeded quota" in said and f"{name} is deleted, or about to be" in said
+    control_plane.kubectl("delete", "resourcequota", "--all", "-n", launcher.namespace)
+    assert launcher.json("run", document=DOCUMENT)["outcome"] == "created"
+
+
 def _refuses(cluster: Any, job: dict[str, Any], kind: type[Exception]) -> bool:
     """Tell whether another job like this one would be refused so by now."""
     meta = {"name": "probe", "namespace": cluster.namespace}
