@@ -20,8 +20,8 @@ CONFIG_FOLDER = "/etc/mtft"
 HOME = "/home/mtft"
 # Where something of ours is mounted; storage.root must lie elsewhere.
 OUR_MOUNTS = (CONFIG_FOLDER, "/tmp", HOME, "/dev/shm")
-# Where the image's programs and libraries are, which a volume there or above would hide.
-OUR_PROGRAMS = ("/opt/mtft", "/usr/local/bin", "/usr/local/lib", "/usr/bin", "/usr/lib", "/bin", "/lib")
+# Where the image's programs and libraries are, and what the kernel tells: a volume there would hide them.
+OUR_PROGRAMS = ("/opt/mtft", "/usr", "/bin", "/lib", "/lib64", "/proc", "/sys")
 
 # Trackers do not decide whether a model is trained.
 _OPTIONAL_SECRETS = ("WANDB_", "MLFLOW_")

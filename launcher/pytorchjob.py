@@ -142,12 +142,9 @@ def _unmountable(root: str) -> str | None:
     if not root.startswith("/") or ":" in root or not plain:
         return "cannot be mounted in a pod"
     inside = root.rstrip("/") + "/"
-    for mount in OUR_MOUNTS:
+    for mount in (*OUR_MOUNTS, *OUR_PROGRAMS):
         if inside.startswith(mount + "/") or f"{mount}/".startswith(inside):
             return f"overlaps {mount}, which the pod needs for itself"
-    for programs in OUR_PROGRAMS:
-        if f"{programs}/".startswith(inside):
-            return f"hides {programs}, which the pod needs for itself"
     return None
 
 

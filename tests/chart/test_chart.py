@@ -161,5 +161,5 @@ def test_what_templates_repeat_is_what_the_launcher_says() -> None:
         return (CHART / "templates" / template).read_text(encoding="utf-8")
 
     assert OPERATOR_INSTALL in text("_live.tpl")
-    assert "list " + " ".join(f'"{mount}/"' for mount in OUR_MOUNTS) in text("_job_problems.tpl")
-    assert "list " + " ".join(f'"{each}/"' for each in OUR_PROGRAMS) in text("_job_problems.tpl")
+    taken = (*OUR_MOUNTS, *OUR_PROGRAMS)
+    assert "list " + " ".join(f'"{each}/"' for each in taken) in text("_job_problems.tpl")

@@ -45,7 +45,8 @@ BOTH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "root with a colon": ({"storage": {"root": "/mnt/a:b"}}, ("storage.root: cannot be mounted", "got /mnt/a:b")),
     "root above ours": ({"storage": {"root": "/etc"}}, ("storage.root: overlaps /etc/mtft", "got /etc;")),
     "root above all": ({"storage": {"root": "/"}}, ("storage.root: overlaps /tmp", "storage.root: overlaps /dev/shm")),
-    "root of the image": ({"storage": {"root": "/opt"}}, ("storage.root: hides /opt/mtft", "got /opt")),
+    "root of the image": ({"storage": {"root": "/opt"}}, ("storage.root: overlaps /opt/mtft", "got /opt")),
+    "root in the image": ({"storage": {"root": "/usr/local/lib/x"}}, ("storage.root: overlaps /usr", "got /usr/")),
     "root taken": ({"storage": {"root": "/tmp/x"}}, ("storage.root: overlaps /tmp", "got /tmp/x")),
     "two topologies": ({"cluster": {"topology": {"required": "a", "preferred": "b"}}}, ("cluster.topology",)),
     "variable twice": (

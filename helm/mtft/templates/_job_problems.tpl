@@ -91,14 +91,9 @@
   {{- $problems = append $problems (printf "storage.root: cannot be mounted in a pod; got %s; allowed: an absolute path, such as /mnt/mtft" $root) -}}
 {{- end -}}
 {{- $inside := printf "%s/" (regexReplaceAll "/+$" $root "") -}}
-{{- range $mount := list "/etc/mtft/" "/tmp/" "/home/mtft/" "/dev/shm/" -}}
+{{- range $mount := list "/etc/mtft/" "/tmp/" "/home/mtft/" "/dev/shm/" "/opt/mtft/" "/usr/" "/bin/" "/lib/" "/lib64/" "/proc/" "/sys/" -}}
   {{- if or (hasPrefix $mount $inside) (hasPrefix $inside $mount) -}}
     {{- $problems = append $problems (printf "storage.root: overlaps %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $mount) $root) -}}
-  {{- end -}}
-{{- end -}}
-{{- range $programs := list "/opt/mtft/" "/usr/local/bin/" "/usr/local/lib/" "/usr/bin/" "/usr/lib/" "/bin/" "/lib/" -}}
-  {{- if hasPrefix $inside $programs -}}
-    {{- $problems = append $problems (printf "storage.root: hides %s, which the pod needs for itself; got %s; allowed: an absolute path, such as /mnt/mtft" (trimSuffix "/" $programs) $root) -}}
   {{- end -}}
 {{- end -}}
 {{- mustToRawJson $problems -}}
