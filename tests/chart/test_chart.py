@@ -30,9 +30,13 @@ MINIMAL = CHART / "ci" / "minimal-values.yaml"
 def test_it_lints(helm: Helm) -> None:
     for arguments in ([], *(["-f", str(file)] for file in EXAMPLES)):
         assert "1 chart(s) linted, 0 chart(s) failed" in helm("lint", "--strict", CHART, *arguments)
-    with pytest.raises(HelmFailed, match=r"1 chart\(s\) failed") as failed:
-        helm("lint", "--strict", CHART, "-f", EXAMPLES[0], "--set", "cluster.image=null")
-    assert "cluster.image: is required in a cluster" in str(failed.value)
+    for arguments in (
+        ["-f", str(EXAMPLES[0]), "--set", "cluster.image=null"],
+        ["--set", "models.m2m100_418m.lora.r=8"],
+    ):
+        with pytest.raises(HelmFailed, match=r"1 chart\(s\) failed") as failed:
+            helm("lint", "--strict", CHART, *arguments)
+        assert "cluster.image: is required in a cluster" in str(failed.value)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

@@ -38,7 +38,7 @@ of mtft/config.py, mtft/cluster_config.py, mtft/problems.py and launcher/pytorch
   {{- $told = $told | replace "\n" "\n  " -}}
   {{- fail (printf "\n\nthe values have %d problem%s:\n  %s\n" (len .) (ternary "" "s" (eq (len .) 1)) $told) -}}
   {{- /* `helm lint` only logs what fails; without values it looks at the chart alone. */ -}}
-  {{- if or (omit $given "models") (not $plan.jobs) -}}
+  {{- if or (omit $given "models") ($given.models | default dict | values | compact) -}}
     {{- include "the values have problems, told above" $root -}}
   {{- end -}}
 {{- end -}}
