@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from launcher import doctor_access as access
@@ -68,6 +69,7 @@ def examine(
     if "operator" not in only and (missing := access.check_namespace(cluster)):
         return [connection, missing]
     operator, deployment = access.check_operator(cluster)
+    nodes = cache(lambda: _all(cluster, NODES))
     # Without an image no pod can be made.
     inside = volume.Inside(cluster, template, probe=probe and PLACEHOLDER_IMAGE not in _images(template))
     looks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
@@ -82,7 +84,8 @@ def examine(
         ("space", lambda: [volume.check_space(inside.said)]),
         ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name), cluster.namespace)),
         ("image", lambda: [_image(cluster, template)]),
-        (NODES_LAYER, lambda: _nodes(cluster, job, config, bound)),
+        (NODES_LAYER, lambda: check_nodes(nodes(), _pods_everywhere(cluster), template, count, bound=bound)),
+        ("GPU memory", lambda: _gpu_memory(config, nodes, job)),
         ("DNS", lambda: [volume.check_dns(cluster, count, inside)]),
         ("pods made", lambda: [_creation(cluster, job)] if live else []),
     ]
@@ -109,15 +112,13 @@ def _quota(cluster: Cluster, template: Object, count: int, there: int | None) ->
     return namespace.check_quota(_all(cluster, QUOTAS), template, count, there=there)
 
 
-def _nodes(cluster: Cluster, job: Object, config: Resolved | None, bound: int) -> list[Finding]:
-    nodes = _all(cluster, NODES)
-    count = sum(replicas(role) for role in roles(job))
-    found = check_nodes(nodes, _pods_everywhere(cluster), _template(job), count, bound=bound)
+def _gpu_memory(config: Resolved | None, nodes: Callable[[], Sequence[Object]], job: Object) -> list[Finding]:
     if config is None or not config.config.cluster.gpus_per_node:
-        return found
+        return []
     from launcher.gpu_fit import check_fit
 
-    return [*found, check_fit(config, nodes, job)]
+    # Who may not list nodes is told all the same where the configuration says the size.
+    return [check_fit(config, [] if config.config.cluster.gpu_memory_gib is not None else nodes(), job)]
 
 
 def _template(job: Object) -> Object:

@@ -60,7 +60,7 @@ def count_leaked(paths: RunPaths, config: Config, train: Iterable[str]) -> None:
     Once a run: its inputs stay what they are from the moment its data is prepared.
     """
     sets = {f"{GUARD}{name}": guard_file(paths, name) for name in sorted(config.gate.guard_sets)}
-    if not sets or (paths.prepared.exists() and _leaked_file(paths).exists()):
+    if not sets or (paths.prepared.exists() and _counted(paths) is not None):
         return
     leakage = Leakage(list(sets))
     for name, file in sets.items():
@@ -81,6 +81,14 @@ def count_leaked(paths: RunPaths, config: Config, train: Iterable[str]) -> None:
 def leaked(paths: RunPaths, config: Config) -> dict[str, Any]:
     """Return what ``count_leaked`` found, by the names of the test sets; counts as of :mod:`mtft.leakage`."""
     return dict(files.read_json(_leaked_file(paths))) if config.gate.guard_sets else {}
+
+
+def _counted(paths: RunPaths) -> dict[str, Any] | None:
+    """Return what an earlier start counted; None where there is nothing, or nothing that can be understood."""
+    try:
+        return dict(files.read_json(_leaked_file(paths)))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _leaked_file(paths: RunPaths) -> Path:

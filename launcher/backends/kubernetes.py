@@ -99,7 +99,7 @@ def refuse_too_large(resolved: Sequence[Resolved]) -> None:
     from mtft.memory import refusal
 
     if reasons := [reason for one in resolved if (reason := refusal(one.card, one.config))]:
-        raise InputError("\n".join([*reasons, "--force sends it all the same"]))
+        raise InputError("\n".join([*reasons, "--force of run and batch sends it all the same"]))
 
 
 def refuse_unfit(jobs: Sequence[tuple[Resolved, Job]], cluster: Cluster) -> None:
@@ -139,7 +139,12 @@ def run(args: argparse.Namespace) -> int:
     job = prepare(document, resolved, cluster.namespace, name=args.job, nonce=nonce)
     if not args.force:
         refuse_unfit([(resolved, job)], cluster)
-    submission = submit(cluster, job.objects)
+    try:
+        submission = submit(cluster, job.objects)
+    except KeyboardInterrupt:
+        place = in_namespace(cluster.namespace)
+        print(f"\n{job.name} may have been sent: `mtft-launch status {job.name}{place}` tells", file=sys.stderr)
+        raise
     _tell(cluster, job, submission, args.output_format)
     return _see_through(cluster, job.name, args)
 

@@ -51,8 +51,9 @@ def _ask_server(args: argparse.Namespace) -> None:
 
     Raises:
         ClusterError: it would refuse one.
+        InputError: one fits no GPU.
     """
-    from launcher.backends.kubernetes import prepare, refuse_unfit
+    from launcher.backends.kubernetes import prepare, refuse_too_large, refuse_unfit
     from launcher.cluster import connect
     from launcher.submit import dry_run
 
@@ -60,6 +61,7 @@ def _ask_server(args: argparse.Namespace) -> None:
     for one in resolved:
         cluster = connect(args.context, args.namespace or one.config.cluster.namespace)
         job = prepare(document, one, cluster.namespace)
+        refuse_too_large([one])
         refuse_unfit([(one, job)], cluster)
         dry_run(cluster, job.objects)
         print(

@@ -62,3 +62,10 @@ def test_what_is_not_known_is_said_and_sent(
     monkeypatch.setenv("KUBECONFIG", str(control_plane.user(launcher.namespace, rights)))
     assert launcher("run", "--rerun", document=ASKED) == exit_codes.DONE
     assert "you may not list nodes" in launcher.err and "cluster.gpu_memory_gib" in launcher.err
+    image = {"image": "localhost/none:1", "gpu_resource": RESOURCE}
+    known = DOCUMENT | {"cluster": {**image, "gpu_memory_gib": 1}}
+    for verb in (["run", "--rerun"], ["validate", "--server"]):
+        assert launcher(*verb, document=known) == exit_codes.BAD_INPUT
+        assert "cluster.gpu_memory_gib is 1" in launcher.err and "accepted" not in launcher.err
+    layers = {each["layer"]: each for each in launcher.json("doctor", document=known, code=exit_codes.FAILED)}
+    assert layers["nodes"]["verdict"] == "skip" and layers["GPU memory"]["verdict"] == "fail"

@@ -86,6 +86,9 @@ def test_their_rows_that_are_training_rows_are_counted_once_a_run(
     train.write_text("")
     count_leaked(paths, settings, [str(train)])  # the run's inputs are those it began with
     assert run.stats["leakage"]["guard.general"] == found
+    (paths.folder / "guard_sets" / "leakage.json").write_text('{"guard.gene')
+    count_leaked(paths, settings, [str(train)])  # a damaged count is none
+    assert run.stats["leakage"]["guard.general"]["loose"]["pair"] == 0
     assert PreparedRun(
         config=config(tmp_path),
         card=card(KEY),

@@ -130,7 +130,7 @@ def test_gpu_that_is_too_small_is_refused_unless_forced(capsys: pytest.CaptureFi
     document = {"model": "m2m100_418m", "data": {"train": "/mnt/mtft/t"}, "cluster": {**CLUSTER, "gpu_memory_gib": 1}}
     Path("given.json").write_text(json.dumps(document))
     assert main(["run", "--config", "given.json", "--dry-run"]) == 2
-    assert "--force sends it all the same" in capsys.readouterr().err
+    assert "--force of run and batch sends it all the same" in capsys.readouterr().err
     assert len(shown(capsys, "run", document, "--force")) == 2
 
 

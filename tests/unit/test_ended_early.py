@@ -50,6 +50,21 @@ def test_a_batch_interrupted_while_it_sends_tells_what_is_there(
     assert f"`mtft-launch cancel {' '.join(sent)} -n team` stops it" in err
 
 
+def test_a_job_that_is_interrupted_while_it_is_sent_may_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def submit(*_: object) -> Submission:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.submit.submit", submit)
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: TEAM)
+    cluster = {"image": "localhost/none:1", "gpus_per_node": 0}
+    config = tmp_path / "given.json"
+    config.write_text(json.dumps({"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": cluster}))
+    assert main(["run", "--model", "m2m100_418m", "--config", str(config)]) == exit_codes.INTERRUPTED
+    assert "may have been sent: `mtft-launch status m2m100-418m-" in capsys.readouterr().err
+
+
 def test_a_verb_on_several_jobs_that_is_interrupted_tells_what_came_of_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
