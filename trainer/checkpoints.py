@@ -157,6 +157,16 @@ class Checkpoints:
             text = f"No space left on device for a checkpoint of {_mib(needed)}: {_mib(free)} are free"
             raise OSError(errno.ENOSPC, text)
 
+    def drop_after(self, step: int) -> None:
+        """Drop every checkpoint that is newer than one that the run goes back to; one rank calls it.
+
+        Raises:
+            OSError: the volume does not answer.
+        """
+        for number, path in self._named():
+            if number > step:
+                self._drop(number, path)
+
     def _retain(self, newest: int, best: int) -> None:
         named = sorted(self._named(), reverse=True)
         # What is newer than the checkpoint just written was damaged, or the run would have gone on from there.
@@ -166,9 +176,12 @@ class Checkpoints:
             shutil.rmtree(leftover, ignore_errors=True)
         for step, path in named:
             if step not in kept:
-                # Without its name first: a kill in the middle leaves nothing that looks like a checkpoint.
-                aside = path.rename(self.folder / f".step-{step}.tmp")
-                shutil.rmtree(aside, ignore_errors=True)
+                self._drop(step, path)
+
+    def _drop(self, step: int, path: Path) -> None:
+        # Without its name first: a kill in the middle leaves nothing that looks like a checkpoint.
+        aside = path.rename(self.folder / f".step-{step}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _named(self) -> list[tuple[int, Path]]:
         # Not glob(), which passes over a folder that cannot be listed.

@@ -95,6 +95,13 @@ class Reporter:
         ]
         files.write_text(self.metrics, "".join(line + "\n" for line in kept))
 
+    def has_gone_back(self) -> bool:
+        """Tell whether it is written down that the run went back to a checkpoint; who writes nothing need not know."""
+        if self.quiet or not self.metrics.exists():
+            return self.quiet
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        return any(_kind(line) == "went_back" for line in lines)
+
     def step(self, state: State, result: StepResult, *, told: bool = False) -> None:
         """Take in one optimizer step; report when ``every`` steps are together, at the end, and where ``told``."""
         if not result.skipped:

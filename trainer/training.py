@@ -98,7 +98,10 @@ class Training:
             state = self._begin()
         else:
             state = self.checkpoints.load(latest, self.loop, self.world)
-            self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
+            if state.rate_factor < 1 and not self.reporter.has_gone_back():  # killed before it could be told
+                self._tell_that_it_went_back(state, "an earlier start diverged")
+            else:
+                self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step)
             self.reporter.say(f"continuing from {latest.name} of {state.total_steps} steps")
             self._tell(_idle(self.world.size, state))
         self._heed_memory_kills(state)
@@ -201,12 +204,17 @@ class Training:
         found.micro_batch_tokens, found.memory_kills = state.micro_batch_tokens, state.memory_kills
         taken = self.loop.scheduler.last_epoch if self.loop.scheduler else 0
         self.loop.start(found.total_steps, found.rate_factor, taken)
-        self.reporter.resume_at(found.step, evaluated=found.evaluated == found.step, going_back=True)
-        rate = self.config.train.learning_rate
-        text = f"{diverged}: back to {chosen.name}, with a peak rate of {rate * _SLOWER:g} instead of {rate:g}"
-        self.reporter.event(found.step, "went_back", text, from_step=state.step)
+        if self.world.is_main:
+            self.checkpoints.drop_after(found.step)  # a start after a kill here must not go on from one of them
         self._save(found)  # a start after this one must know
+        self._tell_that_it_went_back(found, str(diverged), from_step=state.step)
         return found
+
+    def _tell_that_it_went_back(self, state: State, why: str, **values: int) -> None:
+        self.reporter.resume_at(state.step, evaluated=state.evaluated == state.step, going_back=True)
+        rate = self.config.train.learning_rate
+        text = f"{why}: back to step-{state.step}, with a peak rate of {rate * _SLOWER:g} instead of {rate:g}"
+        self.reporter.event(state.step, "went_back", text, **values)
 
     def _trusted(self, state: State) -> Path | None:
         """Return the newest checkpoint whose weights a good step or an evaluation came after; None without one.

@@ -211,6 +211,28 @@ class TestDivergence:
         losses = [line["loss"] for line in lines(tmp_path) if line["type"] == "train"]
         assert len(losses) == STEPS and all(math.isfinite(loss) for loss in losses)
 
+    @pytest.mark.parametrize("saved", [False, True])
+    def test_a_kill_while_it_goes_back_leaves_it_before_or_after(
+        self, setup: Setup, tmp_path: Path, saved: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = training(setup, tmp_path, every_step=True, max_skipped_steps=1)
+        spoil(run.loop, 4, 5)
+
+        def killed(kept: Checkpoints, loop: Loop, state: State, world: World, save: Any = Checkpoints.save) -> None:
+            if state.rate_factor == 1 or saved:
+                save(kept, loop, state, world)
+            if state.rate_factor < 1:
+                raise SystemExit
+
+        with monkeypatch.context() as dying, pytest.raises(SystemExit):
+            dying.setattr(Checkpoints, "save", killed)
+            run.run()
+        assert not [line for line in lines(tmp_path) if line["type"] == "went_back"]
+        state = training(setup, tmp_path, every_step=True, max_skipped_steps=1).run()
+        told = [line for line in lines(tmp_path) if line["type"] == "went_back"]
+        assert (state.rate_factor, len(told), state.skipped) == ((0.5, 1, 2) if saved else (1.0, 0, 0))
+        assert [line["step"] for line in lines(tmp_path) if line["type"] == "train"] == [1, 2, 3, 4, 5, 6]
+
     def test_what_was_recovered_from_and_scored_stays_written(self, setup: Setup, tmp_path: Path) -> None:
         run = training(setup, tmp_path, every_step=True, max_skipped_steps=1)
         spoil(run.loop, 4, 5)
