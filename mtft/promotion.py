@@ -313,7 +313,8 @@ def _sweep(folder: Path) -> None:
     """Remove the unfinished files that killed holders left."""
     unfinished = [*folder.glob(f".{store.CURRENT}.*.tmp"), *folder.glob(f"{journal.FOLDER}/.*.tmp")]
     # Others may be writing theirs at this moment.
-    waiting = [path for path in folder.glob(f".{_LEASE}.*.tmp") if _age(path) > _PATIENCE_SECONDS]
+    begun = [*folder.glob(f".{_LEASE}.*.tmp"), *folder.glob(store.BEGUN_USES)]
+    waiting = [path for path in begun if _age(path) > _PATIENCE_SECONDS]
     for left in unfinished + waiting + store.left_uses(folder):
         left.unlink(missing_ok=True)
 

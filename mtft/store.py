@@ -32,6 +32,8 @@ CURRENT_FILE = "current.json"
 RUNS = "runs"
 _DELIVERABLES = ("lora", "model")
 _USE = ".use.{}.lease"
+BEGUN_USES = f"{RUNS}/*/.{_USE.format('*')}.*.tmp"
+"""Names below a model's outputs of what becomes the lease of a reader."""
 _FILE = re.compile(r"[^/\0]+")
 FILES = "deliverable_files"
 """Field of ``finished.json``: size and SHA-256 of each file of the deliverable, so that a damaged run is known."""

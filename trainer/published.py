@@ -114,16 +114,8 @@ def published(
     if found.run_id is None or found.texts is not None or not any(each.pairs for each in sets):
         return found
     paths = RunPaths.at(run.paths.root, run.card.key, found.run_id)
-    mine: dict[str, dict[int, Hypothesis]] = {}
-    problem = None
-    try:
-        mine = _share_of(paths, sets, decoding, world)
-    except Retry:
-        raise
-    except Exception as error:
-        problem = _in_words(error)
     # The ranks meet here alone, each with its share or its problem: none waits for one that failed.
-    parts = world.gather((mine, problem))
+    parts = world.gather(_share_or_problem(paths, sets, decoding, world, _PAUSES))
     if problems := [each for _, each in parts if each is not None]:
         return Published(run_id=found.run_id, problem=problems[0])
     texts = {}
@@ -136,6 +128,25 @@ def published(
 def _remark(finished: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
     its = (finished.get(TEST) or {}).get("sha256")
     return None if its == facts[TEST]["sha256"] else _OTHER_TEST
+
+
+def _share_or_problem(
+    paths: RunPaths, sets: Sequence[TestSet], decoding: Decoding, world: World, pauses: Sequence[float]
+) -> tuple[dict[str, dict[int, Hypothesis]], str | None]:
+    """Return this rank's share, or none and why; a volume that fails for a moment is asked again, as in ``on_file``.
+
+    Raises:
+        Retry: this process is to be started again.
+    """
+    try:
+        return _share_of(paths, sets, decoding, world), None
+    except Retry:
+        raise
+    except Exception as error:
+        if not (pauses and may_pass(error)):
+            return {}, _in_words(error)
+    time.sleep(pauses[0])
+    return _share_or_problem(paths, sets, decoding, world, pauses[1:])
 
 
 def _share_of(

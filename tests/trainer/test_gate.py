@@ -319,6 +319,21 @@ def test_a_volume_that_fails_for_a_moment_is_asked_again_before_the_verdict(
     assert "Input/output error" in (on_file(candidate, sets, facts, pauses=(0.0,)).problem or "")
 
 
+def test_a_volume_that_fails_for_a_moment_is_asked_again_where_the_published_run_translates_anew(
+    candidate: PreparedRun, rival: RunPaths, sets: list[TestSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [OSError(errno.ESTALE, "Stale file handle")] * 2
+
+    def failing(*_: object) -> object:
+        raise failures.pop() if failures else torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(opponent, "load_finished", failing)
+    share, problem = opponent._share_or_problem(rival, sets, DECODING, ALONE, pauses=(0.0, 0.0, 0.0))
+    assert not share and not failures and "CUDA out of memory" in str(problem)
+    failures += [OSError(errno.ESTALE, "Stale file handle")] * 2
+    assert "Stale" in str(opponent._share_or_problem(rival, sets, DECODING, ALONE, pauses=(0.0,))[1])
+
+
 class OtherRankFails(World):
     """This rank, and another one that could not translate its share."""
 

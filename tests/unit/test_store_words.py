@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,7 +116,12 @@ def test_what_killed_readers_left_goes_with_the_next_change(tmp_path: Path) -> N
     paths = make_run(tmp_path, 1, "promoted")
     left = paths.folder / ".use.0123456789abcdef.lease"
     left.write_text('{"owner": "gone", "expires": 1.0}')
+    begun = paths.folder / "..use.0123456789abcdef.lease.01234567.tmp"
+    begun.touch()
     with store.using(paths):
         (live,) = set(paths.folder.glob(".use.*")) - {left}
         with changing(tmp_path, MODEL):
-            assert not left.exists() and live.exists()
+            assert not left.exists() and live.exists() and begun.exists()
+        os.utime(begun, (0, 0))
+        with changing(tmp_path, MODEL):
+            assert not begun.exists()
