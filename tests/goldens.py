@@ -51,7 +51,7 @@ def documents() -> dict[Path, str]:
 
 
 def _examples() -> Iterator[tuple[Path, str]]:
-    yield EXAMPLES / "claim.yaml", as_yaml([claim("mtft", "100Gi", None, None)])
+    yield EXAMPLES / "claim.yaml", as_yaml([claim("mtft", "200Gi", None, None)])
     for case in SHOWN:
         manifests = objects(case)
         if case == "multi_node":
