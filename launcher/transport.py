@@ -36,6 +36,7 @@ _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
+_MARKS = {"kind", "metadata", "items", "status", "gitVersion"}  # an object, a list, an answer, a version has one
 
 Query = Sequence[tuple[str, Any]]
 Body = Mapping[str, Any] | Sequence[Any] | None
@@ -98,13 +99,19 @@ class Transport:
         self._lost_at = time.monotonic()
 
     def json(self, request: Request, path: str, **options: Any) -> dict[str, Any]:
-        """Send a request as ``open`` does and return the object it is answered with."""
+        """Send a request as ``open`` does and return the object it is answered with.
+
+        Raises:
+            ClusterError: as ``open``, or the answer is no object of Kubernetes.
+        """
         response = self.open(request, path, **options)
         try:
-            answer: dict[str, Any] = json.loads(response.data)
-            return answer
+            answer: Any = json.loads(response.data)
         except ValueError as error:
             raise ClusterError(f"{request}: {self.server} did not answer with JSON; is it an API server?") from error
+        if not isinstance(answer, dict) or not _MARKS & answer.keys():
+            raise ClusterError(f"{request}: {self.server} answered no object of Kubernetes; is it an API server?")
+        return answer
 
     def open(
         self,

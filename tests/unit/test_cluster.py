@@ -284,6 +284,10 @@ def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Serve
     server.answers = [Answer(200, b"<html>sign in</html>")]
     with pytest.raises(cluster_errors.ClusterError, match="did not answer with JSON; is it an API server"):
         cluster.get(JOBS, "a")
+    server.answers = [Answer(200, text) for text in (b"{}", b"[]", b'"ok"')]
+    for look in (lambda: cluster.get(JOBS, "a"), lambda: cluster.list(JOBS), cluster.version):
+        with pytest.raises(cluster_errors.ClusterError, match="answered no object of Kubernetes; is it an API server"):
+            look()
 
 
 def test_log_lines_end_with_the_log_and_a_cut_is_told(cluster: Cluster, server: Server) -> None:
