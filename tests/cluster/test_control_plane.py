@@ -112,6 +112,7 @@ def test_a_restricted_namespace_takes_only_restricted_pods(control_plane: Cluste
     control_plane.apply(pod(namespace, "strict", RESTRICTED_CONTAINER))
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_workers_of_a_restricted_namespace_need_the_operators_template(control_plane: Cluster) -> None:
     namespace = control_plane.namespace("template", restricted=True)
     master, worker = replica(1), replica(1)
@@ -131,6 +132,7 @@ def test_workers_of_a_restricted_namespace_need_the_operators_template(control_p
         control_plane.init_template(False)
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_gpu_pods_go_to_the_tainted_pool_and_only_with_its_toleration(control_plane: Cluster) -> None:
     namespace = control_plane.namespace("gpu")
     without = {"nodeSelector": GPU_POOL["nodeSelector"]}

@@ -98,6 +98,7 @@ def test_any_account_may_ask_whether_jobs_are_known(
     assert not any(cluster.knows(kind) for kind in unknown)
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_a_gpu_pool_with_a_taint(namespace: str, doctor: Doctor) -> None:
     found = doctor(namespace, gpus_per_node=8)
     assert found["taints"]["verdict"] == "fail"
@@ -142,6 +143,7 @@ def test_quota_limits_claim_secrets_and_queue(control_plane: Cluster, doctor: Do
         assert found[layer]["verdict"] == "fail" and words in found[layer]["message"], found[layer]
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_several_pods_in_a_restricted_namespace(control_plane: Cluster, doctor: Doctor) -> None:
     namespace = control_plane.namespace("strict", restricted=True)
     assert doctor(namespace)["pod security"]["verdict"] == "ok"
@@ -185,6 +187,7 @@ def test_a_launcher_in_the_cluster_needs_no_right_that_is_for_people(
     assert more["verdict"] == "warn" and "delete pytorchjobs.kubeflow.org (for retry, delete)" in more["message"]
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_why_a_job_waits_and_why_it_failed(control_plane: Cluster, namespace: str, doctor: Doctor) -> None:
     waiting = submit(control_plane, namespace, gpus_per_node=8)
 
@@ -228,6 +231,7 @@ def test_a_namespace_has_a_config_map_of_its_own(control_plane: Cluster, doctor:
     assert doctor(namespace)["quota"]["message"] == f"q: {name} 1 of 1 used; the job asks for 1 more and is refused"
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_a_job_whose_service_is_refused(
     control_plane: Cluster, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
