@@ -30,7 +30,7 @@ def control_plane() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def idle_nodes(control_plane: Cluster) -> None:
     """Ask for the nodes of our own control plane, which run nothing: a cluster that is given may have others."""
-    names = {node["metadata"]["name"] for node in control_plane.get("nodes")["items"]}
+    names = {node["metadata"]["name"] for node in control_plane.get("nodes")}
     if "gpu-0" not in names:
         reason = (
             "needs nodes that run no pods: MTFT_TEST_KUBECONFIG of `python -m tests.cluster up --level control-plane`"

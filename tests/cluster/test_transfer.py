@@ -28,6 +28,7 @@ def pod() -> dict[str, Any]:
     return transfer_pod(job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"], read_only=False)
 
 
+@pytest.mark.usefixtures("idle_nodes")
 def test_a_restricted_namespace_takes_it_and_it_is_deleted(
     control_plane: Cluster, pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.playing import FINISHED, MODEL, SECONDS, Played, cap, eventually, submit
 from tests.cluster.proxy import cuttable
 
+pytestmark = pytest.mark.usefixtures("idle_nodes")  # pods whose lives are played
+
 
 @pytest.fixture(scope="module")
 def namespace(control_plane: Cluster) -> str:
