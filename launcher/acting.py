@@ -63,6 +63,9 @@ def note_missing_namespace(cluster: Cluster) -> None:
 
 def act(cluster: Cluster, jobs: list[Manifest], action: Action, output_format: str) -> int:
     """Act on each job, print a row for each and return the worst exit code; interrupted, print what came of each."""
+    from launcher.job_tables import print_answers
+    from launcher.output import print_rows
+
     rows, codes = [], []
     try:
         for job in jobs:
@@ -77,18 +80,8 @@ def act(cluster: Cluster, jobs: list[Manifest], action: Action, output_format: s
         rows += [{"name": job["metadata"]["name"], "result": "not tried"} for job in jobs[len(rows) :]]
         raise
     finally:
-        _print(rows, output_format)
+        if output_format == "table":
+            print_answers(rows, "result")
+        else:
+            print_rows(rows, output_format)
     return exit_codes.worst(codes)
-
-
-def _print(rows: list[dict[str, str]], output_format: str) -> None:
-    from launcher.job_tables import first_words
-    from launcher.output import print_rows
-
-    if output_format != "table":
-        print_rows(rows, output_format)
-        return
-    # The table holds first lines; what is longer follows it, once where several jobs are refused alike.
-    print_rows([{**row, "result": first_words(row["result"])} for row in rows], output_format)
-    for long in dict.fromkeys(row["result"] for row in rows if "\n" in row["result"]):
-        print(f"\n{', '.join(row['name'] for row in rows if row['result'] == long)}:\n{long}")

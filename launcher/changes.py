@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launcher.cluster_errors import Busy, Cut, Gone, NoConnection, Request, from_status
+from launcher.cluster_errors import Busy, ClusterError, Cut, Gone, NoConnection, Request, from_status
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -122,7 +122,12 @@ class Changes:
                     yield change
 
     def _read(self, event: Manifest) -> Change | None:
-        kind, thing = event["type"], event["object"]
+        try:
+            kind, thing = event["type"], event["object"]
+        except (KeyError, TypeError) as error:
+            raise ClusterError(
+                f"{self._request}: the server did not answer with changes; is it an API server?"
+            ) from error
         if kind == "ERROR":
             raise from_status(int(thing.get("code") or 500), thing, str(thing), self._request)
         self._version = thing["metadata"]["resourceVersion"]

@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _show_traceback()
         print("mtft-launch: interrupted", file=sys.stderr)
+        from launcher.output import finish
+
+        finish()
         return exit_codes.INTERRUPTED
     finally:
         interrupts.leave(ending=arguments is None)
@@ -90,7 +93,7 @@ class _Interrupts:
 
 def _main(arguments: list[str]) -> int:
     """Run one verb; the only place where errors become messages."""
-    from launcher.output import discard
+    from launcher.output import discard, finish
     from mtft.errors import MtftError
     from mtft.text import printable_lines
 
@@ -107,6 +110,7 @@ def _main(arguments: list[str]) -> int:
     except MtftError as error:
         _show_traceback()
         print(f"mtft-launch: {printable_lines(str(error))}", file=sys.stderr)
+        finish()
         return exit_codes.worst([error.exit_code])  # the trainer's own codes are a failure here
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough; what the verb found stays true.
@@ -136,10 +140,12 @@ def _prepare_streams() -> None:
     import io
     import os
 
+    from launcher.output import patient
     from mtft.errors import InputError
 
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = patient(sys.stderr)
     if sys.stdout is None:
         raise InputError("standard output is closed; send it to /dev/null if nobody reads it")
     for stream in (sys.stdout, sys.stderr):

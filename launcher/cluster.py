@@ -167,7 +167,7 @@ class Cluster(Reader):
             body["gracePeriodSeconds"] = grace_seconds
         request = self._request("delete", resource, place, name)
         try:
-            self.transport.json(request, resource.path(place, name), method="DELETE", body=body)
+            self.transport.json(request, resource.path(place, name), wants="metadata", method="DELETE", body=body)
         except NoSuchKind:
             raise
         except NotFound:
@@ -190,7 +190,8 @@ class Cluster(Reader):
             "spec": {"resourceAttributes": attributes},
         }
         request = self._request("create", ACCESS_REVIEWS, None)
-        answer = self.transport.json(request, ACCESS_REVIEWS.path(None), method="POST", body=review)
+        path = ACCESS_REVIEWS.path(None)
+        answer = self.transport.json(request, path, wants="status.allowed", method="POST", body=review)
         return bool(answer["status"]["allowed"])
 
 

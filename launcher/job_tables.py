@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from launcher.output import print_rows, say
 from launcher.results import SCORES
 from launcher.states import JobState
 from mtft import exit_codes
@@ -64,6 +65,18 @@ def first_words(text: str) -> str:
     """Return the first line of a text, with the next one where it only announces that."""
     first, _, rest = text.partition("\n")
     return f"{first} {rest.strip().partition(chr(10))[0]}" if first.endswith(":") and rest.strip() else first
+
+
+def print_answers(rows: Sequence[Mapping[str, str]], column: str) -> None:
+    """Print a table of jobs with the first words of a column; what is longer follows, once where several say the same.
+
+    Args:
+        rows: of one job each; ``name`` is its name.
+        column: the one that may hold several lines.
+    """
+    print_rows([{**row, column: first_words(row[column])} for row in rows], "table")
+    for long in dict.fromkeys(row[column] for row in rows if "\n" in row[column]):
+        say(f"\n{', '.join(row['name'] for row in rows if row[column] == long)}:\n{long}")
 
 
 def scores_text(scores: Any) -> str:

@@ -17,7 +17,7 @@ _LONGEST_VALUE = 80  # characters
 def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
     """Print rows that share their columns as a table, or as a JSON or YAML list."""
     if output_format == "table":
-        _print(table(rows), end="\n")
+        say(table(rows))
     else:
         print_document(list(rows), output_format)
 
@@ -35,20 +35,47 @@ def print_document(document: Any, output_format: str) -> None:
 def print_text(text: str, end: str = "\n") -> None:
     """Print what programs read, such as JSON and YAML: UTF-8, whatever the encoding of the terminal."""
     use_utf8(sys.stdout)
-    _print(text, end=end)
+    say(text, end=end)
 
 
-def _print(text: str, end: str) -> None:
-    """Print what a verb ends with; its exit code stays what it found, though nobody reads on."""
+def say(text: str, end: str = "\n") -> None:
+    """Print what a verb has found for a person; it goes on, and its exit code stays, though nobody reads any more."""
     try:
         print(text, end=end)
     except BrokenPipeError:
         discard()
 
 
+def finish() -> None:
+    """Print what is still in the buffer, of a verb that has told on standard error why it fails."""
+    try:
+        if sys.stdout is not None:  # closed before the start
+            sys.stdout.flush()
+    except OSError:
+        discard()
+
+
 def discard() -> None:
     """Send what is printed nowhere from now on, and what is still in the buffer, which nobody can take any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Remarks(io.FileIO):
+    """Standard error; no verb ends because nobody reads it any more, or its disk is full."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def patient(stream: TextIO) -> TextIO:
+    """Return standard error as a stream that never fails; another stream is returned as it is."""
+    if stream is not sys.__stderr__:
+        return stream
+    raw = io.BufferedWriter(_Remarks(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors="backslashreplace", line_buffering=True)
 
 
 def use_utf8(stream: TextIO) -> None:

@@ -91,13 +91,14 @@ class Reader:
         while True:
             page = [("limit", PAGE), *([("continue", next_page)] if next_page else [])]
             try:
-                answer = self.transport.json(request, path, query=[*query, *page])
+                answer = self.transport.json(request, path, query=[*query, *page], wants="metadata.resourceVersion")
             except Gone:
                 if next_page is None:
                     raise
                 items, next_page = [], None  # the server forgot the snapshot of the first page: begin again
                 continue
-            items += [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in answer["items"]]
+            found = answer.get("items") or []
+            items += [{"apiVersion": resource.api_version, "kind": resource.kind, **each} for each in found]
             next_page = answer["metadata"].get("continue")
             if not next_page:
                 return Listing(items, answer["metadata"]["resourceVersion"])
@@ -200,7 +201,7 @@ class Reader:
     def version(self) -> str:
         """Return the version of the API server, such as ``v1.34.4``."""
         request = self._request("get", Resource("version", "version", namespaced=False), None)
-        return str(self.transport.json(request, "/version")["gitVersion"])
+        return str(self.transport.json(request, "/version", wants="gitVersion")["gitVersion"])
 
     def knows(self, resource: Resource) -> bool:
         """Return whether the cluster has a kind of a group; any account may ask, unless the cluster is hardened.
@@ -209,8 +210,9 @@ class Reader:
             Forbidden: it is.
         """
         request = self._request("get", resource, None)
+        path = f"/apis/{resource.group}/{resource.version}"
         try:
-            found = self.transport.json(request, f"/apis/{resource.group}/{resource.version}")["resources"]
+            found = self.transport.json(request, path, wants="resources")["resources"]
         except NotFound:
             return False
         return any(each["name"] == resource.plural for each in found)

@@ -36,7 +36,6 @@ _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
-_MARKS = {"kind", "metadata", "items", "status", "gitVersion"}  # an object, a list, an answer, a version has one
 
 Query = Sequence[tuple[str, Any]]
 Body = Mapping[str, Any] | Sequence[Any] | None
@@ -98,20 +97,31 @@ class Transport:
         """Note that the connection was lost."""
         self._lost_at = time.monotonic()
 
-    def json(self, request: Request, path: str, **options: Any) -> dict[str, Any]:
+    def json(self, request: Request, path: str, *, wants: str = "metadata.name", **options: Any) -> dict[str, Any]:
         """Send a request as ``open`` does and return the object it is answered with.
 
+        Args:
+            request: what it is for.
+            path: where it goes.
+            wants: field that every such answer of an API server has, as keys joined by dots.
+            options: those of ``open``.
+
         Raises:
-            ClusterError: as ``open``, or the answer is no object of Kubernetes.
+            ClusterError: as ``open``, or the answer is not what an API server gives.
         """
         response = self.open(request, path, **options)
         try:
             answer: Any = json.loads(response.data)
         except ValueError as error:
             raise ClusterError(f"{request}: {self.server} did not answer with JSON; is it an API server?") from error
-        if not isinstance(answer, dict) or not _MARKS & answer.keys():
-            raise ClusterError(f"{request}: {self.server} answered no object of Kubernetes; is it an API server?")
-        return answer
+        found = answer
+        for key in wants.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None:
+            raise ClusterError(
+                f"{request}: {self.server} answered without {wants}, which an API server gives; is it one?"
+            )
+        return dict(answer)
 
     def open(
         self,

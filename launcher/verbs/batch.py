@@ -285,17 +285,13 @@ def _left(rows: list[_Row]) -> list[str]:
 
 
 def _print(rows: list[_Row], output_format: str) -> None:
-    from launcher.job_tables import first_words
+    from launcher.job_tables import print_answers
     from launcher.output import print_rows
 
-    if output_format != "table":
+    if output_format == "table":
+        print_answers([row.as_dict() for row in rows], "note")
+    else:
         print_rows([{**row.as_dict(), "exit_code": row.code} for row in rows], output_format)
-        return
-    # The table holds first lines; what is longer follows it.
-    print_rows([{**row.as_dict(), "note": first_words(row.note)} for row in rows], output_format)
-    for row in rows:
-        if "\n" in row.note:
-            print(f"\n{row.job.name}:\n{row.note}")
 
 
 def _keys(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import accept_cluster_arguments, add_output_argument, user_path
-from launcher.output import print_document, table
+from launcher.output import print_document, say, table
 from launcher.verbs import push
 from mtft import exit_codes
 from mtft.errors import InputError
@@ -99,12 +99,12 @@ def _print_check(report: dict[str, Any], output_format: str) -> None:
         return
     listed = report.pop("rejected")
     del report["rejected_not_listed"], report["passed_over"]
-    print(table([{"what": name, "value": value} for name, value in report.items()]))
+    say(table([{"what": name, "value": value} for name, value in report.items()]))
     if listed:
-        print(f"\n{table(listed[:_MOST_IN_TABLE])}")
+        say(f"\n{table(listed[:_MOST_IN_TABLE])}")
     unseen = report["rows"] - report["accepted"] - len(listed[:_MOST_IN_TABLE])
     if unseen:
-        print(f"... and {unseen:,} more; -o json lists up to {MOST_LISTED:,}")
+        say(f"... and {unseen:,} more; -o json lists up to {MOST_LISTED:,}")
 
 
 def _split(args: argparse.Namespace) -> int:
@@ -184,10 +184,10 @@ def _print_split(report: dict[str, Any], out: Path, output_format: str) -> None:
         print_document(report, output_format)
         return
     rows = report["splits"]
-    print(table([{"split": name, "rows": rows[name], "file": str(out / f"{name}.jsonl")} for name in rows]))
+    say(table([{"split": name, "rows": rows[name], "file": str(out / f"{name}.jsonl")} for name in rows]))
     met = [
         {"held out": split, "match": match, **counts}
         for split in ("dev", "test")
         for match, counts in report["leakage"][split].items()
     ]
-    print(f"\nheld-out rows that training rows show too:\n{table(met)}")
+    say(f"\nheld-out rows that training rows show too:\n{table(met)}")

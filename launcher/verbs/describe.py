@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher import labels
     from launcher.cluster import connect
     from launcher.description import describe, page
-    from launcher.output import print_document
+    from launcher.output import print_document, say
     from launcher.resources import EVENTS, JOBS
     from launcher.selection import choose_one
     from launcher.watching import pods_of, state_now
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     document = describe(job, state_now(cluster, job, pods, now), pods, cluster.list(EVENTS).items, now)
     if args.output_format == "table":
-        print(page(document))
+        say(page(document))
     else:
         print_document(document, args.output_format)
     return exit_codes.DONE

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Print every difference; exit 0 where there is none, 1 where there is."""
     from launcher.cluster import connect
     from launcher.differences import differences
-    from launcher.output import print_rows
+    from launcher.output import print_rows, say
 
     if args.name is not None and args.model is None:
         args.model = _model_of(connect(args.context, namespace_of(args)), args.name)
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     found = differences(cluster, objects, job)
     name = job["metadata"]["name"]
     if args.output_format == "table" and not found:
-        print(f"{name} is what would be sent")
+        say(f"{name} is what would be sent")
     else:
         print(f"compared with {name}", file=sys.stderr)
         print_rows(

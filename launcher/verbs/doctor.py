@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from launcher.cluster import connect
     from launcher.doctor import examine
-    from launcher.output import print_document
+    from launcher.output import print_document, say
 
     cluster = connect(args.context, namespace_of(args) if args.name else args.namespace)
     if args.name:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         only = ("operator",) if args.operator else ()
         findings = examine(cluster, job, config=_meaning(objects), only=only, probe=args.probe)
     if args.output_format == "table":
-        print("\n".join(_lines(findings)))
+        say("\n".join(_lines(findings)))
     else:
         print_document([asdict(finding) for finding in findings], args.output_format)
     return exit_codes.FAILED if any(finding.verdict == "fail" for finding in findings) else exit_codes.DONE

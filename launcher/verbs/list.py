@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher import labels
     from launcher.cluster import connect
     from launcher.job_tables import list_document, list_row
-    from launcher.output import print_document, table
+    from launcher.output import print_document, say, table
     from launcher.resources import JOBS
     from launcher.states import job_state
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         note_missing_namespace(cluster)
     states = [job_state(job, None, now=now) for job in jobs.items]
     if args.output_format == "table":
-        print(table([list_row(state, with_namespace=args.all_namespaces) for state in states]))
+        say(table([list_row(state, with_namespace=args.all_namespaces) for state in states]))
     else:
         print_document([list_document(state) for state in states], args.output_format)
     return exit_codes.DONE

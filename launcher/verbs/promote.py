@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Promote one run; what is current already stays so."""
-    from launcher.output import print_document
+    from launcher.output import print_document, say
     from mtft.promotion import me
     from mtft.runs import check_run_id
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
             against = answer["verdict"] not in exit_codes.PROMOTABLE
             why = f"its verdict is {answer['verdict']}" if against else "it was compared with another run"
             forced = f", forced: {why}" if answer["forced"] else ""
-            print(f"{args.model}: {answer['run']} is current now (before: {answer['previous'] or 'nothing'}){forced}")
+            say(f"{args.model}: {answer['run']} is current now (before: {answer['previous'] or 'nothing'}){forced}")
         else:
             print(f"{args.model}: {answer['run']} is current already", file=sys.stderr)
     return exit_codes.DONE

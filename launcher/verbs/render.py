@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the objects of one model or of every enabled model of a batch."""
     manifests = _claims_alone(args) if args.claim_only else _manifests(args)
     if args.output_format == "table":
-        from launcher.output import table
+        from launcher.output import say, table
 
-        print(table([_row(manifest) for manifest in manifests]))
+        say(table([_row(manifest) for manifest in manifests]))
         return exit_codes.DONE
     from launcher.manifests import as_json, as_yaml
     from launcher.output import print_text

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Go one promotion back, over runs that are gone or damaged."""
-    from launcher.output import print_document
+    from launcher.output import print_document, say
     from mtft.promotion import me
 
     with storekeeping.reached(args, read_only=False) as ask:
@@ -31,5 +31,5 @@ def run(args: argparse.Namespace) -> int:
         if args.output_format != "table":
             print_document(answer, args.output_format)
         else:
-            print(f"{args.model}: {answer['run']} is current again (before: {answer['previous']})")
+            say(f"{args.model}: {answer['run']} is current again (before: {answer['previous']})")
     return exit_codes.DONE

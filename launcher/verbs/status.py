@@ -42,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_table(states: list[JobState], *, with_namespace: bool) -> None:
     from launcher.job_tables import status_row
-    from launcher.output import table
+    from launcher.output import say, table
 
-    print(table([status_row(state, with_namespace=with_namespace) for state in states]))
+    say(table([status_row(state, with_namespace=with_namespace) for state in states]))
     for state in states:
         # The table holds the first line only; a configuration or data error may have many.
         if state.reason and "\n" in state.reason:
-            print(f"\n{state.name}:\n{state.reason}")
+            say(f"\n{state.name}:\n{state.reason}")

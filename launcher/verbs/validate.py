@@ -13,7 +13,7 @@ from launcher.arguments import (
     resolve_each,
     resolve_models,
 )
-from launcher.output import print_document, table
+from launcher.output import print_document, say, table
 from mtft import exit_codes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for note in dict.fromkeys(note for one in resolved for note in one.notes):
         print(f"note: {note}", file=sys.stderr)
     if args.output_format == "table":
-        print("\n\n".join(f"{table(_rows(one))}\n\n{_memory(one)}" for one in resolved))
+        say("\n\n".join(f"{table(_rows(one))}\n\n{_memory(one)}" for one in resolved))
     else:
         documents = [_document(one) for one in resolved]
         print_document(documents[0] if len(documents) == 1 else documents, args.output_format)

@@ -284,10 +284,22 @@ def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Serve
     server.answers = [Answer(200, b"<html>sign in</html>")]
     with pytest.raises(cluster_errors.ClusterError, match="did not answer with JSON; is it an API server"):
         cluster.get(JOBS, "a")
-    server.answers = [Answer(200, text) for text in (b"{}", b"[]", b'"ok"')]
-    for look in (lambda: cluster.get(JOBS, "a"), lambda: cluster.list(JOBS), cluster.version):
-        with pytest.raises(cluster_errors.ClusterError, match="answered no object of Kubernetes; is it an API server"):
-            look()
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+    for text in (b"{}", b"[]", b'"ok"', b'{"status": "ok"}', b'{"kind": "Health", "metadata": {}, "items": []}'):
+        for look, wanted in (
+            (lambda: cluster.get(JOBS, "a"), "metadata.name"),
+            (lambda: cluster.create(pod, dry_run=True), "metadata.name"),
+            (lambda: cluster.list(JOBS), "metadata.resourceVersion"),
+            (lambda: cluster.allowed("get", JOBS), "status.allowed"),
+            (lambda: cluster.knows(JOBS), "resources"),
+            (cluster.version, "gitVersion"),
+        ):
+            server.answers = [Answer(200, text)]
+            with pytest.raises(cluster_errors.ClusterError, match=f"without {wanted}, .* is it one"):
+                look()
+    server.answers = [Answer(200, b'{"status": "ok"}')]
+    with pytest.raises(cluster_errors.ClusterError, match="without metadata, "):
+        cluster.delete(JOBS, "a")
 
 
 def test_log_lines_end_with_the_log_and_a_cut_is_told(cluster: Cluster, server: Server) -> None:

@@ -116,17 +116,37 @@ def test_a_job_whose_lines_nobody_reads_any_more_is_not_called_done(
     assert discarded == [True]
 
 
-@pytest.mark.parametrize(("options", "unbuffered"), [("", ""), (" -o json", "1")])
-def test_what_a_verb_found_stays_true_though_nobody_reads_it(tmp_path: Path, options: str, unbuffered: str) -> None:
-    rows = tmp_path / "rows.jsonl"
+_UNREAD = {
+    "data check {rows}": exit_codes.BAD_INPUT,
+    "data check {rows} -o json": exit_codes.BAD_INPUT,
+    "validate --config {config}": exit_codes.DONE,
+    "validate --config {config} --server": exit_codes.CLUSTER_REFUSED,
+    "validate --config nowhere.yaml": exit_codes.BAD_INPUT,
+    "nothing": exit_codes.BAD_INPUT,
+}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("errors_too", [False, True])
+def test_what_a_verb_found_stays_true_though_nobody_reads_it(tmp_path: Path, errors_too: bool, unbuffered: str) -> None:
+    rows, config = tmp_path / "rows.jsonl", tmp_path / "given.json"
     rows.write_text('{"source": "no target"}\n')
-    command = f"set -o pipefail; {sys.executable} -m launcher data check {rows}{options} | true"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=CHECKOUT,
-    )
-    assert (done.returncode, done.stderr) == (exit_codes.BAD_INPUT, "")
+    document = {"model": "m2m100_418m", "cluster": {"image": "localhost/none:1"}}
+    config.write_text(json.dumps({**document, "data": {"train": "/mnt/mtft/data/t.jsonl"}}))
+    read, unread = os.pipe()
+    os.close(read)
+    started = {
+        verb: subprocess.Popen(
+            [sys.executable, "-m", "launcher", *verb.format(rows=rows, config=config).split()],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "KUBECONFIG": str(tmp_path / "none")},
+            stdout=unread,
+            stderr=unread if errors_too else subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+        )
+        for verb in _UNREAD
+    }
+    os.close(unread)
+    said = {verb: process.communicate()[1] or "" for verb, process in started.items()}
+    assert {verb: process.returncode for verb, process in started.items()} == _UNREAD
+    assert not [text for text in said.values() if "Traceback" in text or "BrokenPipe" in text]
