@@ -120,7 +120,10 @@ def run(args: argparse.Namespace) -> int:
     from launcher.arguments import resolve_arguments
     from launcher.cluster import connect
     from launcher.submit import submit
+    from launcher.verbs.logs import refuse_yaml
 
+    if args.follow and not args.dry_run:
+        refuse_yaml("run --follow", args.output_format)
     document, resolved = resolve_arguments(args)
     for note in resolved.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -195,7 +198,7 @@ def way_on(job: Manifest) -> str | None:
 
 
 def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str) -> None:
-    from launcher.output import print_document
+    from launcher.output import print_document, say
 
     made = submission.outcome == "created"
     notes = list(submission.notes)
@@ -211,12 +214,12 @@ def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str
         document = {"name": name, "namespace": namespace, "model": job.model, "outcome": submission.outcome}
         print_document({**document, "state": state.state, "age_s": state.age_s}, output_format)
         return
-    print(
+    say(
         f"{name} submitted to namespace {namespace}" if made else f"{name} is there already: {standing(submission.job)}"
     )
-    print(f"  follow  {launch('logs', submission.job, ' --follow')}")
-    print(f"  wait    {launch('wait', submission.job)}")
-    print(f"  look    kubectl get pytorchjob {name}{in_namespace(namespace)}")
+    say(f"  follow  {launch('logs', submission.job, ' --follow')}")
+    say(f"  wait    {launch('wait', submission.job)}")
+    say(f"  look    kubectl get pytorchjob {name}{in_namespace(namespace)}")
 
 
 def _next_step(job: Job, submission: Submission) -> str | None:
@@ -247,7 +250,7 @@ def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
     try:
         if args.follow:
             try:
-                follow(cluster, name, until=until)
+                follow(cluster, name, until=until, as_json=args.output_format == "json")
             except BrokenPipeError:  # the reader, such as `head`, has seen enough
                 discard()
                 if not args.wait:

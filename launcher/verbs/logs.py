@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.resources import JOBS
     from launcher.selection import choose_one
 
-    if args.output_format == "yaml":
-        raise InputError("logs -o yaml is not offered: a log has no end; use -o json, one object a line")
+    refuse_yaml("logs", args.output_format)
     cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = sum(map(replicas, roles(job)))
@@ -60,14 +59,24 @@ def run(args: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-def follow(cluster: Cluster, name: str, *, until: float | None = None) -> None:
+def refuse_yaml(command: str, output_format: str) -> None:
+    """Refuse to print a log as YAML.
+
+    Raises:
+        InputError: that was asked for.
+    """
+    if output_format == "yaml":
+        raise InputError(f"{command} -o yaml is not offered: a log has no end; use -o json, one object a line")
+
+
+def follow(cluster: Cluster, name: str, *, until: float | None = None, as_json: bool = False) -> None:
     """Print what a job's pods write, as ``logs NAME --follow``, at most until a moment of the monotonic clock."""
     from launcher import logs
     from launcher.log_lines import Printer
     from launcher.resources import JOBS
 
     if job := cluster.find(JOBS, name):  # else it was deleted, which whoever waits for it is told
-        logs.follow(cluster, job, Printer(prefixed=False), until=until)
+        logs.follow(cluster, job, Printer(prefixed=False, as_json=as_json), until=until)
 
 
 def _count(text: str) -> int:

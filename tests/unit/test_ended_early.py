@@ -106,7 +106,7 @@ def test_a_job_whose_lines_nobody_reads_any_more_is_not_called_done(
     monkeypatch.setattr("launcher.verbs.logs.follow", follow)
     monkeypatch.setattr("launcher.output.discard", lambda: discarded.append(True))
     monkeypatch.setattr("launcher.waiting.wait_for", lambda *_, **__: {"j": exit_codes.NOT_PROMOTED})
-    args = argparse.Namespace(follow=True, wait=wait, timeout=None)
+    args = argparse.Namespace(follow=True, wait=wait, timeout=None, output_format="table")
     if wait:
         assert kubernetes._see_through(TEAM, "j", args) == exit_codes.NOT_PROMOTED
     else:
@@ -114,6 +114,45 @@ def test_a_job_whose_lines_nobody_reads_any_more_is_not_called_done(
             kubernetes._see_through(TEAM, "j", args)
         assert "`mtft-launch cancel j -n team`" in capsys.readouterr().err
     assert discarded == [True]
+
+
+def test_a_job_that_is_sent_is_waited_for_though_nobody_reads_how_to_follow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    sent: list[dict[str, Any]] = []
+
+    def submit(_: object, objects: list[Any]) -> Submission:
+        sent.append(objects[-1])
+        return Submission(job=objects[-1], outcome="created")
+
+    monkeypatch.setattr("launcher.submit.submit", submit)
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: TEAM)
+    monkeypatch.setattr("launcher.output.discard", lambda: None)
+    monkeypatch.setattr("launcher.waiting.wait_for", lambda *_, **__: {"j": exit_codes.NOT_PROMOTED})
+    cluster = {"image": "localhost/none:1", "gpus_per_node": 0}
+    config = tmp_path / "given.json"
+    config.write_text(json.dumps({"data": {"train": "/mnt/mtft/t.jsonl"}, "cluster": cluster}))
+    with monkeypatch.context() as patched:
+        patched.setattr("launcher.output.print", unread, raising=False)
+        code = main(["run", "--model", "m2m100_418m", "--config", str(config), "--wait"])
+    assert (len(sent), code) == (1, exit_codes.NOT_PROMOTED)
+
+
+def test_lines_that_are_followed_come_as_json_where_the_answer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    followed: list[bool] = []
+    monkeypatch.setattr("launcher.verbs.logs.follow", lambda *_, as_json, **__: followed.append(as_json))
+    monkeypatch.setattr("launcher.waiting.wait_for", lambda *_, **__: {"j": exit_codes.DONE})
+    for output_format in ("json", "table"):
+        args = argparse.Namespace(follow=True, wait=False, timeout=None, output_format=output_format)
+        assert kubernetes._see_through(TEAM, "j", args) == exit_codes.DONE
+    assert followed == [True, False]
+    assert main(["run", "--model", "m2m100_418m", "--follow", "-o", "yaml"]) == exit_codes.BAD_INPUT
+    assert "run --follow -o yaml is not offered" in capsys.readouterr().err
 
 
 _UNREAD = {
