@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from mtft.text import printable
@@ -34,7 +35,8 @@ def print_document(document: Any, output_format: str) -> None:
 
 def print_text(text: str, end: str = "\n") -> None:
     """Print what programs read, such as JSON and YAML: UTF-8, whatever the encoding of the terminal."""
-    use_utf8(sys.stdout)
+    with suppress(BrokenPipeError):  # of what is in the buffer; the next line tells it too
+        use_utf8(sys.stdout)
     say(text, end=end)
 
 
