@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
 from launcher.cluster import FIELD_MANAGER
-from launcher.cluster_errors import ClusterError, Conflict, Forbidden, NotFound
-from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, Resource
+from launcher.cluster_errors import ClusterError, Conflict, Denied, Forbidden, NotFound
+from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, WORKLOADS, Resource
 from launcher.states import job_state
 from launcher.submit import own
 from mtft.errors import InputError, MtftError
@@ -63,7 +63,7 @@ def resume(cluster: Cluster, job: Manifest) -> str:
     """
     if ended := _ended(job):
         return ended
-    _refuse_queued(job, "resume")
+    _refuse_queued(cluster, job, "resume")
     if not _held_back(job):
         return "is not suspended"
     # Before the job, so that its next pods read it.
@@ -85,7 +85,7 @@ def delete(cluster: Cluster, job: Manifest) -> str:
     _delete_belonging(cluster, CONFIG_MAPS, job)
     with suppress(Forbidden):  # who may not look at policies has applied none
         _delete_belonging(cluster, NETWORK_POLICIES, job)
-    return "deleted; nothing on the volume was removed" if there else "was gone already"
+    return "deleted; nothing on the volume was removed" if there else "is gone; nothing on the volume was removed"
 
 
 def retry(cluster: Cluster, job: Manifest) -> str:
@@ -137,8 +137,8 @@ def _ask_whether_it_may_be_made(cluster: Cluster, job: Manifest) -> None:
         cluster.create(_anew(job), dry_run=True)
     except Conflict:
         return
-    except Forbidden as error:
-        if "exceeded quota" not in str(error):
+    except Denied as error:
+        if not error.by_quota:
             raise
 
 
@@ -168,7 +168,7 @@ def _fresh_budget() -> dict[str, str]:
 def _hold_back(cluster: Cluster, job: Manifest, word: str, annotations: Mapping[str, str]) -> str:
     if ended := _ended(job):
         return ended
-    _refuse_queued(job, "suspend")
+    _refuse_queued(cluster, job, "suspend")
     if _held_back(job) and annotations.keys() <= _annotations(job).keys():
         return f"is {word} already"
     changes = {"metadata": {"annotations": dict(annotations)}, "spec": {"runPolicy": {"suspend": True}}}
@@ -225,18 +225,26 @@ def _ended(job: Manifest) -> str | None:
     return f"has ended already: {state.state}" if state.ended else None
 
 
-def _refuse_queued(job: Manifest, what: str) -> None:
-    """Kueue owns ``suspend`` of the jobs in its queues and would undo ours."""
+def _refuse_queued(cluster: Cluster, job: Manifest, what: str) -> None:
+    """Kueue, where it is installed, owns ``suspend`` of the jobs in its queues and would undo ours."""
     meta = job["metadata"]
     queue = (meta.get("labels") or {}).get(labels.QUEUE)
-    if queue is None:
+    if queue is None or not _may_know(cluster, WORKLOADS):
         return
     active, place = "true" if what == "resume" else "false", printed.in_namespace(meta["namespace"])
     raise InputError(
-        f"{meta['name']}: the Kueue queue {queue} decides when it runs; {what} it there:\n"
+        f"{meta['name']}: the Kueue queue {queue} decides when it runs; {what} it there, with the right to "
+        "patch Workloads, which its administrators have:\n"
         f"  kubectl{place} get workloads -l kueue.x-k8s.io/job-uid={meta['uid']} -o name | "
         f'xargs kubectl{place} patch --type merge -p \'{{"spec":{{"active":{active}}}}}\''
     )
+
+
+def _may_know(cluster: Cluster, resource: Resource) -> bool:
+    try:
+        return cluster.knows(resource)
+    except Forbidden:
+        return True
 
 
 def _anew(job: Manifest) -> Manifest:
@@ -251,9 +259,14 @@ def _anew(job: Manifest) -> Manifest:
 def _make_anew(cluster: Cluster, job: Manifest, manager: str | None) -> Manifest | None:
     """Make a deleted job as it was sent, by server-side apply where it has a manager; None: somebody else has."""
     wanted = _anew(job)
-    if manager is None:
-        return cluster.create(wanted)
     meta = wanted["metadata"]
+    if manager is None:
+        try:
+            return cluster.create(wanted)
+        except Conflict:
+            # Made, by others or by a request of ours whose answer was lost.
+            found = cluster.find(JOBS, meta["name"], namespace=meta["namespace"])
+            return found if found is not None and _run_of(found) == _run_of(job) else None
     if cluster.find(JOBS, meta["name"], namespace=meta["namespace"]) is not None:
         return None  # an apply would set back what it was made with
     return cluster.apply(wanted, manager)

@@ -124,16 +124,16 @@ class Changes:
     def _read(self, event: Manifest) -> Change | None:
         try:
             kind, thing = event["type"], event["object"]
-        except (KeyError, TypeError) as error:
+            if kind == "ERROR":
+                raise from_status(int(thing.get("code") or 500), thing, str(thing), self._request)
+            self._version = thing["metadata"]["resourceVersion"]
+            if kind == "BOOKMARK":
+                return None
+            uid = thing["metadata"]["uid"]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ClusterError(
                 f"{self._request}: the server did not answer with changes; is it an API server?"
             ) from error
-        if kind == "ERROR":
-            raise from_status(int(thing.get("code") or 500), thing, str(thing), self._request)
-        self._version = thing["metadata"]["resourceVersion"]
-        if kind == "BOOKMARK":
-            return None
-        uid = thing["metadata"]["uid"]
         if kind == "DELETED":
             self._known.pop(uid, None)
         else:

@@ -4,13 +4,14 @@ ClusterError
  +-- NoConnection      no kubeconfig, unknown context, unreachable host, TLS
  |    +-- Cut          the connection ended before what it carried did
  +-- Unauthorized      401: no, wrong or expired credentials
- +-- Forbidden         403: by RBAC, or by admission (quota, Pod Security, a webhook)
+ +-- Forbidden         403: by RBAC
+ |    +-- Denied       403: by admission (quota, Pod Security, a policy, a webhook)
  +-- NotFound          404: no such object or namespace
  |    +-- NoSuchKind   404: the cluster does not know the kind; the operator is not installed
  +-- Conflict          409: it exists already, or was changed meanwhile
  +-- Gone              410: the server has forgotten where a watch or list wanted to go on
  +-- Invalid           400, 422: the object is not right
- +-- Busy              429 and 5xx, after all retries
+ +-- Busy              429, 5xx and a quota others change, after all retries
       +-- WebhookSilent  500: the server answers, but a webhook that must agree does not
 """
 
@@ -65,7 +66,19 @@ class Unauthorized(ClusterError):
 
 
 class Forbidden(ClusterError):
-    """403: by RBAC, or by an admission check such as a quota."""
+    """403: the user may not do this."""
+
+
+class Denied(Forbidden):
+    """403: the user may do this, but a quota, a policy or a webhook is against the object.
+
+    Attributes:
+        by_quota: a ResourceQuota is.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.by_quota = "exceeded quota" in message
 
 
 class NotFound(ClusterError):
@@ -89,7 +102,7 @@ class Invalid(ClusterError):
 
 
 class Busy(ClusterError):
-    """429 or 5xx: the server could not do it now."""
+    """429 or 5xx, or a quota that others change at the same time: the server could not do it now."""
 
 
 class WebhookSilent(Busy):
@@ -146,9 +159,12 @@ def from_status(code: int, status: Mapping[str, Any] | None, text: str, request:
         case 401:
             return Unauthorized(_unauthorized(request))
         case 403:
-            return Forbidden(_forbidden(said, request))
+            return _forbidden(said, request)
         case 404:
             return _not_found(status, said, request)
+        case 409 if request.verb == "create" and (status or {}).get("reason") == "Conflict":
+            # The quota was counted for others in this moment; nothing was made.
+            return Busy(_busy(code, said, request))
         case 409:
             return Conflict(f"{request}: {said}")
         case 410:
@@ -175,20 +191,20 @@ def _unauthorized(request: Request) -> str:
     )
 
 
-def _forbidden(said: str, request: Request) -> str:
+def _forbidden(said: str, request: Request) -> Forbidden:
     found = _RBAC.search(said)
     if not found:
-        # Admission, not RBAC: the server's own words name the quota, the policy or the webhook.
-        return f"{request}: refused by the cluster's rules: {said}"
+        # The server's own words name the quota, the policy or the webhook.
+        return Denied(f"{request}: refused by the cluster's rules: {said}")
     if found["user"] == _ANONYMOUS:
-        return (
+        return Forbidden(
             f"{request}: the kubeconfig sends no credentials, so {request.server} takes you for {_ANONYMOUS}; "
             "log in to the cluster, or choose another context with --context"
         )
     everywhere = not found["namespace"]
     where = "the whole cluster" if everywhere else f"namespace {found['namespace']}"
     kind = "ClusterRole" if everywhere else "Role"
-    return (
+    return Forbidden(
         f"{found['user']} may not {found['verb']} {found['resource']} in {where}\n"
         f"a rule of a {kind} that allows it:\n"
         f"  - apiGroups: [{_quoted(found['group'])}]\n"
@@ -223,7 +239,9 @@ def _causes(status: Mapping[str, Any] | None, said: str) -> str:
 
 
 def _busy(code: int, said: str, request: Request) -> str:
-    why = "has too many requests" if code == 429 else "has a fault of its own"
+    why = {429: "has too many requests", 409: "counts other objects at the same time"}.get(
+        code, "has a fault of its own"
+    )
     return f"{request}: {request.server} {why} ({code}), also after retries: {said}; try again in a few minutes"
 
 

@@ -123,9 +123,34 @@ def _client(configuration: Configuration) -> ApiClient:
 
         # Who wrote insecure-skip-tls-verify into the kubeconfig knows; it would be said with every request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    _keep_to_headers(configuration)
     client = ApiClient(configuration)
     client.user_agent = f"mtft-launch/{version('mtft')}"  # as audit logs name us
     return client
+
+
+def _keep_to_headers(configuration: Configuration) -> None:
+    """Take the newline that editors leave from a token, now and whenever it is renewed.
+
+    Raises:
+        NoConnection: what it holds cannot be sent; here or with the request it was renewed for.
+    """
+    renew = configuration.refresh_api_key_hook
+
+    def clean(given: Configuration) -> None:
+        if renew:
+            renew(given)
+        token = str(given.api_key.get("authorization") or "").strip()
+        # What HTTP libraries refuse they print, and it is a secret.
+        if not token.isprintable() or not token.isascii():
+            raise NoConnection(
+                "the token of the kubeconfig has characters that no token has; log in to the cluster again"
+            )
+        if token:
+            given.api_key["authorization"] = token
+
+    clean(configuration)
+    configuration.refresh_api_key_hook = clean
 
 
 def _choose(context: str | None) -> tuple[str, dict[str, Any], str | None]:

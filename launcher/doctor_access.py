@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher import resources
-from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Forbidden, no_namespace
+from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Denied, Forbidden, no_namespace
 from launcher.findings import Finding, fail, ok, skip, warn
 from launcher.printed import in_namespace
 
@@ -92,6 +92,11 @@ def check_webhook(cluster: Cluster, job: Object) -> Finding:
     except Conflict:
         return ok(layer, "a job is accepted (dry run)")
     except Forbidden as error:
+        # Rights and quota have layers of their own.
+        if isinstance(error, Denied) and not error.by_quota:
+            return fail(
+                layer, f"a job is refused (dry run): {error}", "ask the cluster's administrator for what it wants"
+            )
         return skip(layer, f"no job may be sent: {str(error).splitlines()[0]}")
     except ClusterError as error:
         fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"

@@ -10,6 +10,7 @@ from launcher.doctor_nodes import requests_of
 from launcher.findings import Finding, fail, ok, skip, warn
 from launcher.printed import in_namespace
 from launcher.quantities import parse_quantity, show_quantity
+from launcher.quota_scopes import binds
 
 Object = Mapping[str, Any]
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -32,6 +33,7 @@ def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there
     layer = "quota"
     if not quotas:
         return ok(layer, "the namespace has none")
+    quotas = [quota for quota in quotas if binds(quota, template.get("spec") or {})]
     if there is not None and there >= count:
         return ok(layer, "the job's pods are within it")
     asked = _quota_terms(template, count, jobs=1)

@@ -14,6 +14,9 @@ from launcher.quantities import parse_quantity, show_quantity
 Object = Mapping[str, Any]
 # Set on nodes by Kubernetes itself when they are in trouble, not to dedicate them.
 TROUBLE = ("node.kubernetes.io/",)
+_GKE = (
+    "cloud.google.com/gke-"  # labels; its pods tolerate the taints of devices they ask for (ExtendedResourceToleration)
+)
 
 
 def check_nodes(
@@ -33,7 +36,7 @@ def check_nodes(
     ready = [node for node in nodes if is_ready(node)]
     labelled = [node for node in ready if matches(node, spec)]
     able = [node for node in labelled if _fits(allocatable(node), asked)]
-    tolerated = [node for node in able if not untolerated(node, spec.get("tolerations") or [])]
+    tolerated = [node for node in able if not untolerated(node, spec)]
     return [
         _labels_finding(nodes, ready, labelled, spec),
         _size_finding(labelled, able, asked),
@@ -65,9 +68,12 @@ def matches(node: Object, spec: Object) -> bool:
     return not terms or any(all(_holds(rule, labels) for rule in term.get("matchExpressions") or []) for term in terms)
 
 
-def untolerated(node: Object, tolerations: Sequence[Object]) -> list[Object]:
-    """Return the taints of a node that keep the pod away."""
+def untolerated(node: Object, spec: Object) -> list[Object]:
+    """Return the taints of a node that keep pods of a specification away."""
     taints = (node.get("spec") or {}).get("taints") or []
+    tolerations = list(spec.get("tolerations") or [])
+    if any(label.startswith(_GKE) for label in node["metadata"].get("labels") or {}):
+        tolerations += [{"key": name, "operator": "Exists"} for name in requests_of(spec) if "/" in name]
     return [
         taint
         for taint in taints
@@ -156,7 +162,7 @@ def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: O
         return ok(
             layer, "no node keeps the pods away" if not away else f"{away} of {len(able)} nodes keep the pods away"
         )
-    taint = next(iter(untolerated(able[0], spec.get("tolerations") or [])))
+    taint = next(iter(untolerated(able[0], spec)))
     shown = f"{taint['key']}{'=' + taint['value'] if taint.get('value') else ''}:{taint['effect']}"
     if taint["key"].startswith(TROUBLE):
         return fail(

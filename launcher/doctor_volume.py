@@ -36,7 +36,7 @@ class Inside:
     """
 
     def __init__(self, cluster: Cluster, template: Object, *, probe: bool) -> None:
-        self._cluster, self._spec, self._probe = cluster, template["spec"], probe
+        self._cluster, self._template, self._probe = cluster, template, probe
 
     @cached_property
     def said(self) -> Mapping[str, Any] | MtftError | None:
@@ -47,8 +47,8 @@ class Inside:
                     return self._look(pod["metadata"]["name"], pod["spec"])
             if not self._probe:
                 return None
-            with running(self._cluster, transfer_pod(self._spec, read_only=True)) as name:
-                return self._look(name, self._spec)
+            with running(self._cluster, transfer_pod(self._template, read_only=True)) as name:
+                return self._look(name, self._template["spec"])
         except MtftError as error:
             return error
 
@@ -58,7 +58,7 @@ class Inside:
     def _running(self) -> list[Object]:
         pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-        same = [pod for pod in staying if claims_of(pod["spec"]) == claims_of(self._spec)]
+        same = [pod for pod in staying if claims_of(pod["spec"]) == claims_of(self._template["spec"])]
         return [pod for pod in same if _has_trainer(pod["spec"])]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 from launcher.cluster_errors import ClusterError, Cut, NoConnection, NotFound, Request, Unauthorized
 from launcher.resources import PODS
+from launcher.transport import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -34,11 +37,11 @@ class ExecStream:
         # A websocket begins with GET, so RBAC asks for `get`; newer servers ask for `create` as well.
         request = Request(verb="get", resource=PODS, namespace=namespace, name=pod, part="exec", server=cluster.server)
         try:
-            self._socket = _open(cluster, path, request)
+            self._socket = _answered(cluster, path, request)
         except Unauthorized:
             # As in Transport.open: the login may have ended during a long transfer.
             cluster.transport.renew()
-            self._socket = _open(cluster, path, request)
+            self._socket = _answered(cluster, path, request)
         self._socket.settimeout(_SILENCE)
 
     def __enter__(self) -> Self:
@@ -89,6 +92,32 @@ class ExecStream:
                 raise Cut(f"the connection to the pod was cut: {error}") from error
         if not ended:
             raise Cut("the connection to the pod was cut")
+
+
+def _answered(cluster: Cluster, path: str, request: Request) -> Any:
+    """Open the connection in a thread of its own: the official client waits without end for an answer.
+
+    Raises:
+        NoConnection: none came.
+    """
+    came: Queue[Any] = Queue()
+
+    def opening() -> None:
+        try:
+            came.put(_open(cluster, path, request))
+        except BaseException as error:
+            came.put(error)
+
+    threading.Thread(target=opening, daemon=True).start()
+    try:
+        with cluster.transport.awaited():
+            found = came.get(timeout=ANSWER_SECONDS)
+    except Empty:
+        cluster.transport.lost()
+        raise NoConnection(f"{request}: {cluster.server} did not answer within {ANSWER_SECONDS:.0f} s") from None
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _open(cluster: Cluster, path: str, request: Request) -> Any:

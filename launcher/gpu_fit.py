@@ -100,7 +100,7 @@ def _shortage(one: Resolved, nodes: Sequence[Object], job: Object) -> str | None
         node
         for node in nodes
         if matches(node, spec)
-        and not any(_dedicates(taint) for taint in untolerated(node, spec.get("tolerations") or []))
+        and not any(_dedicates(taint) for taint in untolerated(node, spec))
         and allocatable(node).get(resource, 0) >= one.config.cluster.gpus_per_node
     ]
     if not able:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from launcher import labels, waiting
-from launcher.cluster_errors import ClusterError
+from launcher.cluster_errors import Busy, ClusterError, Invalid, NoConnection, NotFound
 from launcher.feed import Feed
 from launcher.job_objects import rank_of
 from launcher.log_lines import Line, Printer, merged
@@ -148,7 +147,7 @@ class _Follower:
         meta, last, vain = pod["metadata"], "", 0
         while not self.feed.stopped.is_set() and vain < MOST_IN_VAIN:
             before, ended = last, False
-            with contextlib.suppress(ClusterError):
+            try:
                 now = self.cluster.find(PODS, meta["name"], namespace=meta["namespace"])
                 if now is None or now["metadata"]["uid"] != meta["uid"]:
                     return
@@ -158,6 +157,11 @@ class _Follower:
                     last = line.at
                 if ended and self._is_last(pod, last):
                     return
+            except (NoConnection, Busy, NotFound, Invalid):
+                pass  # for a while, as a rule
+            except ClusterError as error:
+                self.feed.put(error)
+                return
             vain = 0 if last > before else vain + ended
             self.feed.stopped.wait(min(FIRST_WAIT * 2.0**vain, _LONGEST_WAIT))
         if vain:

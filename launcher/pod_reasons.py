@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher import labels
 from launcher.job_objects import parse_time, rank_of
+from mtft.text import printable_lines
 
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
 _NO_FIT = (
@@ -228,7 +229,7 @@ def ended_with(terminated: Mapping[str, Any], status: Mapping[str, Any] = Mappin
         reason = f"exit {code}: {last}"  # FallbackToLogsOnError: the end of the log
     else:
         reason = f"exit {code}" + (", killed" if code == _SIGKILL else "")
-    return Ending(exit_code=code, reason=reason, message=message)
+    return Ending(exit_code=code, reason=printable_lines(reason), message=message)
 
 
 def _no_service(said: str) -> str:

@@ -42,7 +42,7 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help=f"for cluster.image and claim (default: those of the newest job, else ./{DEFAULT_FILE})",
     )
@@ -114,9 +114,9 @@ def _on_cluster(args: argparse.Namespace, *, read_only: bool) -> Iterator[Ask]:
         if not here.is_dir():
             raise
         raise NoConnection(f"{error}\n{here} is a store on this machine: --backend local takes it") from None
-    spec = find_job(cluster, args.model, args.config).spec
-    with running(cluster, transfer_pod(spec, read_only=read_only)) as pod:
-        yield far_keeper(cluster, pod, root_of(spec), args.model)
+    template = find_job(cluster, args.model, args.config).template
+    with running(cluster, transfer_pod(template, read_only=read_only)) as pod:
+        yield far_keeper(cluster, pod, root_of(template["spec"]), args.model)
 
 
 def far_keeper(cluster: Cluster, pod: str, root: str, model: str) -> Ask:

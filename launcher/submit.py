@@ -92,6 +92,7 @@ def send(cluster: Cluster, objects: Sequence[Manifest]) -> Submission:
     except Conflict:
         found = existing(cluster, objects)  # somebody sent it in this moment
         if found is None:
+            _undo(cluster, wanted, made)
             raise
         return found
     except BaseException:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
-from launcher.cluster_errors import ClusterError, Forbidden, NotFound, no_namespace
+from launcher.cluster_errors import ClusterError, Conflict, Forbidden, NotFound, no_namespace
 from launcher.doctor_namespace import check_claim
 from launcher.labels import CONTAINER
 from launcher.pod_reasons import ending, is_broken, mount_failures, waiting_reason
@@ -30,13 +30,14 @@ _KEPT = (
 _WAIT = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
 
 
-def transfer_pod(spec: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
-    """Return the pod, made from the pod specification of a job: same image, user, volume and nodes; no GPU.
+def transfer_pod(template: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
+    """Return the pod, made from the pod template of a job: same image, user, volume, nodes and given labels; no GPU.
 
     Args:
-        spec: the job's.
+        template: the job's.
         read_only: mount the volume so that nothing can be changed.
     """
+    spec, meta = template["spec"], template.get("metadata") or {}
     trainer, volume, mount = _storage(spec)
     name = f"mtft-transfer-{secrets.token_hex(4)}"
     resources = {"cpu": "500m", "memory": "256Mi"}
@@ -54,8 +55,12 @@ def transfer_pod(spec: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {
             "name": name,
-            "labels": {**labels.common(name, "transfer"), labels.ISTIO: "false"},
-            "annotations": {labels.ISTIO: "false"},
+            "labels": {
+                **labels.given(meta.get("labels") or {}),
+                **labels.common(name, "transfer"),
+                labels.ISTIO: "false",
+            },
+            "annotations": {**labels.given(meta.get("annotations") or {}), labels.ISTIO: "false"},
         },
         "spec": {
             **{key: spec[key] for key in _KEPT if key in spec},
@@ -101,14 +106,25 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
     name = pod["metadata"]["name"]
     _refuse_missing_claims(cluster, pod)
     try:
-        made = cluster.create(dict(pod))
+        made = _made(cluster, pod)
         _await(cluster, made, seconds)
         yield name
     except BaseException:
         with suppress(ClusterError):  # it would hide what went wrong first
             cluster.delete(PODS, name, grace_seconds=0)
         raise
-    cluster.delete(PODS, name, grace_seconds=0)
+    try:
+        cluster.delete(PODS, name, grace_seconds=0)
+    except ClusterError as error:  # what the pod was for is done
+        left = f"pod {name} is left, for {LIFETIME // 3600} hours at most"
+        print(f"note: {left}: {error}", file=sys.stderr)
+
+
+def _made(cluster: Cluster, pod: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return cluster.create(dict(pod))
+    except Conflict:  # its name is random, so it is ours: the answer of an earlier try was lost
+        return cluster.get(PODS, pod["metadata"]["name"])
 
 
 def _refuse_missing_claims(cluster: Cluster, pod: Mapping[str, Any]) -> None:

@@ -7,8 +7,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,13 @@ class Transport:
     def lost(self) -> None:
         """Note that the connection was lost."""
         self._lost_at = time.monotonic()
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Tell a person when the block, which asks the server in a way of its own, is not answered."""
+        with self._outage.awaited(self.server):
+            yield
+        self._outage.over(self.server)
 
     def json(self, request: Request, path: str, *, wants: str = "metadata.name", **options: Any) -> dict[str, Any]:
         """Send a request as ``open`` does and return the object it is answered with.

@@ -67,7 +67,7 @@ def wait_for(
         feed.repeat(waiting.reasons, first=FIRST_ASKED, every=ASKED_EVERY)
     try:
         while waiting.left:
-            seconds = _LONGEST_TAKE if until is None else until - time.monotonic()
+            seconds = _LONGEST_TAKE if until is None else min(_LONGEST_TAKE, until - time.monotonic())
             if seconds <= 0:
                 break
             thing = feed.take(seconds)

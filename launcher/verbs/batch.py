@@ -100,8 +100,8 @@ def run(args: argparse.Namespace) -> int:
         show([each for job in jobs for each in job.objects], args.output_format)
         return exit_codes.DONE
     cluster = connect(args.context, given)
-    refuse_shared_name(args.name, jobs=[job for job in [cluster.find(JOBS, args.name)] if job], batch=True)
     rows = [_Row(prepare(document, one, cluster.namespace, batch=args.name)) for one in resolved]
+    refuse_shared_name(args.name, jobs=[job for job in [cluster.find(JOBS, args.name)] if job], batch=True)
     if not args.force:
         refuse_unfit([(one, row.job) for one, row in zip(resolved, rows, strict=True)], cluster)
     try:

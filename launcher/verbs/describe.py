@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
@@ -23,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     from launcher import labels
     from launcher.cluster import connect
+    from launcher.cluster_errors import Forbidden
     from launcher.description import describe, page
     from launcher.output import print_document, say
     from launcher.resources import EVENTS, JOBS
@@ -33,7 +35,12 @@ def run(args: argparse.Namespace) -> int:
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
     now = datetime.now(UTC)
-    document = describe(job, state_now(cluster, job, pods, now), pods, cluster.list(EVENTS).items, now)
+    try:
+        events = cluster.list(EVENTS).items
+    except Forbidden as error:
+        events = []
+        print(f"note: without events, which may not be looked at: {str(error).splitlines()[0]}", file=sys.stderr)
+    document = describe(job, state_now(cluster, job, pods, now), pods, events, now)
     if args.output_format == "table":
         say(page(document))
     else:

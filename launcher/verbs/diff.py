@@ -54,10 +54,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model_of(cluster: Cluster, name: str) -> str:
-    from launcher import acting, labels
+    from launcher import acting
+    from launcher.verbs.fetch import model_label
 
     (job,) = _only(acting.chosen(cluster, [name]), name)
-    return str(job["metadata"]["labels"][labels.MODEL])
+    return model_label(job)
 
 
 def _only(jobs: list[Manifest], name: str) -> list[Manifest]:

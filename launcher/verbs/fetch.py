@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, namespace_of
+from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, namespace_of, user_path
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -37,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the tuned weights, the page, or everything but the checkpoints (default: adapter)",
     )
     parser.add_argument("--run", metavar="RUN-ID", help="another run of the model than that")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: named after it)")
+    parser.add_argument("--to", type=user_path, metavar="DIR", help="folder (default: named after it)")
     parser.add_argument("--replace", action="store_true", help="remove what the folder holds of another run")
     parser.add_argument(
         "--config",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help=f"of a model: where its store is (default: as its newest job has it, else ./{DEFAULT_FILE})",
     )
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     meant = find_job(cluster, args.name, args.config)
     if meant.model is None and args.what != "report":
         raise InputError(f"{args.name} is a batch; name its jobs or models one by one (--what report takes a batch)")
-    root = root_of(meant.spec)
-    with running(cluster, transfer_pod(meant.spec, read_only=True)) as pod:
+    root = root_of(meant.template["spec"])
+    with running(cluster, transfer_pod(meant.template, read_only=True)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
         if meant.model is None:
             found: dict[str, Any] = {"folder": f"{root}/outputs", "deliverable": None}
@@ -101,12 +101,12 @@ class Meant:
     """What a name means.
 
     Attributes:
-        spec: the pod specification to reach the volume with.
+        template: the pod template to reach the volume with.
         model: its key; None for a batch.
         job: its name, also of one that is gone; None for a model or a batch.
     """
 
-    spec: Mapping[str, Any]
+    template: Mapping[str, Any]
     model: str | None = None
     job: str | None = None
 
@@ -138,18 +138,18 @@ def find_job(cluster: Cluster, name: str, config_file: Path | None) -> Meant:
         return max(found, key=lambda each: (_has_run(each), str(each["metadata"]["creationTimestamp"])), default=None)
 
     if job := next((job for job in jobs if job["metadata"]["name"] == name), None):
-        return Meant(_spec_of(job), model=_model_label(job), job=name)
+        return Meant(_template_of(job), model=model_label(job), job=name)
     # A file that is named says which store is meant; another job of the model may have another one.
     if config_file is None and (job := newest(labels.MODEL)):
-        return Meant(_spec_of(job), model=name)
+        return Meant(_template_of(job), model=name)
     if job := newest(labels.BATCH):
-        return Meant(_spec_of(job))
+        return Meant(_template_of(job))
     model = name if name in MODELS else _model_of(name)
     if model is None:
         choose([name], jobs)  # raises, with what was probably meant
         raise AssertionError("no job, model or batch has the name")
-    spec = pod_template(cluster_config(config_file, model=model), model, "transfer", {})["spec"]
-    return Meant(spec, model=model, job=None if name in MODELS else name)
+    template = pod_template(cluster_config(config_file, model=model), model, "transfer", {})
+    return Meant(template, model=model, job=None if name in MODELS else name)
 
 
 def _has_run(job: Mapping[str, Any]) -> bool:
@@ -157,11 +157,11 @@ def _has_run(job: Mapping[str, Any]) -> bool:
     return any(each["type"] == "Running" for each in job.get("status", {}).get("conditions") or [])
 
 
-def _spec_of(job: Mapping[str, Any]) -> Mapping[str, Any]:
+def _template_of(job: Mapping[str, Any]) -> Mapping[str, Any]:
     from launcher.job_objects import roles
 
-    spec: Mapping[str, Any] = roles(job)[0]["template"]["spec"]
-    return spec
+    template: Mapping[str, Any] = roles(job)[0]["template"]
+    return template
 
 
 def _no_run(cluster: Cluster, name: str) -> str:
@@ -183,7 +183,7 @@ def _no_run(cluster: Cluster, name: str) -> str:
     return f"{name} has no run yet: it is {state.state}{why}; `{printed.launch('status', job)}`"
 
 
-def _model_label(job: Mapping[str, Any]) -> str:
+def model_label(job: Mapping[str, Any]) -> str:
     """Return the model of a job that is there.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from launcher.arguments import DEFAULT_FILE, add_output_argument, namespace_name
+from launcher.arguments import DEFAULT_FILE, add_output_argument, namespace_name, user_path
 from mtft import exit_codes
 from mtft.errors import InputError
 
@@ -14,7 +14,7 @@ EXAMPLE = "mtft-launch init --model opus_mt_en_fr --data train.jsonl.gz"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help=f"file to write ({DEFAULT_FILE})")
+    parser.add_argument("file", nargs="?", type=user_path, default=DEFAULT_FILE, help=f"file to write ({DEFAULT_FILE})")
     parser.add_argument("--model", metavar="KEY", default="m2m100_418m", help="model to tune (m2m100_418m)")
     parser.add_argument(
         "--data",

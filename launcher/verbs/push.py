@@ -8,10 +8,9 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument
+from launcher.arguments import DEFAULT_FILE, add_cluster_arguments, add_output_argument, user_path
 from launcher.printed import in_namespace
 from mtft import exit_codes
 
@@ -25,7 +24,7 @@ EXAMPLE = "mtft-launch data push train.jsonl.gz -n team-mt"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``push``."""
-    parser.add_argument("path", type=Path, metavar="PATH", help="file, or folder with files")
+    parser.add_argument("path", type=user_path, metavar="PATH", help="file, or folder with files")
     parser.add_argument("--to", type=_name, metavar="NAME", help="its name on the volume (default: the one it has)")
     parser.add_argument(
         "--replace",
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put it in the place of other data of that name; a folder there loses the data files the one here lacks",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
+        "--config", type=user_path, metavar="FILE", help=f"for cluster.image and claim (default: ./{DEFAULT_FILE})"
     )
     parser.add_argument("--model", metavar="KEY", help="to the claim of this model, where models have several")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="PATH=VALUE", help="any setting")
@@ -60,7 +59,7 @@ def push(args: argparse.Namespace) -> int:
     config = cluster_config(args.config, [*args.sets, *place], args.model)
     cluster = connect(args.context, config.cluster.namespace)
     folder = f"{config.storage.root.rstrip('/')}/data"
-    with running(cluster, transfer_pod(_pod_spec(config), read_only=False)) as pod:
+    with running(cluster, transfer_pod(_template(config), read_only=False)) as pod:
         remote = Remote(cluster, pod, cluster.namespace)
         counts = _place(remote, folder, files, replace=args.replace)
     target = f"{folder}/{files[0].name.partition('/')[0]}"
@@ -130,9 +129,8 @@ def _flow(text: str) -> str:
     return text if re.fullmatch(r"[-./\w]+", text) else json.dumps(text, ensure_ascii=False)
 
 
-def _pod_spec(config: Config) -> dict[str, Any]:
-    """Return the pod specification a job of this configuration would have."""
+def _template(config: Config) -> dict[str, Any]:
+    """Return the pod template a job of this configuration would have."""
     from launcher.pod import pod_template
 
-    spec: dict[str, Any] = pod_template(config, config.model.key, "transfer", {})["spec"]
-    return spec
+    return pod_template(config, config.model.key, "transfer", {})

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--processes", type=_count, metavar="N", help="training processes on each node")
     group.add_argument(
-        "--model-path", type=Path, metavar="DIR", help="folder of the base checkpoint, as the trainer sees it"
+        "--model-path", type=user_path, metavar="DIR", help="folder of the base checkpoint, as the trainer sees it"
     )
     name = group.add_mutually_exclusive_group()
     name.add_argument("--job", type=_job, metavar="NAME", help="name of the job (default: made from the configuration)")

@@ -25,7 +25,7 @@ from tests.cluster.playing import DOCUMENT, MODEL
 @pytest.fixture
 def pod() -> dict[str, Any]:
     job = render({**DOCUMENT, "model": MODEL}, MODEL)[-1]
-    return transfer_pod(job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"], read_only=False)
+    return transfer_pod(job["spec"]["pytorchReplicaSpecs"]["Master"]["template"], read_only=False)
 
 
 @pytest.mark.usefixtures("idle_nodes")

@@ -188,3 +188,10 @@ def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None
     server.answers = [listing([], "5"), status(403, "Forbidden", said)]
     with pytest.raises(cluster_errors.Forbidden, match=r"me may not watch pytorchjobs in namespace team"):
         list(cluster.watch(JOBS, until=time.monotonic() + 30))
+
+
+@pytest.mark.parametrize("line", [b'{"type": "ADDED", "object": "x"}', b'"ok"', b'{"status": "ok"}'])
+def test_what_answers_a_watch_with_no_changes_is_no_api_server(cluster: Cluster, server: Server, line: bytes) -> None:
+    server.answers = [listing([], "1"), Answer(chunks=[line + b"\n"])]
+    with pytest.raises(cluster_errors.ClusterError, match="did not answer with changes; is it an API server"):
+        next(cluster.watch(JOBS))

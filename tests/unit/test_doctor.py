@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from launcher.cluster import connect
 from launcher.doctor import settled_of
+from launcher.doctor_access import check_webhook
 from launcher.doctor_nodes import check_nodes, requests_of
 from launcher.findings import Finding
 from launcher.quantities import parse_quantity, show_quantity
+from tests.unit.api_server import Server, status, thing
 
 POOL = {"key": "pool", "value": "gpu", "effect": "NoSchedule"}
 TOLERATED = {"key": "pool", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}
@@ -30,6 +33,14 @@ def node(
 
 
 GPUS: dict[str, Any] = {"nvidia.com/gpu": "8"}
+
+
+DEVICE = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+
+
+def on_gke(node: Any) -> Any:
+    node["metadata"]["labels"]["cloud.google.com/gke-nodepool"] = "gpus"
+    return node
 
 
 def template(gpus: int = 4, **spec: Any) -> dict[str, Any]:
@@ -77,6 +88,9 @@ def test_all_is_well() -> None:
         ([node(taints=({**POOL, "effect": "PreferNoSchedule"},), **GPUS)], template(), "taints", "ok", "no node keeps"),
         ([node(taints=(POOL,), **GPUS), node("b", **GPUS)], template(), "taints", "ok", "1 of 2 nodes keep"),
         ([node()], template(0), "GPUs", "ok", "no GPU"),
+        ([node(taints=(DEVICE,), **GPUS)], template(), "taints", "fail", "nvidia.com/gpu=present:NoSchedule"),
+        ([on_gke(node(taints=(DEVICE,), **GPUS))], template(), "taints", "ok", "no node keeps"),
+        ([on_gke(node(taints=(POOL,), **GPUS))], template(), "taints", "fail", "pool=gpu:NoSchedule"),
     ],
 )
 def test_what_keeps_pods_from_nodes(
@@ -191,3 +205,17 @@ def test_quantities(text: str | int, value: str, shown: str) -> None:
 def test_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="is not a Kubernetes quantity"):
         parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ('admission webhook "policies" denied the request: no label owner', "fail"),
+        ('User "me" cannot create resource "pytorchjobs" in API group "kubeflow.org" in the namespace "team"', "skip"),
+        ("exceeded quota: q, requested: pods=1", "skip"),
+    ],
+)
+def test_what_refuses_a_job_is_told_unless_another_layer_does(server: Server, said: str, verdict: str) -> None:
+    server.answers = [status(403, "Forbidden", said)]
+    finding = check_webhook(connect(), {"kind": "PyTorchJob", **thing("a", "1")})
+    assert finding.verdict == verdict and (verdict == "skip" or said in finding.message)

@@ -212,3 +212,39 @@ def test_queue(queue: str | None, local: dict[str, Any] | None, installed: bool,
     finding = doctor.check_queue(queue, local, "team", installed=installed)
     assert finding.verdict == verdict and words in finding.message
     assert ("kubectl" in (finding.fix or "")) == (" -n team" in (finding.fix or ""))
+
+
+ANYWHERE: dict[str, Any] = {"namespaceSelector": {}}
+AFFINE = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [ANYWHERE]}}
+
+
+@pytest.mark.parametrize(
+    ("scopes", "selector", "spec", "verdict"),
+    [
+        ([], None, {}, "fail"),
+        (["NotBestEffort"], None, {}, "fail"),
+        (["BestEffort"], None, {}, "ok"),
+        (["NotTerminating"], None, {}, "fail"),
+        (["NotTerminating"], None, {"activeDeadlineSeconds": 9}, "ok"),
+        (["Terminating"], None, {}, "ok"),
+        (["Terminating"], None, {"activeDeadlineSeconds": 9}, "fail"),
+        (["PriorityClass"], None, {}, "ok"),
+        (["PriorityClass"], None, {"priorityClassName": "high"}, "fail"),
+        ([], ("In", ["high"]), {}, "ok"),
+        ([], ("In", ["high"]), {"priorityClassName": "high"}, "fail"),
+        ([], ("NotIn", ["high"]), {"priorityClassName": "high"}, "ok"),
+        ([], ("NotIn", ["high"]), {"priorityClassName": "low"}, "fail"),
+        ([], ("DoesNotExist", []), {}, "fail"),
+        (["CrossNamespacePodAffinity"], None, {}, "ok"),
+        (["CrossNamespacePodAffinity"], None, {"affinity": AFFINE}, "fail"),
+        (["Unheard"], None, {}, "fail"),
+    ],
+)
+def test_a_quota_with_scopes_counts_the_pods_they_mean(
+    scopes: list[str], selector: tuple[str, list[str]] | None, spec: dict[str, Any], verdict: str
+) -> None:
+    asked = template()
+    asked["spec"] |= spec
+    rules = [{"scopeName": "PriorityClass", "operator": selector[0], "values": selector[1]}] if selector else []
+    given = {**quota({"pods": "0"}), "spec": {"scopes": scopes, "scopeSelector": {"matchExpressions": rules}}}
+    assert doctor.check_quota([given], asked, 1).verdict == verdict

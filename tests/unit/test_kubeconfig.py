@@ -10,6 +10,7 @@ import pytest
 
 from launcher import cluster_errors
 from launcher.cluster import connect
+from launcher.connection import _keep_to_headers
 from launcher.resources import JOBS
 from tests.unit.api_server import Answer, Server, thing, write_kubeconfig
 
@@ -124,3 +125,29 @@ def test_a_user_who_acts_as_another_is_refused(server: Server, key: str) -> None
     with pytest.raises(cluster_errors.NoConnection, match=rf"user me acts as another one \({key}\)"):
         connect()
     assert not server.asked
+
+
+@pytest.mark.parametrize(("content", "sent"), [("a-secret\n", "Bearer a-secret"), ("a-sécret", None), ("a\nb", None)])
+def test_a_token_is_sent_as_headers_are_or_not_shown(server: Server, tmp_path: Path, content: str, sent: str) -> None:
+    (tmp_path / "token").write_text(content)
+    document = json.loads(server.kubeconfig.read_text())
+    document["users"][0]["user"] = {"tokenFile": str(tmp_path / "token")}
+    server.kubeconfig.write_text(json.dumps(document))
+    server.answers = [Answer(body=thing("a", "1"))]
+    if sent:
+        connect().get(JOBS, "a")
+        assert server.asked[0].headers["authorization"] == sent
+        return
+    with pytest.raises(cluster_errors.NoConnection, match="characters that no token has") as told:
+        connect()
+    assert content not in str(told.value)
+
+
+def test_a_token_that_is_renewed_is_looked_at_too(server: Server) -> None:
+    cluster = connect()
+    configuration = cluster.client.configuration
+    configuration.refresh_api_key_hook = lambda given: given.api_key.update(authorization="new\n")
+    _keep_to_headers(configuration)
+    server.answers = [Answer(body=thing("a", "1"))]
+    cluster.get(JOBS, "a")
+    assert server.asked[0].headers["authorization"] == "new"

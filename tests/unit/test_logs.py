@@ -14,7 +14,7 @@ import pytest
 
 from launcher import labels, logs, pod_logs
 from launcher.cluster import Cluster
-from launcher.cluster_errors import Cut
+from launcher.cluster_errors import Cut, Forbidden
 from launcher.log_lines import Line, Printer, merged, parse_line
 from launcher.pod_logs import Wanted
 from tests.unit.tiny_api import NAMESPACE, TinyApi
@@ -60,13 +60,17 @@ class Following:
     """`follow` in a thread, and what it printed."""
 
     def __init__(self, cluster: Cluster, job: dict[str, Any], until: float | None = None, **options: Any) -> None:
-        self.out, self.failure = io.StringIO(), None
+        self.out = io.StringIO()
+        self.failure: Forbidden | None = None
         wanted = Wanted(**options)
         self.thread = threading.Thread(target=self._run, args=(cluster, job, wanted, until), daemon=True)
         self.thread.start()
 
     def _run(self, cluster: Cluster, job: dict[str, Any], wanted: Wanted, until: float | None) -> None:
-        logs.follow(cluster, job, Printer(prefixed=False, out=self.out), wanted, until=until)
+        try:
+            logs.follow(cluster, job, Printer(prefixed=False, out=self.out), wanted, until=until)
+        except Forbidden as error:
+            self.failure = error
 
     @property
     def lines(self) -> list[str]:
@@ -286,3 +290,12 @@ def test_what_is_printed() -> None:
     out = io.StringIO()
     Printer(prefixed=True, as_json=True, out=out).show(line)
     assert json.loads(out.getvalue()) == {"time": line.at, "pod": line.pod, "rank": 1, "text": line.text}
+
+
+def test_a_log_that_may_not_be_read_ends_it(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.refused.add("log")
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    following.ends()
+    assert isinstance(following.failure, Forbidden) and "may not read log" in str(following.failure)

@@ -56,12 +56,13 @@ def event(message: str, second: int = 0, uid: str = "job-1") -> dict[str, Any]:
     [
         ([ENDED.format("pytorch", 2, MESSAGE), EXITED.format(2)], 2, f"{WHY}\ntwo lines"),
         ([EXITED.format(143), EXITED.format(3)], 3, "exit 3"),
+        ([ENDED.format("pytorch", 1, "said \x1b]0;mine\x07")], 1, "exit 1: said \\x1b]0;mine\\x07"),
         ([ENDED.format("pytorch", 1, "Traceback\nValueError: no")], 1, "exit 1: ValueError: no"),
         ([EXITED.format(143), EXITED.format(137)], None, None),  # tried again: none of them decided the job
         ([ENDED.format("istio-proxy", 2, MESSAGE)], None, None),
         (["Created pod: x"], None, None),
     ],
-    ids=["message", "code alone", "end of a log", "tried again", "other container", "nothing"],
+    ids=["message", "code alone", "moves the cursor", "end of a log", "tried again", "other container", "nothing"],
 )
 def test_what_the_operator_said_decides(messages: list[str], code: int | None, reason: str | None) -> None:
     found = told_ending(job(), [event(message, second) for second, message in enumerate(messages)])

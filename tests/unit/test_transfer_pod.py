@@ -38,9 +38,9 @@ def test_the_pod_is_a_jobs_pod_without_its_gpus() -> None:
         },
     }
     job = render(document, "opus_mt_en_fr")[-1]
-    spec = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
-    assert root_of(spec) == "/mnt/shared"
-    pod = transfer_pod(spec, read_only=True)
+    template = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+    assert root_of(template["spec"]) == "/mnt/shared"
+    pod = transfer_pod(template, read_only=True)
     [container] = pod["spec"]["containers"]
     assert "env" not in container and "nvidia.com/gpu" not in container["resources"]["limits"]
     assert container["volumeMounts"] == [{"name": "storage", "mountPath": "/mnt/shared", "readOnly": True}]
@@ -118,7 +118,7 @@ def test_a_pod_that_somebody_deletes_is_not_waited_for(waiting: tuple[TinyApi, C
 
 def test_a_job_that_mounts_no_claim_is_not_ours() -> None:
     with pytest.raises(InputError, match="mounts no claim"):
-        transfer_pod({"containers": [{"name": "pytorch", "image": "x"}]}, read_only=True)
+        transfer_pod({"spec": {"containers": [{"name": "pytorch", "image": "x"}]}}, read_only=True)
 
 
 def test_a_job_without_its_label_is_found_by_its_name_or_told() -> None:
@@ -150,7 +150,7 @@ def test_what_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     def meant(name: str, config: Path | None = None) -> tuple[str | None, str | None, str]:
         found = find_job(cluster, name, config)
-        [volume] = transfer_pod(found.spec, read_only=True)["spec"]["volumes"]
+        [volume] = transfer_pod(found.template, read_only=True)["spec"]["volumes"]
         return found.job, found.model, volume["persistentVolumeClaim"]["claimName"]
 
     assert meant("j-0") == ("j-0", "opus_mt_en_fr", "c0")

@@ -247,6 +247,14 @@ def test_what_becomes_of_another_job_of_the_name_is_not_told(kind: str, cluster:
     assert (told, waits.codes, list(waits.left)) == ([], {"m-1": exit_codes.WAIT_TIMED_OUT}, ["m-1"])
 
 
+def test_a_wait_without_end_by_any_clock_ends_with_its_job(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Created"))
+    ends = threading.Timer(0.3, lambda: api.put(job("Created", "Succeeded")))
+    ends.start()
+    assert "m-1" in wait_for(cluster, ["m-1"], 1e12)
+    ends.join()
+
+
 def test_a_running_job_is_not_asked_about(api: TinyApi, cluster: Cluster) -> None:
     api.put(job("Created", "Running"))
     wait_for(cluster, ["m-1"], 0.5)

@@ -127,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(address.query).items()}
         self.tiny.requests.append(self.path)
         try:
-            if address.path.endswith("/log"):
+            if address.path.endswith("/log") and "log" in self.tiny.refused:
+                self._json(403, {"kind": "Status", "code": 403, "message": "may not read log"})
+            elif address.path.endswith("/log"):
                 self._log(address.path.split("/")[-2], query)
             elif kind := _PATHS.get(address.path):
                 if query.get("watch"):
