@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 _GONE_SECONDS = 60.0  # beyond what the pods may take to end
 _DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own, for pods whose template says nothing
-_GOES_ON = "it goes on from its last checkpoint; its budget of restarts and time begins anew"
+_GOES_ON = "it goes on from its last checkpoint, if it has one; its budget of restarts and time begins anew"
 _MADE_BY_OTHERS = "was made anew by somebody else in this moment"
 _SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 

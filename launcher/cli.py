@@ -97,12 +97,13 @@ def _main(arguments: list[str]) -> int:
     from mtft.errors import MtftError
     from mtft.text import printable_lines
 
-    code = exit_codes.DONE
+    code = exit_codes.INTERRUPTED
     try:
         _prepare_streams()
         try:
             code = _dispatch(arguments)
-        except SystemExit:  # argparse has printed its help
+        except SystemExit as ending:  # argparse has printed its help
+            code = int(ending.code or exit_codes.DONE)
             sys.stdout.flush()
             raise
         sys.stdout.flush()
@@ -113,7 +114,7 @@ def _main(arguments: list[str]) -> int:
         finish()
         return exit_codes.worst([error.exit_code])  # the trainer's own codes are a failure here
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; what the verb found stays true.
+        # The reader, such as `head`, has seen enough; what a verb that came to its end has found stays true.
         discard()
         return code
     except OSError as error:
@@ -154,14 +155,16 @@ def _prepare_streams() -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    from launcher.output import say
+
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help"):
-        print(_overview())
+        say(_overview())
         return exit_codes.DONE
     if first == "--version":
         from importlib.metadata import version
 
-        print(f"mtft {version('mtft')}")
+        say(f"mtft {version('mtft')}")
         return exit_codes.DONE
     if first.startswith("-"):
         return _run_verb(DEFAULT_VERB, arguments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from launcher.answers import is_deletion, is_review
 from launcher.changes import Change, Listing, Manifest, Manifests
 from launcher.cluster_errors import ClusterError, NoSuchKind, NotFound
 from launcher.connection import Connection, open_connection
@@ -167,7 +168,7 @@ class Cluster(Reader):
             body["gracePeriodSeconds"] = grace_seconds
         request = self._request("delete", resource, place, name)
         try:
-            self.transport.json(request, resource.path(place, name), wants="metadata", method="DELETE", body=body)
+            self.transport.json(request, resource.path(place, name), fits=is_deletion, method="DELETE", body=body)
         except NoSuchKind:
             raise
         except NotFound:
@@ -191,7 +192,7 @@ class Cluster(Reader):
         }
         request = self._request("create", ACCESS_REVIEWS, None)
         path = ACCESS_REVIEWS.path(None)
-        answer = self.transport.json(request, path, wants="status.allowed", method="POST", body=review)
+        answer = self.transport.json(request, path, fits=is_review, method="POST", body=review)
         return bool(answer["status"]["allowed"])
 
 

@@ -244,7 +244,8 @@ def _beyond(quota: Object, name: str, asked: Decimal, more: Decimal, *, live: bo
             return warn(layer, f"{figures}; the job's missing pods ask for up to {wants} more, and {untold}", fix)
         return fail(layer, f"{figures}; the operator makes {wants} more for the job's pods, and {untold}", fix)
     if asked > hard:
-        return fail(layer, f"{figures}; the job alone asks for {show_quantity(asked)}", fix)
+        less = "lower cluster.nodes, cluster.cpus, cluster.memory_gib or cluster.gpus_per_node"
+        return fail(layer, f"{figures}; the job alone asks for {show_quantity(asked)}", f"{less}, or {larger}")
     return warn(layer, f"{figures}; the job asks for {wants} more and waits until they are free")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+from launcher.answers import is_discovery, is_list, is_version
 from launcher.changes import Change, Changes, Listing, Manifest, Manifests, lines
 from launcher.cluster_errors import Forbidden, Gone, NoSuchKind, NotFound, Request
 from launcher.resources import EVENTS, NAMESPACES, PODS, Resource
@@ -91,7 +92,7 @@ class Reader:
         while True:
             page = [("limit", PAGE), *([("continue", next_page)] if next_page else [])]
             try:
-                answer = self.transport.json(request, path, query=[*query, *page], wants="metadata.resourceVersion")
+                answer = self.transport.json(request, path, query=[*query, *page], fits=is_list)
             except Gone:
                 if next_page is None:
                     raise
@@ -201,7 +202,7 @@ class Reader:
     def version(self) -> str:
         """Return the version of the API server, such as ``v1.34.4``."""
         request = self._request("get", Resource("version", "version", namespaced=False), None)
-        return str(self.transport.json(request, "/version", wants="gitVersion")["gitVersion"])
+        return str(self.transport.json(request, "/version", fits=is_version)["gitVersion"])
 
     def knows(self, resource: Resource) -> bool:
         """Return whether the cluster has a kind of a group; any account may ask, unless the cluster is hardened.
@@ -212,7 +213,7 @@ class Reader:
         request = self._request("get", resource, None)
         path = f"/apis/{resource.group}/{resource.version}"
         try:
-            found = self.transport.json(request, path, wants="resources")["resources"]
+            found = self.transport.json(request, path, fits=is_discovery)["resources"]
         except NotFound:
             return False
         return any(each["name"] == resource.plural for each in found)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from launcher.answers import is_object
 from launcher.cluster_errors import (
     Busy,
     ClusterError,
@@ -104,13 +105,15 @@ class Transport:
             yield
         self._outage.over(self.server)
 
-    def json(self, request: Request, path: str, *, wants: str = "metadata.name", **options: Any) -> dict[str, Any]:
+    def json(
+        self, request: Request, path: str, *, fits: Callable[[Any, Request], bool] = is_object, **options: Any
+    ) -> dict[str, Any]:
         """Send a request as ``open`` does and return the object it is answered with.
 
         Args:
             request: what it is for.
             path: where it goes.
-            wants: field that every such answer of an API server has, as keys joined by dots.
+            fits: whether an answer is one to this request (``launcher/answers.py``).
             options: those of ``open``.
 
         Raises:
@@ -121,13 +124,8 @@ class Transport:
             answer: Any = json.loads(response.data)
         except ValueError as error:
             raise ClusterError(f"{request}: {self.server} did not answer with JSON; is it an API server?") from error
-        found = answer
-        for key in wants.split("."):
-            found = found.get(key) if isinstance(found, dict) else None
-        if found is None:
-            raise ClusterError(
-                f"{request}: {self.server} answered without {wants}, which an API server gives; is it one?"
-            )
+        if not fits(answer, request):
+            raise ClusterError(f"{request}: {self.server} answered something else; is it an API server?")
         return dict(answer)
 
     def open(

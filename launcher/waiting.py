@@ -64,7 +64,8 @@ def wait_for(
     feed = Feed(cluster)
     if waiting.left:
         feed.watch(JOBS, labels.SELECTOR, after=jobs)
-        feed.repeat(waiting.reasons, first=FIRST_ASKED, every=ASKED_EVERY)
+        # A job that was there before has had the time to find a node.
+        feed.repeat(waiting.reasons, first=FIRST_ASKED if sent else 0.0, every=ASKED_EVERY)
     try:
         while waiting.left:
             seconds = _LONGEST_TAKE if until is None else min(_LONGEST_TAKE, until - time.monotonic())

@@ -288,7 +288,7 @@ def _is_there(path: Path) -> bool:
 
 def overruling(model: str, run_id: str) -> str:
     """Say how a person makes a run current whatever its verdict."""
-    return f"`mtft-launch promote {model} --run {run_id} --force` promotes it all the same"
+    return f"`mtft-launch promote {model} --run {run_id} --force` promotes that run all the same"
 
 
 def me() -> str:

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Copy the files and check every SHA-256."""
     from launcher.cluster import connect
     from launcher.files_here import refuse_unwritable
-    from launcher.output import print_document
+    from launcher.output import print_document, say
     from launcher.transfer import Remote
     from launcher.transfer_pod import root_of, running, transfer_pod
 
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             f"{sent} file{'s' * (sent != 1)} of {found['folder']} fetched{here}; every SHA-256 is right",
             file=sys.stderr,
         )
-        print(folder)
+        say(str(folder))
     return exit_codes.DONE
 
 

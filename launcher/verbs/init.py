@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file; refuse to replace one without ``--force``."""
-    from launcher.output import print_document
+    from launcher.output import print_document, say
     from mtft.files import write_text
     from mtft.models import card
     from mtft.reference import starter_file
@@ -48,5 +48,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output_format != "table":
         print_document({"file": str(file), "model": args.model, "namespace": args.namespace}, args.output_format)
         return exit_codes.DONE
-    print(f"wrote {file}; `mtft-launch validate --config {file}` shows every effective value")
+    say(f"wrote {file}; `mtft-launch validate --config {file}` shows every effective value")
     return exit_codes.DONE

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from launcher.cluster import connect
     from launcher.job_objects import replicas, roles
     from launcher.log_lines import Printer
+    from launcher.output import discard
     from launcher.pod_logs import Wanted
     from launcher.resources import JOBS
     from launcher.selection import choose_one
@@ -51,9 +52,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--rank {args.rank}: job {job['metadata']['name']} has {pods} pods, counted from 0")
     wanted = Wanted(rank=args.rank, since_s=args.since, tail=args.tail)
     printer = Printer(prefixed=False, pattern=args.grep, as_json=args.output_format == "json")
-    if args.follow:
-        logs.follow(cluster, job, printer, wanted)
-    elif not logs.show(cluster, job, printer, wanted):
+    try:
+        if args.follow:
+            logs.follow(cluster, job, printer, wanted)
+            return exit_codes.DONE
+        shown = logs.show(cluster, job, printer, wanted)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        discard()
+        return exit_codes.DONE
+    if not shown:
         why = printed.launch("status", job)
         print(f"no pod of it runs or has just run; --follow waits for one, `{why}` tells why", file=sys.stderr)
     return exit_codes.DONE

@@ -44,7 +44,7 @@ def push(args: argparse.Namespace) -> int:
     """Copy below ``<storage.root>/data``, check every SHA-256, and say what to go on with."""
     from launcher.cluster import connect
     from launcher.data_look import notes_on
-    from launcher.output import print_document
+    from launcher.output import print_document, say
     from launcher.partial import cluster_config
     from launcher.pushing import data_of, data_sha256, local_files
     from launcher.transfer import Remote
@@ -75,7 +75,7 @@ def push(args: argparse.Namespace) -> int:
     told += [f"{gone} removed"] if gone else []
     print(f"{', '.join(told)}; every SHA-256 is right", file=sys.stderr)
     if sha256 is None:
-        print(target)
+        say(target)
         return exit_codes.DONE
     if note := passed_over_note(passed_over([args.path])):
         print(f"note: {note}", file=sys.stderr)
@@ -85,7 +85,7 @@ def push(args: argparse.Namespace) -> int:
     again = f"mtft-launch --model {args.model or 'KEY'} {shlex.join(options)}{in_namespace(cluster.namespace)}"
     print(f"go on with `{again}`, or with this line in {args.config or DEFAULT_FILE}:", file=sys.stderr)
     data = f"data: {{train: {_flow(target)}, sha256: {sha256}}}"
-    print(f"models: {{{args.model}: {{{data}}}}}" if args.model else data)
+    say(f"models: {{{args.model}: {{{data}}}}}" if args.model else data)
     return exit_codes.DONE
 
 

@@ -9,11 +9,19 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from launcher import resources
+from launcher.resources import NAMESPACES, Resource
+
+# Namespaces last: every address of a namespace's objects has them too.
+_RESOURCES = sorted(
+    (each for each in vars(resources).values() if isinstance(each, Resource)), key=lambda each: each is NAMESPACES
+)
 
 
 @dataclass
@@ -65,7 +73,7 @@ def status(code: int, reason: str, message: str, **details: Any) -> Answer:
 def listing(items: Sequence[Mapping[str, Any]], version: str, next_page: str | None = None) -> Answer:
     """Return one page of a list."""
     metadata = {"resourceVersion": version, **({"continue": next_page} if next_page else {})}
-    return Answer(body={"kind": "PyTorchJobList", "metadata": metadata, "items": list(items)})
+    return Answer(body={"metadata": metadata, "items": list(items)})
 
 
 def events(*given: tuple[str, Mapping[str, Any]], cut: bool = False, tail: bytes = b"") -> Answer:
@@ -97,6 +105,8 @@ def serving(folder: Path, fallback: Callable[[Asked], Answer] | None = None) -> 
             )
             state.asked.append(asked)
             found = state.answers.pop(0) if state.answers else (fallback(asked) if fallback else Answer(418, {}))
+            if found.status in (200, 201) and isinstance(found.body, dict):
+                found = replace(found, body={**_implied(asked, found.body), **found.body})
             if found.status == 0:
                 self.close_connection = True
                 return
@@ -134,6 +144,19 @@ def serving(folder: Path, fallback: Callable[[Asked], Answer] | None = None) -> 
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _implied(asked: Asked, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every answer of an address has, where a test does not say it."""
+    found = [each for each in _RESOURCES if each.plural in asked.path.split("/")]
+    if not found:
+        return {"kind": "APIResourceList"}
+    if "items" in body:
+        return {"kind": f"{found[0].kind}List"}
+    name = asked.path.split(f"/{found[0].plural}")[1].split("/")[1:2] or [
+        (asked.body or {}).get("metadata", {}).get("name")
+    ]
+    return {"kind": found[0].kind, "metadata": {"name": name[0]}}
 
 
 def write_kubeconfig(path: Path, url: str, **cluster: Any) -> None:

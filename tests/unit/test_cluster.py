@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import socket
 import warnings
@@ -285,21 +286,29 @@ def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Serve
     with pytest.raises(cluster_errors.ClusterError, match="did not answer with JSON; is it an API server"):
         cluster.get(JOBS, "a")
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
-    for text in (b"{}", b"[]", b'"ok"', b'{"status": "ok"}', b'{"kind": "Health", "metadata": {}, "items": []}'):
-        for look, wanted in (
-            (lambda: cluster.get(JOBS, "a"), "metadata.name"),
-            (lambda: cluster.create(pod, dry_run=True), "metadata.name"),
-            (lambda: cluster.list(JOBS), "metadata.resourceVersion"),
-            (lambda: cluster.allowed("get", JOBS), "status.allowed"),
-            (lambda: cluster.knows(JOBS), "resources"),
-            (cluster.version, "gitVersion"),
-        ):
-            server.answers = [Answer(200, text)]
-            with pytest.raises(cluster_errors.ClusterError, match=f"without {wanted}, .* is it one"):
-                look()
-    server.answers = [Answer(200, b'{"status": "ok"}')]
-    with pytest.raises(cluster_errors.ClusterError, match="without metadata, "):
-        cluster.delete(JOBS, "a")
+    looks = (
+        lambda: cluster.get(JOBS, "a"),
+        lambda: cluster.create(pod, dry_run=True),
+        lambda: cluster.list(JOBS),
+        lambda: cluster.delete(JOBS, "a"),
+        lambda: cluster.allowed("get", JOBS),
+        lambda: cluster.knows(JOBS),
+        cluster.version,
+    )
+    meta = {"name": "x", "resourceVersion": "1"}
+    bodies: tuple[object, ...] = (
+        *({}, [], "ok", None, {"status": "ok"}, {"kind": "Status", "status": "ok"}),
+        *({"metadata": meta, "items": [{"a": 1}]}, {"metadata": meta, "items": {"a": 1}}),
+        {"metadata": meta, "status": {"allowed": True}, "gitVersion": [], "resources": ["x"]},
+        {"kind": "PyTorchJobList", "metadata": meta, "items": ["a"]},
+        {"kind": "PyTorchJob", "metadata": meta},
+        {"kind": "APIResourceList", "resources": "pytorchjobs"},
+        {"kind": "SelfSubjectAccessReview", "metadata": {}, "status": "yes"},
+    )
+    for body, look in itertools.product(bodies, looks):
+        server.answers = [Answer(200, json.dumps(body).encode())]
+        with pytest.raises(cluster_errors.ClusterError, match="answered something else; is it an API server"):
+            look()
 
 
 def test_log_lines_end_with_the_log_and_a_cut_is_told(cluster: Cluster, server: Server) -> None:

@@ -189,3 +189,24 @@ def test_what_a_verb_found_stays_true_though_nobody_reads_it(tmp_path: Path, err
     said = {verb: process.communicate()[1] or "" for verb, process in started.items()}
     assert {verb: process.returncode for verb, process in started.items()} == _UNREAD
     assert not [text for text in said.values() if "Traceback" in text or "BrokenPipe" in text]
+
+
+def test_a_verb_that_its_lost_reader_ends_early_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(_: list[str]) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("launcher.cli._dispatch", unread)
+    monkeypatch.setattr("launcher.output.discard", lambda: None)
+    assert main(["list"]) == exit_codes.INTERRUPTED
+
+
+def test_a_log_whose_reader_has_seen_enough_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shows(*_: object) -> int:
+        raise BrokenPipeError
+
+    job = {"metadata": {"name": "j"}, "spec": {"pytorchReplicaSpecs": {"Master": {"replicas": 1}}}}
+    cluster: Any = SimpleNamespace(namespace="team", list=lambda *_, **__: SimpleNamespace(items=[job]))
+    monkeypatch.setattr("launcher.cluster.connect", lambda *_: cluster)
+    monkeypatch.setattr("launcher.logs.show", shows)
+    monkeypatch.setattr("launcher.output.discard", lambda: None)
+    assert main(["logs", "j"]) == exit_codes.DONE

@@ -59,7 +59,7 @@ def test_promoted_rolled_back_and_told(say: Say, tmp_path: Path) -> None:
         make_run(tmp_path, number, verdict)
     assert say("promote", "--run", run_id(1))[0] == exit_codes.DONE
     code, _, words = say("promote")
-    assert (code, f"--force --output {tmp_path}` promotes it" in words) == (exit_codes.BAD_INPUT, True)
+    assert (code, f"--force --output {tmp_path}` promotes that run" in words) == (exit_codes.BAD_INPUT, True)
     assert "forced: its verdict is regressed" in say("promote", "--force", "--reason", "we want it")[1]
     assert f"{run_id(3)} is current already" in say("promote", "--force")[2]
     assert f"{run_id(1)} is current again" in say("rollback")[1]

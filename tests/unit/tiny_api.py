@@ -151,7 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with self.tiny.changed:
             items = [thing for (its, _), thing in self.tiny.objects.items() if its == kind]
-            self._json(200, {"metadata": {"resourceVersion": str(self.tiny.version)}, "items": items})
+            self._json(
+                200, {"kind": f"{kind}List", "metadata": {"resourceVersion": str(self.tiny.version)}, "items": items}
+            )
 
     def _get(self, kind: str, name: str) -> None:
         found = self.tiny.objects.get((kind, name))
