@@ -80,13 +80,13 @@ def test_suspend_resume_and_cancel(launcher: Launcher) -> None:
     assert labels.CANCELLED not in (cluster.get(JOBS, name)["metadata"].get("annotations") or {})
 
 
-def test_job_in_a_queue_is_left_to_the_queue(launcher: Launcher) -> None:
+def test_job_in_a_queue_that_nobody_keeps_is_resumed_by_hand(launcher: Launcher) -> None:
     name = launcher.json("run", document=changed(queue="team"))["name"]
-    assert launcher("suspend", name) == 2
-    assert "the Kueue queue team decides" in launcher.out and "get workloads" in launcher.out
-    launcher.cluster.patch(JOBS, name, {"spec": {"runPolicy": {"suspend": True}}})
+    assert launcher("suspend", name) == 0
     [state] = launcher.json("status", name)
-    assert state["state"] == "Queued" and "Kueue is not installed" in state["reason"]
+    assert state["state"] == "Queued" and "Kueue is not installed; resume it by hand" in state["reason"]
+    assert launcher("resume", name) == 0
+    assert launcher.json("status", name)[0]["state"] != "Queued"
 
 
 def test_waiting_leaves_with_the_code_of_the_job(launcher: Launcher) -> None:
