@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
 from launcher.cluster import FIELD_MANAGER
-from launcher.cluster_errors import ClusterError, Conflict, Denied, Forbidden, NotFound
+from launcher.cluster_errors import ClusterError, Conflict, Denied, Forbidden, Invalid, NotFound
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, WORKLOADS, Resource
 from launcher.states import job_state
 from launcher.submit import own
@@ -207,7 +207,19 @@ def _patch_config(cluster: Cluster, job: Manifest, changes: Manifest) -> None:
 
 
 def _patch(cluster: Cluster, job: Manifest, changes: Manifest) -> None:
-    cluster.patch(JOBS, job["metadata"]["name"], changes, namespace=job["metadata"]["namespace"])
+    """Change a job, never another that has its name by now.
+
+    Raises:
+        Conflict: there is another.
+    """
+    meta = job["metadata"]
+    same = {**changes, "metadata": {**changes.get("metadata", {}), "uid": meta["uid"]}}
+    try:
+        cluster.patch(JOBS, meta["name"], same, namespace=meta["namespace"])
+    except Invalid as error:
+        if "metadata.uid" not in str(error):
+            raise
+        raise Conflict(f"{meta['name']}: another job has the name by now; nothing was changed") from error
 
 
 def _held_back(job: Manifest) -> bool:

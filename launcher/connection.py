@@ -55,6 +55,11 @@ def open_connection(context: str | None = None) -> Connection:
             raise NoConnection(f"--context {context}: this pod has no kubeconfig, only its service account")
         return _from_service_account()
     given = os.environ.get("KUBECONFIG")
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        raise NoConnection(
+            "this pod has neither a kubeconfig nor the token of its service account; "
+            "give its specification automountServiceAccountToken: true"
+        )
     looked = f"KUBECONFIG names {given}, which is no file" if given else f"{DEFAULT_KUBECONFIG} is not there"
     raise NoConnection(
         f"there is no kubeconfig: {looked}; get one from your cluster's administrator and "
@@ -140,6 +145,7 @@ def _keep_to_headers(configuration: Configuration) -> None:
     def clean(given: Configuration) -> None:
         if renew:
             renew(given)
+            given.refresh_api_key_hook = clean  # the official one puts itself there again each time
         token = str(given.api_key.get("authorization") or "").strip()
         # What HTTP libraries refuse they print, and it is a secret.
         if not token.isprintable() or not token.isascii():

@@ -17,6 +17,7 @@ from launcher.results import ERRORS, KEPT
 from launcher.states import JobState
 
 Object = Mapping[str, Any]
+_TO_THE_SECOND = len("2030-01-02T03:04:05")
 
 
 def describe(
@@ -43,15 +44,16 @@ def describe(
         "conditions": [_condition(each, now) for each in (job.get("status") or {}).get("conditions") or []],
         "ran_s": _ran(pods, now),
         "pod_list": [_pod(each, failures, now) for each in sorted(pods, key=rank_of)],
-        "events": [_event(each, now) for each in events_of(job["metadata"]["name"], events)],
+        "events": [_event(each, now) for each in events_of(job, events)],
     }
 
 
-def events_of(job: str, events: Sequence[Object]) -> list[Object]:
-    """Return the events of a job and of its pods, those of earlier starts included, the oldest first."""
-    ours = re.compile(rf"{re.escape(job)}(-(master|worker)-\d+)?")
+def events_of(job: Object, events: Sequence[Object]) -> list[Object]:
+    """Return the events of a job and of its pods, the oldest first; none of an earlier job of the name."""
+    ours = re.compile(rf"{re.escape(job['metadata']['name'])}(-(master|worker)-\d+)?")
     found = [each for each in events if ours.fullmatch(each["involvedObject"].get("name") or "")]
-    return sorted(found, key=last_seen)
+    made = str(job["metadata"].get("creationTimestamp") or "")[:_TO_THE_SECOND]
+    return sorted((each for each in found if last_seen(each)[:_TO_THE_SECOND] >= made), key=last_seen)
 
 
 def page(document: Mapping[str, Any]) -> str:

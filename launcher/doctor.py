@@ -184,10 +184,10 @@ def _images(template: Object) -> list[str]:
 
 def _creation(cluster: Cluster, job: Object) -> Finding:
     """Say whether the API server refused pods or Services the operator wanted to make for a job."""
-    layer, name = "pods made", job["metadata"]["name"]
+    layer = "pods made"
     refused = [
         each
-        for each in events_of(name, cluster.list(EVENTS).items)
+        for each in events_of(job, cluster.list(EVENTS).items)
         if each.get("reason") in CREATION_FAILURES and each["involvedObject"].get("uid") == job["metadata"]["uid"]
     ]
     if not refused:

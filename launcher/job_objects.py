@@ -10,14 +10,23 @@ from typing import Any
 from launcher import labels
 
 
-def by_job(pods: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """Return (namespace, job) -> its pods."""
+def by_job(
+    pods: Iterable[Mapping[str, Any]], jobs: Iterable[Mapping[str, Any]]
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Return (namespace, job) -> its pods, of these jobs; not those of an earlier job of the name, which still end."""
+    named = {(job["metadata"]["namespace"], job["metadata"]["name"]): job for job in jobs}
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for pod in pods:
-        job = (pod["metadata"].get("labels") or {}).get(labels.OPERATOR_JOB)
-        if job:
-            found[pod["metadata"]["namespace"], job].append(pod)
+        key = pod["metadata"]["namespace"], (pod["metadata"].get("labels") or {}).get(labels.OPERATOR_JOB, "")
+        if key in named and is_of(pod, named[key]):
+            found[key].append(pod)
     return found
+
+
+def is_of(pod: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
+    """Whether a pod that carries a job's name was made for it, not for an earlier job of the name."""
+    owners = [each.get("uid") for each in pod["metadata"].get("ownerReferences") or [] if each.get("controller")]
+    return not owners or job["metadata"].get("uid") in owners
 
 
 def rank_of(pod: Mapping[str, Any]) -> int:

@@ -9,10 +9,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TextIO
 
 from launcher.output import use_utf8
-from mtft.text import printable
+from mtft.text import printable, printable_lines
 
 _COLOURS = (36, 33, 32, 35, 34, 31)  # cyan, yellow, green, magenta, blue, red
 # What the kubelet puts before each line when asked for times.
@@ -24,7 +25,7 @@ class Line:
     """One line of one pod.
 
     Attributes:
-        at: when it was written, as the kubelet says, with nine digits of a second: sorts as text.
+        at: when it was written, as the kubelet says, in UTC with nine digits of a second: sorts as text.
         rank: number of the pod within its job, 0 for the master.
         pod: name of the pod.
         text: the line, without its end.
@@ -40,7 +41,9 @@ def parse_line(raw: str, rank: int, pod: str) -> Line:
     """Read a line that the kubelet put a time before; without one it sorts first."""
     if found := STAMP.match(raw):
         second, fraction, zone, text = found.groups()
-        return Line(f"{second}.{(fraction or '').ljust(9, '0')}{zone}", rank, pod, text)
+        if zone != "Z":  # a node whose container runtime writes local time
+            second = f"{datetime.fromisoformat(second + zone).astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+        return Line(f"{second}.{(fraction or '').ljust(9, '0')}Z", rank, pod, text)
     return Line("", rank, pod, raw)
 
 
@@ -87,7 +90,7 @@ class Printer:
 
     def remark(self, text: str) -> None:
         """Tell the person something that is no pod's line; programs that read the lines do not see it."""
-        print(f"-- {text}", file=sys.stderr, flush=True)
+        print(f"-- {printable_lines(text)}", file=sys.stderr, flush=True)
 
     def _prefix(self, rank: int) -> str:
         if not self.prefixed:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from launcher import labels, waiting
+from launcher.changes import Listing
 from launcher.cluster_errors import Busy, ClusterError, Invalid, NoConnection, NotFound
 from launcher.feed import Feed
-from launcher.job_objects import rank_of
+from launcher.job_objects import is_of, rank_of
 from launcher.log_lines import Line, Printer, merged
 from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
 from launcher.pod_reasons import waiting_reason
@@ -36,8 +38,18 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
     """
     pods = [pod for pod in _pods(cluster, job) if wanted.has(pod) and has_started(pod)]
     printer.prefixed = len(pods) > 1
-    for line in merged([whole_log(cluster, pod, wanted) for pod in pods]):
+    failed: list[ClusterError] = []
+
+    def lines(pod: Object) -> Iterator[Line]:
+        try:
+            yield from whole_log(cluster, pod, wanted)
+        except ClusterError as error:  # the other pods' are shown all the same
+            failed.append(error)
+
+    for line in merged([lines(pod) for pod in pods]):
         printer.show(line)
+    for error in failed:
+        raise error
     return len(pods)
 
 
@@ -76,7 +88,9 @@ class _Follower:
         self._take_job("ADDED", self.job)
         meta = self.job["metadata"]
         self.feed.watch(PODS, labels.selector(job=meta["name"]), namespace=meta["namespace"])
-        self.feed.watch(JOBS, labels.SELECTOR, namespace=meta["namespace"])
+        # From the job that is known on: whether it was deleted, or made anew, since it was read is told too.
+        known = Listing([dict(self.job)], meta["resourceVersion"])
+        self.feed.watch(JOBS, labels.SELECTOR, namespace=meta["namespace"], after=known)
         self.feed.repeat(self._reasons, first=waiting.FIRST_ASKED, every=waiting.ASKED_EVERY)
         while not (self.over and not self._is_reading()):
             if until is not None and time.monotonic() >= until:
@@ -116,7 +130,7 @@ class _Follower:
 
     def _take_pod(self, change: str, pod: Object) -> None:
         meta = pod["metadata"]
-        if change == "DELETED" or not self.wanted.has(pod) or meta["uid"] in self.readers:
+        if change == "DELETED" or not self.wanted.has(pod) or meta["uid"] in self.readers or not is_of(pod, self.job):
             return
         if not has_started(pod):
             self._remark(meta["name"], waiting_reason(pod))
@@ -178,4 +192,4 @@ class _Follower:
 def _pods(cluster: Cluster, job: Object) -> list[Manifest]:
     meta = job["metadata"]
     found = cluster.list(PODS, selector=labels.selector(job=meta["name"]), namespace=meta["namespace"])
-    return sorted(found.items, key=rank_of)
+    return sorted((pod for pod in found.items if is_of(pod, job)), key=rank_of)

@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher import labels
 from launcher.job_objects import parse_time, rank_of
+from launcher.printed import in_namespace
 from mtft.text import printable_lines
 
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
@@ -125,6 +126,23 @@ def started_unseen(pods: Iterable[Mapping[str, Any]], now: datetime) -> bool:
     return any((now - started).total_seconds() > _TOLD_SECONDS for started, _ in spans)
 
 
+def is_lost(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is to go because its node does not answer: it stays, as Running, until the node comes back."""
+    status = pod.get("status") or {}
+    if not pod["metadata"].get("deletionTimestamp"):
+        return False
+    by_taint = any(
+        each["type"] == "DisruptionTarget" and each.get("reason") == "DeletionByTaintManager"
+        for each in status.get("conditions") or []
+    )
+    return by_taint or status.get("reason") == "NodeLost"
+
+
+def runs(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod runs, as far as its node is known to answer."""
+    return (pod.get("status") or {}).get("phase") == "Running" and not is_lost(pod)
+
+
 def is_mounting(pod: Mapping[str, Any]) -> bool:
     """Whether a pod's node makes its containers and has not told yet that their volumes are mounted."""
     status = pod.get("status") or {}
@@ -145,6 +163,12 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending", "Running"):
         return None
+    if is_lost(pod):
+        name, place = pod["metadata"]["name"], in_namespace(pod["metadata"].get("namespace"))
+        return (
+            f"pod {name} is to go, as its node {(pod.get('spec') or {}).get('nodeName')} does not answer or is being "
+            f"cleared; if that node is off for good: `kubectl delete pod {name} --force{place}`"
+        )
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             if condition.get("reason") == "SchedulingGated":

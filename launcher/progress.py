@@ -38,6 +38,7 @@ class Progress:
         run_id: name of the run's folder.
         resumed_at: step of the checkpoint this attempt continues from.
         at: time of the last step.
+        unread: why the log could not be read, so nothing of this is known; None: it could.
     """
 
     phase: str = "starting"
@@ -51,6 +52,7 @@ class Progress:
     run_id: str | None = None
     resumed_at: int | None = None
     at: datetime | None = None
+    unread: str | None = None
 
 
 def read_progress(lines: Iterable[str]) -> Progress:

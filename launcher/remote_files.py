@@ -1,6 +1,6 @@
 """The far end of `data push`, `fetch` and `doctor`: text that ``python3 -c`` runs in a pod, so it stands alone.
 
-It is sent packed (``transfer.packed``), about 7 KB with every request: mind the length.
+It is sent with every request.
 
     receive PATH SIZE SHA256 [OLD]  write the bytes of stdin to PATH, where no other file but one of SHA-256 OLD may be;
                                 says how many it has, so a cut one goes on
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     alive.start()
     try:
         verbs[arguments[0]](*arguments[1:])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         say(stream, error=f"{where}{getattr(error, 'strerror', None) or error}")
     finally:
@@ -79,7 +79,8 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
         return
     keep_others(path, old)
     # The name holds the digest: what is left of another version is never continued.
-    part = path.with_name(f".{path.name[:150]}.{sha256[:16]}.part")
+    start = os.fsencode(path.name)[:150].decode(errors="ignore")  # a name may have 255 bytes in all
+    part = path.with_name(f".{start}.{sha256[:16]}.part")
     with alone(part) as out:
         if is_there(path, wanted, sha256):  # by another push of the same file, which this one waited for
             part.unlink()
@@ -208,11 +209,23 @@ def digests(folder: str, *names: str) -> None:
 
 
 def files_below(top: Path) -> Iterator[Path]:
-    """Yield a file, or the files below a folder, sorted; hidden ones there are none yet: they are being written."""
-    for path in [top] if top.is_file() else sorted(top.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
-        if path.is_file() and not hidden:
-            yield path
+    """Yield a file, or the files below a folder, sorted; hidden ones there are none yet: they are being written.
+
+    A folder that may not be listed is an error: what is in it would be missing without a word.
+    """
+    if top.is_file():
+        yield top
+        return
+    found: list[Path] = []
+    for folder, folders, names in os.walk(top, onerror=refuse if top.exists() else None):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    yield from (path for path in sorted(found) if path.is_file())
+
+
+def refuse(error: OSError) -> None:
+    """Raise what ``os.walk`` would pass over."""
+    raise error
 
 
 def remove(folder: str, *names: str) -> None:

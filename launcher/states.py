@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher import labels, printed
 from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, replicas, roles
-from launcher.pod_reasons import UNSEEN, Ending, ending, started_unseen
+from launcher.pod_reasons import UNSEEN, Ending, ending, runs, started_unseen
 from launcher.progress import Progress
 from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
 from launcher.state_words import Name, phase_of, reason_of
@@ -141,7 +141,7 @@ def job_state(
         phase=phase_of(state, job, asked, progress, failures),
         restarts=restarts_of(message, progress, pods),
         resumed_at=progress.resumed_at,
-        reason=reason_of(state, job, asked, decisive, queue_says, failures),
+        reason=reason_of(state, job, asked, decisive, queue_says, failures) or progress.unread,
         exit_code=decisive.exit_code if decisive else None,
         run_id=message.get("run_id") or progress.run_id,
         verdict=verdict_of(message),
@@ -171,8 +171,7 @@ def _state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]] | None) -> 
         return "Restarting"
     if condition(job, "Running"):
         # The condition stays while a lost pod is being replaced: then nothing trains.
-        runs = pods is None or any((pod.get("status") or {}).get("phase") == "Running" for pod in pods)
-        return "Running" if runs else "Restarting"
+        return "Running" if pods is None or any(map(runs, pods)) else "Restarting"
     return "Pending"
 
 
@@ -193,7 +192,7 @@ def _identity(job: Mapping[str, Any]) -> dict[str, Any]:
 def _placement(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "nodes": tuple(sorted({node for pod in pods if (node := (pod.get("spec") or {}).get("nodeName"))})),
-        "pods": sum(1 for pod in pods if (pod.get("status") or {}).get("phase") == "Running"),
+        "pods": sum(map(runs, pods)),
         "pods_wanted": sum(replicas(role) for role in roles(job)),
         "gpus": sum(replicas(role) * gpus_of(role.get("template") or {}) for role in roles(job)),
     }

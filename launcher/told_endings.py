@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,12 +19,18 @@ _ENDED = re.compile(
 _RETRIED_FROM = 128  # exit codes from here on are tried again, so they decide nothing
 
 
-def told_ending(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Ending | None:
-    """Return the ending that decided a failed job, from the events of its namespace; None where none tells it."""
+def by_object(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return UID -> the events about that object."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for event in events:
+        found[event["involvedObject"].get("uid", "")].append(event)
+    return found
+
+
+def told_ending(events: Iterable[Mapping[str, Any]]) -> Ending | None:
+    """Return the ending that decided a failed job, from the events about it; None where none tells it."""
     bare, full = None, None
     for event in sorted(events, key=last_seen):
-        if event["involvedObject"].get("uid") != job["metadata"].get("uid"):
-            continue
         said = event.get("message") or ""
         found = _EXITED.search(said) or _ENDED.search(said)
         if not found or not 0 < int(found["code"]) < _RETRIED_FROM:

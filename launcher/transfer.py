@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
+import os
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from launcher.cluster_errors import Busy, ClusterError, Cut, NoConnection
 from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
-from launcher.files_here import Content, changed, content_of, read_on, reading, writing
+from launcher.files_here import Content, alone, changed, content_of, read_on, reading, write_whole, writing
 from launcher.labels import CONTAINER
 from launcher.printed import in_namespace, placed
 from mtft.errors import InputError, MtftError
@@ -29,8 +29,21 @@ T = TypeVar("T")
 _TRIES = 8  # in a row that brought nothing
 _SILENT_TRIES = 2  # after so many a person is told
 _PAUSE = 1.0  # seconds, doubled each time
-_AT_ONCE = 100  # names of one command: they travel in the address of a request
+_LONGEST_NAME = 255  # bytes, of most file systems
 PROGRAM = Path(__file__).with_name("remote_files.py")
+# What the pod runs first: it reads the program and its arguments from stdin, and not a byte of what comes after.
+_START = """
+import json, os, sys
+told = b""
+while len(told) < {size}:
+    piece = os.read(0, {size} - len(told))
+    if not piece:
+        sys.exit("the connection was cut")
+    told += piece
+told = json.loads(told)
+sys.argv[1:] = told["arguments"]
+exec(told["program"])
+"""
 
 Progress = Callable[[int], None]
 """Told how many bytes of a file are at their destination."""
@@ -69,8 +82,7 @@ class Remote:
             InputError: it says what is wrong.
             ClusterError: the pod cannot be reached.
         """
-        parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
-        return [said for part in parts for said in self.ask(verb, folder, *part)]
+        return self.ask(verb, folder, *names) if names else []
 
     def push(
         self,
@@ -137,30 +149,28 @@ class Remote:
     def _fetch(self, remote: str, local: Path, progress: Progress) -> None:
         part = part_of(local)
         local.parent.mkdir(parents=True, exist_ok=True)
+        with alone(part) as out:
 
-        def attempt() -> str:
-            said = bytearray()
-            offset = part.stat().st_size if part.exists() else 0
-            with self._run("send", remote, str(offset)) as stream, part.open("ab") as out:
-                for channel, data in stream.receive():
-                    if channel == STDOUT:
-                        out.write(data)
-                        progress(out.tell())
-                    elif channel == STDERR:
-                        said += data
-            answer = list(self._answers([bytes(said)]))
-            if not answer:
-                raise Cut("the connection to the pod was cut before the end of the file")
-            return str(answer[-1]["sha256"])
+            def attempt() -> str:
+                said = bytearray()
+                with self._run("send", remote, str(out.seek(0, os.SEEK_END))) as stream:
+                    for channel, data in stream.receive():
+                        if channel == STDOUT:
+                            write_whole(out, data)
+                            progress(out.tell())
+                        elif channel == STDERR:
+                            said += data
+                answer = list(self._answers([bytes(said)]))
+                if not answer:
+                    raise Cut("the connection to the pod was cut before the end of the file")
+                return str(answer[-1]["sha256"])
 
-        def received() -> int:
-            return part.stat().st_size if part.exists() else 0
-
-        expected = _persist(attempt, received)
-        if sha256_file(part) != expected:
-            part.unlink()
-            raise InputError(f"{remote}: changed while it was copied, or was damaged on the way; fetch it again")
-        part.replace(local)
+            expected = _persist(attempt, lambda: out.seek(0, os.SEEK_END))
+            os.fsync(out.fileno())
+            if sha256_file(part) != expected:
+                part.unlink()
+                raise InputError(f"{remote}: changed while it was copied, or was damaged on the way; fetch it again")
+            part.replace(local)
         sync_folder(local.parent)
 
     def _answers(self, pieces: Iterator[bytes] | Sequence[bytes]) -> Iterator[dict[str, Any]]:
@@ -188,22 +198,20 @@ class Remote:
                     yield answer
 
     def _run(self, *arguments: str) -> ExecStream:
-        command = ("python3", "-c", packed(self.program), *arguments)
-        return ExecStream(self.cluster, self.pod, self.namespace, CONTAINER, command)
-
-
-def packed(program: str) -> str:
-    """Return a Python text that unpacks and runs another one, of ASCII letters that an address takes as they are.
-
-    The command of every exec request travels in its address, and many proxies take no more than 8 KiB of that.
-    """
-    letters = base64.urlsafe_b64encode(zlib.compress(program.encode(), 9)).decode()
-    return f"import base64,zlib;exec(zlib.decompress(base64.urlsafe_b64decode('{letters}')))"
+        # Through stdin: a command travels in the address of its request, of which many proxies take 8 KiB, as UTF-8.
+        told = json.dumps({"program": self.program, "arguments": arguments}).encode()
+        command = ("python3", "-c", _START.format(size=len(told)))
+        stream = ExecStream(self.cluster, self.pod, self.namespace, CONTAINER, command)
+        stream.send(told)
+        return stream
 
 
 def part_of(local: Path) -> Path:
     """Return where a file is kept while it is fetched."""
-    return local.with_name(f".{local.name}.part")
+    name = os.fsencode(local.name)
+    if len(name) <= _LONGEST_NAME - len("..part"):
+        return local.with_name(f".{local.name}.part")
+    return local.with_name(f".{hashlib.sha256(name).hexdigest()}.part")
 
 
 def safe_path(folder: Path, name: str) -> Path:

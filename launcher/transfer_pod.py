@@ -16,6 +16,7 @@ from launcher.labels import CONTAINER
 from launcher.pod_reasons import ending, is_broken, mount_failures, waiting_reason
 from launcher.resources import CLAIMS, PODS
 from mtft.errors import InputError
+from mtft.text import printable_lines
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -166,7 +167,7 @@ def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
             reason = mount_failures(events).get(pod["metadata"]["uid"], reason)
         if reason != told:
             told = reason
-            print(f"-- waiting for pod {name}: {reason}", file=sys.stderr, flush=True)
+            print(f"-- waiting for pod {name}: {printable_lines(reason)}", file=sys.stderr, flush=True)
     raise ClusterError(f"pod {name} did not start within {seconds:.0f} s: {reason}")
 
 

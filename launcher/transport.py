@@ -209,6 +209,11 @@ class Transport:
             self.lost()
             lost = NoConnection(_unreachable(self.server, _reason(error)))
             raise _Later(lost, retry=self._reached and not _is_tls(error)) from error
+        except ValueError as error:
+            if "header value" not in str(error) and not isinstance(error, UnicodeError):
+                raise
+            # Its words hold the token.
+            raise NoConnection(f"{call.request}: the credentials of the kubeconfig cannot be sent") from None
 
     def _read(self, response: BaseHTTPResponse) -> None:
         from urllib3.exceptions import HTTPError

@@ -59,8 +59,7 @@ def wait_for(
     waiting = _Waiting(cluster, _sent(names, jobs.items) if sent else choose(names, jobs.items), report)
     if sent:
         waiting.miss(names)
-    for job in jobs.items:
-        waiting.take("ADDED", job)
+    waiting.begin(jobs.items)
     feed = Feed(cluster)
     if waiting.left:
         feed.watch(JOBS, labels.SELECTOR, after=jobs)
@@ -117,13 +116,21 @@ class _Waiting:
             self.report(JobState(name=name, namespace=place, model=None, batch=None, state="Deleted", **_DELETED))
             self.codes[name] = exit_codes.FAILED
 
-    def take(self, kind: str, job: Object) -> None:
-        """Take one change of a job."""
+    def begin(self, jobs: Sequence[Object]) -> None:
+        """Take the jobs as they are; what is left of those that have ended already is asked for at once."""
+        here = [job for job in jobs if job["metadata"]["name"] in self.left]
+        over = [job for job in here if job_state(job, None, now=datetime.now(UTC)).ended]
+        known = {state.name: state for state in states_of(self.cluster, over)} if over else {}
+        for job in here:
+            self.take("ADDED", job, known.get(job["metadata"]["name"]))
+
+    def take(self, kind: str, job: Object, known: JobState | None = None) -> None:
+        """Take one change of a job; its state, where that is known, is not asked for again."""
         name = job["metadata"]["name"]
         if name not in self.left or self.left[name]["metadata"]["uid"] != job["metadata"]["uid"]:
             return
         self.left[name] = job
-        state = ended_state(self.cluster, job) or job_state(job, None, now=datetime.now(UTC))
+        state = known or ended_state(self.cluster, job) or job_state(job, None, now=datetime.now(UTC))
         if kind == "DELETED" and state.launcher_code is None:
             state = replace(state, state="Deleted", **_DELETED)
         if self._told.get(name, ("", ""))[0] != state.state:

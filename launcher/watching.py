@@ -25,7 +25,7 @@ from launcher.queues import queue_words
 from launcher.resources import EVENTS, JOBS, PODS
 from launcher.selection import choose
 from launcher.states import JobState, job_state
-from launcher.told_endings import told_ending
+from launcher.told_endings import by_object, told_ending
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -131,7 +131,8 @@ def _said(
         # What was refused before the newest pod was made has been mended since.
         if words and at >= max((pod["metadata"]["creationTimestamp"] for pod in pods.get(_key(job), ())), default=""):
             found[job["metadata"]["uid"]] = words
-    endings = {job["metadata"]["uid"]: ending for job in gone if (ending := told_ending(job, events))}
+    told = by_object(events) if gone else {}
+    endings = {uid: ending for job in gone if (ending := told_ending(told.get(uid := job["metadata"]["uid"], ())))}
     return _Said(found, endings)
 
 
@@ -166,18 +167,18 @@ def pods_of(
     one = jobs[0]["metadata"]["name"] if len(jobs) == 1 else None
     namespace = None if everywhere else jobs[0]["metadata"]["namespace"]
     found = cluster.list(PODS, selector=labels.selector(job=one), namespace=namespace, everywhere=everywhere)
-    return by_job(found.items)
+    return by_job(found.items, jobs)
 
 
 def progress_of(cluster: Cluster, pod: Object) -> Progress:
-    """Return how far a pod's log says it is; nothing is known while its log cannot be read."""
+    """Return how far a pod's log says it is, or that it cannot be read."""
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     try:
         head = [*cluster.log(name, container=CONTAINER, namespace=namespace, limit_bytes=_HEAD_BYTES)]
         tail = cluster.log(name, container=CONTAINER, namespace=namespace, timestamps=True, tail_lines=_TAIL_LINES)
         return read_progress(line.decode("utf-8", "replace") for line in (*head, *tail))
-    except ClusterError:
-        return Progress()
+    except ClusterError as error:
+        return Progress(phase="unknown", unread=f"its log cannot be read: {str(error).splitlines()[0]}")
 
 
 def ended_state(cluster: Cluster, job: Object) -> JobState | None:

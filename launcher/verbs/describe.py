@@ -7,6 +7,7 @@ import sys
 
 from launcher.arguments import add_cluster_arguments, add_output_argument, namespace_of
 from mtft import exit_codes
+from mtft.text import printable_lines
 
 EXAMPLE = "mtft-launch describe m2m100_418m"
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: without events, which may not be looked at: {str(error).splitlines()[0]}", file=sys.stderr)
     document = describe(job, state_now(cluster, job, pods, now), pods, events, now)
     if args.output_format == "table":
-        say(page(document))
+        say(printable_lines(page(document)))
     else:
         print_document(document, args.output_format)
     return exit_codes.DONE

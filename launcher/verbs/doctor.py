@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.arguments import add_cluster_arguments, add_config_arguments, namespace_of
 from mtft import exit_codes
+from mtft.text import printable_lines
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         only = ("operator",) if args.operator else ()
         findings = examine(cluster, job, config=_meaning(objects), only=only, probe=args.probe)
     if args.output_format == "table":
-        say("\n".join(_lines(findings)))
+        say(printable_lines("\n".join(_lines(findings))))
     else:
         print_document([asdict(finding) for finding in findings], args.output_format)
     return exit_codes.FAILED if any(finding.verdict == "fail" for finding in findings) else exit_codes.DONE

@@ -83,7 +83,7 @@ def find_run(root: Path, model: str, run: str | None) -> Path:
     from mtft import store
     from mtft.runs import RunPaths
 
-    if run is None or "/" not in run:
+    if run is None or ("/" not in run and not RunPaths.of(Path(run)).finished.is_file()):
         try:
             return store.find(root, model, run).folder
         except InputError as error:

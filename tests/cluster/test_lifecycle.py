@@ -104,6 +104,15 @@ def test_waiting_leaves_with_the_code_of_the_job(launcher: Launcher) -> None:
     assert rows[0]["exit_code"] == 124
 
 
+def test_a_job_that_was_made_anew_meanwhile_is_left_alone(launcher: Launcher) -> None:
+    launcher.json("run", "--job", "mine", document=DOCUMENT)
+    job = launcher.cluster.get(JOBS, "mine")
+    job["metadata"]["uid"] = "00000000-0000-0000-0000-000000000000"
+    with pytest.raises(Conflict, match="another job has the name by now"):
+        actions.suspend(launcher.cluster, job)
+    assert launcher.json("status", "mine")[0]["state"] != "Suspended"
+
+
 def test_names_that_are_not_there(launcher: Launcher) -> None:
     launcher.json("run", "--job", "mine", document=DOCUMENT)
     for verb in ("suspend", "resume", "cancel", "retry", "delete"):

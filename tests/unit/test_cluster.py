@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -286,7 +287,7 @@ def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Serve
     with pytest.raises(cluster_errors.ClusterError, match="did not answer with JSON; is it an API server"):
         cluster.get(JOBS, "a")
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
-    looks = (
+    looks: tuple[Callable[[], object], ...] = (
         lambda: cluster.get(JOBS, "a"),
         lambda: cluster.create(pod, dry_run=True),
         lambda: cluster.list(JOBS),

@@ -17,6 +17,7 @@ from launcher.cluster import Cluster
 from launcher.cluster_errors import Cut, Forbidden
 from launcher.log_lines import Line, Printer, merged, parse_line
 from launcher.pod_logs import Wanted
+from launcher.watching import jobs_now
 from tests.unit.tiny_api import NAMESPACE, TinyApi
 
 SECONDS = 30  # bound of every wait
@@ -299,3 +300,56 @@ def test_a_log_that_may_not_be_read_ends_it(api: TinyApi, cluster: Cluster) -> N
     following = Following(cluster, api.objects["PyTorchJob", "m-1"])
     following.ends()
     assert isinstance(following.failure, Forbidden) and "may not read log" in str(following.failure)
+
+
+def test_times_of_any_zone_are_told_in_utc() -> None:
+    before, after = "2030-10-27T02:59:59.5+02:00 one", "2030-10-27T02:00:00.25+01:00 two"
+    lines = [parse_line(raw, 0, "p") for raw in (before, after)]
+    assert [line.at for line in lines] == ["2030-10-27T00:59:59.500000000Z", "2030-10-27T01:00:00.250000000Z"]
+
+
+def test_a_job_that_is_deleted_before_it_is_watched_ends_it(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    known = json.loads(json.dumps(api.objects["PyTorchJob", "m-1"]))
+    api.remove("PyTorchJob", "m-1")
+    following = Following(cluster, known)
+    assert following.ends() == []
+
+
+def test_pods_of_an_earlier_job_of_the_name_are_not_read(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    earlier = pod()
+    earlier["metadata"]["ownerReferences"] = [{"uid": "an-earlier-job", "controller": True}]
+    api.put(earlier)
+    api.write("m-1-master-0", stamped(1, "of the earlier one"))
+    printer = Printer(prefixed=False, out=io.StringIO())
+    assert logs.show(cluster, api.objects["PyTorchJob", "m-1"], printer, Wanted()) == 0
+
+
+def test_a_log_that_cannot_be_read_keeps_no_other_from_being_shown(
+    api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put(job("Running", workers=1))
+    api.put(pod())
+    api.put(pod(uid="pod-2", role="worker"))
+    api.write("m-1-master-0", stamped(1, "one"), end=True)
+    whole = pod_logs.whole_log
+
+    def read(cluster: Cluster, pod: dict[str, Any], wanted: Wanted) -> object:
+        if pod["metadata"]["uid"] == "pod-2":
+            raise Forbidden("its node does not answer")
+        return whole(cluster, pod, wanted)
+
+    monkeypatch.setattr(logs, "whole_log", read)
+    out = io.StringIO()
+    with pytest.raises(Forbidden, match="does not answer"):
+        logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), Wanted())
+    assert "one" in out.getvalue()
+
+
+def test_where_a_log_cannot_be_read_nobody_knows_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.refused.add("log")
+    [state] = jobs_now(cluster, ["m-1"])
+    assert state.phase == "unknown" and "its log cannot be read: " in (state.reason or "")

@@ -100,3 +100,12 @@ def test_a_job_for_a_queue_is_resumed_by_hand_where_kueue_is_not(reached: Cluste
     server.answers = [Answer(body={"resources": [{"name": "workloads"}]})]
     with pytest.raises(InputError, match=r"queue night decides .* with the right to patch Workloads"):
         actions.resume(reached, held)
+
+
+def test_another_job_of_the_name_is_not_changed(reached: Cluster, server: Server) -> None:
+    causes = [{"field": "metadata.uid", "message": "Invalid value: field is immutable"}]
+    server.answers = [status(422, "Invalid", "is invalid", name="a", causes=causes)]
+    running = {**job("7"), "status": {}}
+    with pytest.raises(cluster_errors.Conflict, match="another job has the name by now; nothing was changed"):
+        actions.suspend(reached, running)
+    assert server.asked[-1].body["metadata"]["uid"] == "uid-7"

@@ -363,12 +363,30 @@ def test_phases_follow_the_log() -> None:
     assert read_progress(["node 1: waiting for node 0"]).phase == "waiting for node 0"
 
 
+DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+
+
 def test_pods_are_dealt_to_their_jobs() -> None:
-    stranger = pod()
+    stranger, other, earlier, own = pod(), pod(), pod(), pod()
     stranger["metadata"]["labels"] = {}
-    other = pod()
     other["metadata"]["namespace"] = "else"
-    assert {key: len(pods) for key, pods in by_job([pod(), other, stranger]).items()} == {
-        ("team", "m-1"): 1,
-        ("else", "m-1"): 1,
-    }
+    owner = {"kind": "PyTorchJob", "name": "m-1", "controller": True}
+    earlier["metadata"]["ownerReferences"] = [{**owner, "uid": "an-earlier-job"}]
+    own["metadata"]["ownerReferences"] = [{**owner, "uid": "mine"}]
+    elsewhere = job(uid="its")
+    elsewhere["metadata"] = {**elsewhere["metadata"], "namespace": "else"}
+    found = by_job([pod(), other, stranger, earlier, own], [job(uid="mine"), elsewhere])
+    assert {key: len(pods) for key, pods in found.items()} == {("team", "m-1"): 2, ("else", "m-1"): 1}
+
+
+@pytest.mark.parametrize("said", [{"reason": "NodeLost"}, {"conditions": [DISRUPTED]}])
+def test_a_pod_whose_node_is_lost_does_not_run(said: dict[str, Any]) -> None:
+    lost = pod()
+    lost["metadata"]["deletionTimestamp"] = "2030-01-02T03:04:05Z"
+    lost["spec"] = {"nodeName": "n1"}
+    lost["status"] = {"phase": "Running", **said}
+    state = job_state(job(("Running", "True")), [lost], now=NOW)
+    assert (state.state, state.pods) == ("Restarting", 0)
+    assert "as its node n1 does not answer" in (state.reason or "")
+    del lost["metadata"]["deletionTimestamp"]
+    assert job_state(job(("Running", "True")), [lost], now=NOW).state == "Running"

@@ -11,7 +11,7 @@ import pytest
 from launcher import labels
 from launcher.cli import main
 from launcher.states import JobState
-from launcher.told_endings import told_ending
+from launcher.told_endings import by_object, told_ending
 from launcher.waiting import wait_for
 from launcher.watching import jobs_now
 from mtft import exit_codes
@@ -65,9 +65,10 @@ def event(message: str, second: int = 0, uid: str = "job-1") -> dict[str, Any]:
     ids=["message", "code alone", "moves the cursor", "end of a log", "tried again", "other container", "nothing"],
 )
 def test_what_the_operator_said_decides(messages: list[str], code: int | None, reason: str | None) -> None:
-    found = told_ending(job(), [event(message, second) for second, message in enumerate(messages)])
+    events = by_object(event(message, second) for second, message in enumerate(messages))
+    found = told_ending(events["job-1"])
     assert (found and found.exit_code, found and found.reason) == (code, reason)
-    assert told_ending(job(), [event(message, uid="job-0") for message in messages]) is None  # of an earlier job
+    assert list(events) == ["job-1"], "not of an earlier job of the name"
 
 
 @pytest.fixture

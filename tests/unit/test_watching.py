@@ -173,7 +173,9 @@ def test_the_page_of_a_job() -> None:
         event("opus-10-master-0", 1, message="another job's"),
         event("opus-1-extra", 1, message="nobody's"),
     ]
-    assert [each["message"] for each in events_of("opus-1", events)] == ["earlier", "later"]
+    assert [each["message"] for each in events_of(one, events)] == ["earlier", "later"]
+    made = {"metadata": {**one["metadata"], "creationTimestamp": events[0]["lastTimestamp"]}}
+    assert [each["message"] for each in events_of(made, events)] == ["later"], "of an earlier job of the name"
     text = page(describe(one, job_state(one, [], now=NOW), [], events, NOW))
     for words in ("opus-1 in namespace team", "it is Failed (its pods are gone)", "4m00s ago", "later", "Warning"):
         assert words in text

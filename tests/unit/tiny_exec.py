@@ -32,7 +32,7 @@ class TinyExec:
         cut_out: the same on the way back.
         addresses: what was asked for, as it came.
         commands: the same without the program.
-        fed: bytes that reached the programs.
+        fed: bytes that reached the programs, besides themselves.
         refusals: (HTTP status, body) instead of a program; one entry for each connection.
         logins: credentials that came, one entry for each connection.
     """
@@ -70,7 +70,9 @@ class TinyExec:
             self._run(connection, parse_qs(urlsplit(self.addresses[-1]).query)["command"])
 
     def _run(self, connection: socket.socket, command: list[str]) -> None:
-        self.commands.append(command[3:])
+        frames = _frames(connection)
+        told = next(frames)[1][1:]  # the program and its arguments
+        self.commands.append(json.loads(told)["arguments"])
         program = subprocess.Popen(
             [sys.executable, *command[1:]],
             stdin=subprocess.PIPE,
@@ -79,12 +81,16 @@ class TinyExec:
             cwd=self.root,
         )
         assert program.stdin and program.stdout and program.stderr
+        program.stdin.write(told)
+        program.stdin.flush()
         out = _Budget(self.cut_out.pop(0) if self.cut_out else None, connection)
         threads = [
             threading.Thread(target=_carry, args=(program.stdout, 1, out), daemon=True),
             threading.Thread(target=_carry, args=(program.stderr, 2, out), daemon=True),
             threading.Thread(
-                target=self._feed, args=(connection, program, self.cut_in.pop(0) if self.cut_in else None), daemon=True
+                target=self._feed,
+                args=(connection, frames, program, self.cut_in.pop(0) if self.cut_in else None),
+                daemon=True,
             ),
         ]
         for thread in threads:
@@ -100,10 +106,16 @@ class TinyExec:
             program.kill()
             program.wait()
 
-    def _feed(self, connection: socket.socket, program: subprocess.Popen[bytes], left: int | None) -> None:
+    def _feed(
+        self,
+        connection: socket.socket,
+        frames: Iterator[tuple[int, bytes]],
+        program: subprocess.Popen[bytes],
+        left: int | None,
+    ) -> None:
         assert program.stdin
         with suppress(OSError, _Cut):
-            for code, data in _frames(connection):
+            for code, data in frames:
                 if code == _CLOSE:
                     break
                 piece = data[1:] if left is None else data[1 : 1 + left]
