@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import labels, printed
 from launcher.cluster import FIELD_MANAGER
 from launcher.cluster_errors import ClusterError, Conflict, Denied, Forbidden, Invalid, NotFound
+from launcher.job_objects import is_of
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, WORKLOADS, Resource
 from launcher.states import job_state
 from launcher.submit import own
@@ -104,7 +105,7 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     meta = job["metadata"]
     name, namespace = meta["name"], meta["namespace"]
     pods = cluster.list(PODS, selector=labels.selector(job=name), namespace=namespace).items
-    state = job_state(job, pods, now=datetime.now(UTC))
+    state = job_state(job, [pod for pod in pods if is_of(pod, job)], now=datetime.now(UTC))
     if state.state != "Failed":
         return f"is {state.state}: only a failed or cancelled job can be retried"
     if not cluster.allowed("delete", JOBS, namespace=namespace):
@@ -278,7 +279,9 @@ def _make_anew(cluster: Cluster, job: Manifest, manager: str | None) -> Manifest
         except Conflict:
             # Made, by others or by a request of ours whose answer was lost.
             found = cluster.find(JOBS, meta["name"], namespace=meta["namespace"])
-            return found if found is not None and _run_of(found) == _run_of(job) else None
+            if found is None:
+                raise
+            return found if _run_of(found) == _run_of(job) else None
     if cluster.find(JOBS, meta["name"], namespace=meta["namespace"]) is not None:
         return None  # an apply would set back what it was made with
     return cluster.apply(wanted, manager)

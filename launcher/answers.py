@@ -28,7 +28,8 @@ def is_deletion(answer: Any, request: Request) -> bool:
 
 def is_review(answer: Any, request: Request) -> bool:
     """Return whether it says what a user may do."""
-    status = answer.get("status") if _is(answer, request.resource.kind) else None
+    given = isinstance(answer, Mapping) and answer.get("kind") == request.resource.kind
+    status = answer.get("status") if given else None
     return isinstance(status, Mapping) and isinstance(status.get("allowed"), bool)
 
 

@@ -21,6 +21,8 @@ Manifests = list[Manifest]
 Change = tuple[str, Manifest]
 """``ADDED``, ``MODIFIED`` or ``DELETED``, and the object as it is, or last was."""
 
+_NO_CHANGES = "{}: the server did not answer with changes; is it an API server?"
+
 
 class Listing(NamedTuple):
     """Objects as they were together at one moment, and the version of that moment."""
@@ -116,7 +118,9 @@ class Changes:
             for line in lines(response):
                 try:
                     event = json.loads(line)
-                except ValueError:
+                except ValueError as error:
+                    if not line.startswith(b"{"):
+                        raise ClusterError(_NO_CHANGES.format(self._request)) from error
                     return  # cut within a line; the next watch gets it whole
                 if change := self._read(event):
                     yield change
@@ -131,9 +135,7 @@ class Changes:
                 return None
             uid = thing["metadata"]["uid"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ClusterError(
-                f"{self._request}: the server did not answer with changes; is it an API server?"
-            ) from error
+            raise ClusterError(_NO_CHANGES.format(self._request)) from error
         if kind == "DELETED":
             self._known.pop(uid, None)
         else:

@@ -103,7 +103,7 @@ def _main(arguments: list[str]) -> int:
         try:
             code = _dispatch(arguments)
         except SystemExit as ending:  # argparse has printed its help
-            code = int(ending.code or exit_codes.DONE)
+            code = ending.code if isinstance(ending.code, int) else exit_codes.DONE
             sys.stdout.flush()
             raise
         sys.stdout.flush()

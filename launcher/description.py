@@ -53,7 +53,12 @@ def events_of(job: Object, events: Sequence[Object]) -> list[Object]:
     ours = re.compile(rf"{re.escape(job['metadata']['name'])}(-(master|worker)-\d+)?")
     found = [each for each in events if ours.fullmatch(each["involvedObject"].get("name") or "")]
     made = str(job["metadata"].get("creationTimestamp") or "")[:_TO_THE_SECOND]
-    return sorted((each for each in found if last_seen(each)[:_TO_THE_SECOND] >= made), key=last_seen)
+
+    def written(event: Object) -> str:
+        # By the API server's clock, as the job's own time is; who saw it may have another.
+        return str(event["metadata"].get("creationTimestamp") or last_seen(event))[:_TO_THE_SECOND]
+
+    return sorted((each for each in found if written(each) >= made), key=last_seen)
 
 
 def page(document: Mapping[str, Any]) -> str:

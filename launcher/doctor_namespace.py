@@ -34,6 +34,8 @@ def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there
     if not quotas:
         return ok(layer, "the namespace has none")
     quotas = [quota for quota in quotas if binds(quota, template.get("spec") or {})]
+    if not quotas:
+        return ok(layer, "none of the namespace's quotas counts such pods")
     if there is not None and there >= count:
         return ok(layer, "the job's pods are within it")
     asked = _quota_terms(template, count, jobs=1)

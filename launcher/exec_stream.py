@@ -101,23 +101,29 @@ def _answered(cluster: Cluster, path: str, request: Request) -> Any:
         NoConnection: none came.
     """
     came: Queue[Any] = Queue()
+    given_up = threading.Event()
 
     def opening() -> None:
         try:
-            came.put(_open(cluster, path, request))
+            found = _open(cluster, path, request)
         except BaseException as error:
             came.put(error)
+            return
+        came.put(found)
+        if given_up.is_set():
+            found.close()
 
     threading.Thread(target=opening, daemon=True).start()
     try:
         with cluster.transport.awaited():
             found = came.get(timeout=ANSWER_SECONDS)
+            if isinstance(found, BaseException):
+                raise found
+            return found
     except Empty:
+        given_up.set()
         cluster.transport.lost()
         raise NoConnection(f"{request}: {cluster.server} did not answer within {ANSWER_SECONDS:.0f} s") from None
-    if isinstance(found, BaseException):
-        raise found
-    return found
 
 
 def _open(cluster: Cluster, path: str, request: Request) -> Any:

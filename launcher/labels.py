@@ -35,16 +35,18 @@ TRAINER = "trainer"
 SELECTOR = f"{PART_OF}=mtft"
 """Label selector of everything of ours; of PyTorchJobs it selects the jobs."""
 
-# Not for a pod that is made from a job's template for another end.
-_OF_A_JOB = (
-    *(NAME, INSTANCE, COMPONENT, PART_OF, VERSION, MANAGED_BY, MODEL, BATCH, RUN),
-    *(QUEUE, QUEUE_PRIORITY, TOPOLOGY_REQUIRED, TOPOLOGY_PREFERRED),
-)
+# Not for a pod that is made from a job's template for another end; queues write into the template of a live job.
+_OF_OTHERS = ("kueue.x-k8s.io/", "training.kubeflow.org/")
+_OF_A_JOB = (*(NAME, INSTANCE, COMPONENT, PART_OF, VERSION, MANAGED_BY, MODEL, BATCH, RUN),)
 
 
 def given(labels_or_annotations: Mapping[str, str]) -> dict[str, str]:
     """Return those that a person gave (``cluster.labels``, ``cluster.annotations``), without mtft's own of a job."""
-    return {key: value for key, value in labels_or_annotations.items() if key not in _OF_A_JOB}
+    return {
+        key: value
+        for key, value in labels_or_annotations.items()
+        if key not in _OF_A_JOB and not key.startswith(_OF_OTHERS)
+    }
 
 
 def common(instance: str, component: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ from typing import Any, TextIO
 from mtft.text import printable
 
 _LONGEST_VALUE = 80  # characters
+_unread = threading.Event()
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], output_format: str) -> None:
@@ -57,8 +59,14 @@ def finish() -> None:
         discard()
 
 
+def is_read() -> bool:
+    """Return whether nobody is known to have stopped reading."""
+    return not _unread.is_set()
+
+
 def discard() -> None:
     """Send what is printed nowhere from now on, and what is still in the buffer, which nobody can take any more."""
+    _unread.set()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _TRIES = 8  # in a row that brought nothing
 _SILENT_TRIES = 2  # after so many a person is told
 _PAUSE = 1.0  # seconds, doubled each time
+_AT_ONCE = 100  # names of one command: a cut one is asked again from its first
 _LONGEST_NAME = 255  # bytes, of most file systems
 PROGRAM = Path(__file__).with_name("remote_files.py")
 # What the pod runs first: it reads the program and its arguments from stdin, and not a byte of what comes after.
@@ -82,7 +83,8 @@ class Remote:
             InputError: it says what is wrong.
             ClusterError: the pod cannot be reached.
         """
-        return self.ask(verb, folder, *names) if names else []
+        parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+        return [said for part in parts for said in self.ask(verb, folder, *part)]
 
     def push(
         self,
@@ -202,7 +204,11 @@ class Remote:
         told = json.dumps({"program": self.program, "arguments": arguments}).encode()
         command = ("python3", "-c", _START.format(size=len(told)))
         stream = ExecStream(self.cluster, self.pod, self.namespace, CONTAINER, command)
-        stream.send(told)
+        try:
+            stream.send(told)
+        except Cut:
+            stream.__exit__()
+            raise
         return stream
 
 

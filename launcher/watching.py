@@ -18,6 +18,7 @@ from launcher.pod_reasons import (
     is_mounting,
     lacks_scheduler,
     mount_failures,
+    runs,
     scheduler_failures,
 )
 from launcher.progress import Progress, read_progress
@@ -156,7 +157,7 @@ def _with_log(
     state = job_state(job, pods, now=now, queue_says=queue_says, failures=failures, told=told)
     if state.state != "Running":
         return state
-    leader = min(pods, key=lambda pod: ((pod.get("status") or {}).get("phase") != "Running", rank_of(pod)))
+    leader = min(pods, key=lambda pod: (not runs(pod), rank_of(pod)))
     return job_state(job, pods, now=now, progress=progress_of(cluster, leader), failures=failures)
 
 

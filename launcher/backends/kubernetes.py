@@ -236,25 +236,33 @@ def _next_step(job: Job, submission: Submission) -> str | None:
     return None
 
 
+def _followed(cluster: Cluster, name: str, until: float | None, args: argparse.Namespace) -> bool:
+    """Print what a job's pods write; return False where the reader, such as `head`, has seen enough."""
+    from launcher.output import discard, is_read
+    from launcher.verbs.logs import follow
+
+    if not is_read():
+        return False
+    try:
+        follow(cluster, name, until=until, as_json=args.output_format == "json")
+    except BrokenPipeError:
+        discard()
+        return False
+    return True
+
+
 def _see_through(cluster: Cluster, name: str, args: argparse.Namespace) -> int:
     if not (args.follow or args.wait):
         if args.timeout is not None:
             print("note: --timeout does nothing without --wait or --follow", file=sys.stderr)
         return exit_codes.DONE
-    from launcher.output import discard
-    from launcher.verbs.logs import follow
     from launcher.verbs.wait import report
     from launcher.waiting import wait_for
 
     until = None if args.timeout is None else time.monotonic() + args.timeout
     try:
-        if args.follow:
-            try:
-                follow(cluster, name, until=until, as_json=args.output_format == "json")
-            except BrokenPipeError:  # the reader, such as `head`, has seen enough
-                discard()
-                if not args.wait:
-                    raise KeyboardInterrupt from None
+        if args.follow and not _followed(cluster, name, until, args) and not args.wait:
+            raise KeyboardInterrupt
         left = None if until is None else max(0.0, until - time.monotonic())
         return exit_codes.worst(list(wait_for(cluster, [name], left, report=report, sent=True).values()))
     except KeyboardInterrupt:

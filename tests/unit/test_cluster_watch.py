@@ -190,7 +190,7 @@ def test_watch_that_is_refused_is_told(cluster: Cluster, server: Server) -> None
         list(cluster.watch(JOBS, until=time.monotonic() + 30))
 
 
-@pytest.mark.parametrize("line", [b'{"type": "ADDED", "object": "x"}', b'"ok"', b'{"status": "ok"}'])
+@pytest.mark.parametrize("line", [b'{"type": "ADDED", "object": "x"}', b'"ok"', b'{"status": "ok"}', b"<html>"])
 def test_what_answers_a_watch_with_no_changes_is_no_api_server(cluster: Cluster, server: Server, line: bytes) -> None:
     server.answers = [listing([], "1"), Answer(chunks=[line + b"\n"])]
     with pytest.raises(cluster_errors.ClusterError, match="did not answer with changes; is it an API server"):

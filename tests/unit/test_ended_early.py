@@ -141,6 +141,16 @@ def test_a_job_that_is_sent_is_waited_for_though_nobody_reads_how_to_follow_it(
     assert (len(sent), code) == (1, exit_codes.NOT_PROMOTED)
 
 
+def test_who_has_stopped_reading_before_the_first_line_follows_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launcher.output.is_read", lambda: False)
+    monkeypatch.setattr("launcher.verbs.logs.follow", lambda *_, **__: pytest.fail("nobody reads it"))
+    with pytest.raises(KeyboardInterrupt):
+        kubernetes._see_through(TEAM, "j", argparse.Namespace(follow=True, wait=False, timeout=None))
+    assert "`mtft-launch cancel j -n team`" in capsys.readouterr().err
+
+
 def test_lines_that_are_followed_come_as_json_where_the_answer_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,8 +32,7 @@ def test_the_address_of_a_request_gets_through_proxies_whatever_is_asked(pod: Ti
     for name in names:
         (pod.root / name).write_text(name)
     assert len(remote.ask_of("digests", str(pod.root), names)) == 500
-    [address] = pod.addresses
-    assert len(address) < 2000
+    assert max(map(len, pod.addresses)) < 2000
 
 
 def test_names_as_long_and_odd_as_a_file_system_takes_them(pod: TinyExec, remote: Remote, tmp_path: Path) -> None:

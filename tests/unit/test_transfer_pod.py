@@ -34,11 +34,19 @@ def test_the_pod_is_a_jobs_pod_without_its_gpus() -> None:
             "claim": "files",
             "tolerations": [{"key": "pool", "operator": "Exists"}],
             "image_pull_secrets": ["registry"],
+            "labels": {"team": "mt"},
+            "annotations": {"owner": "me"},
             "secrets": {"HF_TOKEN": {"name": "hub", "key": "token"}},
         },
     }
     job = render(document, "opus_mt_en_fr")[-1]
     template = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+    # What Kueue writes into the template of a job it admits, and reads from the pods of its podsets.
+    template["metadata"]["labels"]["kueue.x-k8s.io/podset"] = "master"
+    template["metadata"]["annotations"]["kueue.x-k8s.io/workload"] = "w"
+    meta = transfer_pod(template, read_only=True)["metadata"]
+    assert meta["labels"]["team"] == "mt" and meta["annotations"] == {"owner": "me", labels.ISTIO: "false"}
+    assert labels.RUN not in meta["labels"] and not any("kueue" in key for key in meta["labels"])
     assert root_of(template["spec"]) == "/mnt/shared"
     pod = transfer_pod(template, read_only=True)
     [container] = pod["spec"]["containers"]
