@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from launcher.answers import is_discovery, is_list, is_version
 from launcher.changes import Change, Changes, Listing, Manifest, Manifests, lines
@@ -198,6 +199,10 @@ class Reader:
             return self.list(EVENTS, fields=",".join(f"{key}={each}" for key, each in about.items() if each)).items
         except Forbidden:
             return []
+
+    def now(self) -> datetime:
+        """Return the present by the API server's clock, which its objects' times are of."""
+        return datetime.now(UTC) + self.transport.ahead
 
     def version(self) -> str:
         """Return the version of the API server, such as ``v1.34.4``."""

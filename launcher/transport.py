@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher.answers import is_object
@@ -37,6 +39,7 @@ _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
+_CLOCKS_AGREE = timedelta(seconds=5)  # the header has whole seconds
 
 Query = Sequence[tuple[str, Any]]
 Body = Mapping[str, Any] | Sequence[Any] | None
@@ -61,12 +64,14 @@ class Transport:
     Attributes:
         client: the official client.
         calls: requests sent so far, retries included.
+        ahead: what to add to this machine's time for the server's; zero where they agree within seconds.
     """
 
     def __init__(self, renew: Callable[[], ApiClient], *, pause: Callable[[float], None] = time.sleep) -> None:
         self._renew, self._pause = renew, pause
         self.client = renew()
         self.calls = 0
+        self.ahead = timedelta()
         self._reached = False
         self._lost_at = -math.inf  # moment of time.monotonic of the last lost connection
         self._outage = Outage()
@@ -161,6 +166,7 @@ class Transport:
                         self._read(response)
                 self._reached = True
                 self._outage.over(self.server)
+                self.ahead = _ahead(response)
                 return response
             except Unauthorized:
                 # Once: the login may have ended during a long watch, and the kubeconfig can renew it.
@@ -247,6 +253,15 @@ def _backoff(attempt: int) -> float:
 
 def _seconds(text: str | None) -> float | None:
     return float(text) if text is not None and text.isdecimal() else None
+
+
+def _ahead(response: BaseHTTPResponse) -> timedelta:
+    """Return by how much the clock of who answered is ahead of this machine's."""
+    try:
+        found = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
+    except (KeyError, TypeError, ValueError):  # it says no time
+        return timedelta()
+    return found if abs(found) > _CLOCKS_AGREE else timedelta()
 
 
 def _token_end(configuration: Any) -> str | None:

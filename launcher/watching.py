@@ -86,7 +86,7 @@ def states_of(
         ClusterError: the cluster refuses or cannot be reached.
     """
     pods = pods_of(cluster, jobs, everywhere=everywhere)
-    now, said = datetime.now(UTC), queue_words(cluster, jobs, everywhere=everywhere)
+    now, said = cluster.now(), queue_words(cluster, jobs, everywhere=everywhere)
     events = _said(cluster, jobs, pods, now, everywhere=everywhere, named=named)
 
     def look(job: Object) -> JobState:

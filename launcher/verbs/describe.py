@@ -21,8 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print state, scores or reason, conditions, pods and events, in words."""
-    from datetime import UTC, datetime
-
     from launcher import labels
     from launcher.cluster import connect
     from launcher.cluster_errors import Forbidden
@@ -35,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
-    now = datetime.now(UTC)
+    now = cluster.now()
     try:
         events = cluster.list(EVENTS).items
     except Forbidden as error:

@@ -60,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
-    from datetime import UTC, datetime
-
     from launcher import labels
     from launcher.cluster_errors import Forbidden
     from launcher.doctor import NODES_LAYER, examine
@@ -72,7 +70,7 @@ def _of_job(cluster: Cluster, name: str, *, probe: bool) -> list[Finding]:
 
     job = choose_one(name, cluster.list(JOBS, selector=labels.SELECTOR).items)
     pods = pods_of(cluster, [job]).get((job["metadata"]["namespace"], job["metadata"]["name"]), [])
-    state = state_now(cluster, job, pods, datetime.now(UTC))
+    state = state_now(cluster, job, pods, cluster.now())
     try:
         texts = cluster.find(CONFIG_MAPS, job["metadata"]["name"])
     except Forbidden:

@@ -22,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every job with its state; one request, no pods and no logs."""
-    from datetime import UTC, datetime
-
     from launcher import labels
     from launcher.cluster import connect
     from launcher.job_tables import list_document, list_row
@@ -33,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     cluster = connect(args.context, namespace_of(args))
     selector = labels.selector(model=args.model, batch=args.batch)
-    now = datetime.now(UTC)
     jobs = cluster.list(JOBS, selector=selector, everywhere=args.all_namespaces)
+    now = cluster.now()
     if not jobs.items and not args.all_namespaces:
         note_missing_namespace(cluster)
     states = [job_state(job, None, now=now) for job in jobs.items]

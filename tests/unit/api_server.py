@@ -110,7 +110,7 @@ def serving(folder: Path, fallback: Callable[[Asked], Answer] | None = None) -> 
             if found.status == 0:
                 self.close_connection = True
                 return
-            self.send_response(found.status)
+            (self.send_response_only if "Date" in found.headers else self.send_response)(found.status)
             for key, value in found.headers.items():
                 self.send_header(key, value)
             if found.chunks is None:

@@ -8,6 +8,8 @@ import json
 import socket
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -310,6 +312,15 @@ def test_something_that_is_no_api_server_is_told(cluster: Cluster, server: Serve
         server.answers = [Answer(200, json.dumps(body).encode())]
         with pytest.raises(cluster_errors.ClusterError, match="answered something else; is it an API server"):
             look()
+
+
+def test_the_present_is_what_the_server_s_clock_says(cluster: Cluster, server: Server) -> None:
+    for ahead, told in ((timedelta(minutes=-10), True), (timedelta(hours=1), True), (timedelta(seconds=2), False)):
+        date = format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+        server.answers = [Answer(body=thing("a", "1"), headers={"Date": date})]
+        cluster.get(JOBS, "a")
+        off = cluster.now() - datetime.now(UTC)
+        assert abs(off - (ahead if told else timedelta())) < timedelta(seconds=3)
 
 
 def test_log_lines_end_with_the_log_and_a_cut_is_told(cluster: Cluster, server: Server) -> None:
