@@ -14,9 +14,8 @@ from launcher.quantities import parse_quantity, show_quantity
 Object = Mapping[str, Any]
 # Set on nodes by Kubernetes itself when they are in trouble, not to dedicate them.
 TROUBLE = ("node.kubernetes.io/",)
-_GKE = (
-    "cloud.google.com/gke-"  # labels; its pods tolerate the taints of devices they ask for (ExtendedResourceToleration)
-)
+# Labels of GKE's nodes: its pods tolerate the taints of devices they ask for (ExtendedResourceToleration).
+_GKE = "cloud.google.com/gke-"
 
 
 def check_nodes(

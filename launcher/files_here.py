@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
-from launcher.remote_files import locked
 from mtft.errors import InputError
-
-_LOCK_PAUSE = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -59,30 +53,6 @@ def read_on(source: BinaryIO, path: Path, count: int) -> bytes:
 def changed(path: Path) -> InputError:
     """Return the error for a file that is not what was hashed any more."""
     return InputError(f"{path}: changed while it was pushed; push it again when nobody writes it any more")
-
-
-@contextmanager
-def alone(part: Path) -> Iterator[BinaryIO]:
-    """Open an unfinished file, unbuffered and at its end, for this process alone; wait for another fetch of it."""
-    while True:
-        with part.open("ab", buffering=0) as out:
-            told = False
-            while not locked(out):
-                if not told:
-                    print(f"-- another fetch writes {part}; waiting for its end", file=sys.stderr, flush=True)
-                told = True
-                time.sleep(_LOCK_PAUSE)
-            # Whoever had it before may have given it its name meanwhile.
-            if part.exists() and os.path.samestat(part.stat(), os.fstat(out.fileno())):
-                yield out
-                return
-
-
-def write_whole(out: BinaryIO, data: bytes) -> None:
-    """Write all of it: an unbuffered file may take a part."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[out.write(rest) :]
 
 
 @contextmanager

@@ -37,7 +37,7 @@ SELECTOR = f"{PART_OF}=mtft"
 
 # Not for a pod that is made from a job's template for another end; queues write into the template of a live job.
 _OF_OTHERS = ("kueue.x-k8s.io/", "training.kubeflow.org/")
-_OF_A_JOB = (*(NAME, INSTANCE, COMPONENT, PART_OF, VERSION, MANAGED_BY, MODEL, BATCH, RUN),)
+_OF_A_JOB = (NAME, INSTANCE, COMPONENT, PART_OF, VERSION, MANAGED_BY, MODEL, BATCH, RUN)
 
 
 def given(labels_or_annotations: Mapping[str, str]) -> dict[str, str]:

@@ -48,8 +48,8 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
 
     for line in merged([lines(pod) for pod in pods]):
         printer.show(line)
-    for error in failed:
-        raise error
+    if failed:
+        raise failed[0]
     return len(pods)
 
 

@@ -81,7 +81,7 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
     # The name holds the digest: what is left of another version is never continued.
     start = os.fsencode(path.name)[:150].decode(errors="ignore")  # a name may have 255 bytes in all
     part = path.with_name(f".{start}.{sha256[:16]}.part")
-    with alone(part) as out:
+    with alone(part, lambda: say(sys.stdout, note=f"another push of {part} is running; waiting for its end")) as out:
         if is_there(path, wanted, sha256):  # by another push of the same file, which this one waited for
             part.unlink()
             return
@@ -147,15 +147,15 @@ def keep_others(path: Path, old: str) -> None:
 
 
 @contextmanager
-def alone(part: Path) -> Iterator[BinaryIO]:
-    """Open the unfinished file for this process alone; wait while another push of the same file writes it."""
+def alone(part: Path, tell: Callable[[], None]) -> Iterator[BinaryIO]:
+    """Open an unfinished file for whoever enters alone, unbuffered; ``tell`` is called before another is waited for."""
     while True:
         with part.open("ab", buffering=0) as out:
-            told = False
+            waits = False
             while not locked(out):
-                if not told:
-                    say(sys.stdout, note=f"another push of {part.parent}/{part.name} is running; waiting for its end")
-                told = True
+                if not waits:
+                    tell()
+                waits = True
                 time.sleep(0.5)
             if part.exists() and os.path.samestat(part.stat(), os.fstat(out.fileno())):
                 yield out
@@ -184,13 +184,18 @@ def fill(out: BinaryIO, wanted: int) -> bool:
         block = os.read(source, min(CHUNK, wanted - have))
         if not block:
             return False
-        rest = memoryview(block)
-        while rest:
-            rest = rest[out.write(rest) :]
+        write_whole(out, block)
         have += len(block)
         say(sys.stdout, have=have)
     os.fsync(out.fileno())
     return True
+
+
+def write_whole(out: BinaryIO, data: bytes) -> None:
+    """Write all of it: an unbuffered file may take a part."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[out.write(rest) :]
 
 
 def list_files(folder: str, *names: str) -> None:

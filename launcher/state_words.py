@@ -9,7 +9,6 @@ from launcher import labels, printed
 from launcher.job_objects import condition, rank_of
 from launcher.pod_reasons import NO_SERVICE, UNSEEN, Ending, is_broken, waiting_reason
 from launcher.progress import Progress
-from mtft.text import printable_lines
 
 Name = Literal[
     "Queued", "Suspended", "Cancelled", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Deleting", "Deleted"
@@ -56,7 +55,7 @@ def reason_of(
     queue_says: str | None,
     failures: Mapping[str, str],
 ) -> str | None:
-    """Say in words, which a terminal may be shown, why a job waits, restarts or failed; None: there is nothing to say.
+    """Say in words why a job waits, restarts or failed; None where there is nothing to say.
 
     Args:
         state: of the job.
@@ -66,18 +65,6 @@ def reason_of(
         queue_says: why its queue lets it wait, where that was asked.
         failures: UID of a pod -> why it is not scheduled or mounted, of the job -> what of it is refused or not told.
     """
-    found = _reason(state, job, pods, decisive, queue_says, failures)
-    return None if found is None else printable_lines(found)
-
-
-def _reason(
-    state: Name,
-    job: Mapping[str, Any],
-    pods: Sequence[Mapping[str, Any]] | None,
-    decisive: Ending | None,
-    queue_says: str | None,
-    failures: Mapping[str, str],
-) -> str | None:
     if state == "Failed":
         return decisive.reason if decisive else _no_reason(job, pods)
     if state == "Queued":

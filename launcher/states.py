@@ -19,6 +19,7 @@ from launcher.progress import Progress
 from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
 from launcher.state_words import Name, phase_of, reason_of
 from mtft import exit_codes
+from mtft.text import printable_lines
 
 TERMINAL: tuple[Name, ...] = ("Succeeded", "Failed")
 
@@ -132,6 +133,7 @@ def job_state(
     ended = {pod["metadata"]["name"]: found for pod in pods if (found := ending(pod))}
     decisive = decisive_ending(state, ended) or (told if state == "Failed" else None)
     message: Mapping[str, Any] = decisive.message if decisive else {}
+    reason = reason_of(state, job, asked, decisive, queue_says, failures) or progress.unread
     return JobState(
         **_identity(job),
         **_placement(job, pods),
@@ -141,7 +143,7 @@ def job_state(
         phase=phase_of(state, job, asked, progress, failures),
         restarts=restarts_of(message, progress, pods),
         resumed_at=progress.resumed_at,
-        reason=reason_of(state, job, asked, decisive, queue_says, failures) or progress.unread,
+        reason=reason and printable_lines(reason),  # it holds words of the cluster and of logs
         exit_code=decisive.exit_code if decisive else None,
         run_id=message.get("run_id") or progress.run_id,
         verdict=verdict_of(message),

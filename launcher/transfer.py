@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from launcher.cluster_errors import Busy, ClusterError, Cut, NoConnection
 from launcher.exec_stream import CHUNK, STDERR, STDOUT, ExecStream
-from launcher.files_here import Content, alone, changed, content_of, read_on, reading, write_whole, writing
+from launcher.files_here import Content, changed, content_of, read_on, reading, writing
 from launcher.labels import CONTAINER
 from launcher.printed import in_namespace, placed
+from launcher.remote_files import alone, write_whole
 from mtft.errors import InputError, MtftError
 from mtft.files import sha256_file, sync_folder
 from mtft.text import printable
@@ -151,7 +152,11 @@ class Remote:
     def _fetch(self, remote: str, local: Path, progress: Progress) -> None:
         part = part_of(local)
         local.parent.mkdir(parents=True, exist_ok=True)
-        with alone(part) as out:
+
+        def tell() -> None:
+            print(f"-- another fetch writes {printable(str(part))}; waiting for its end", file=sys.stderr, flush=True)
+
+        with alone(part, tell) as out:
 
             def attempt() -> str:
                 said = bytearray()

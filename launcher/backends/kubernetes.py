@@ -120,9 +120,10 @@ def run(args: argparse.Namespace) -> int:
     from launcher.arguments import resolve_arguments
     from launcher.cluster import connect
     from launcher.submit import submit
-    from launcher.verbs.logs import refuse_yaml
 
     if args.follow and not args.dry_run:
+        from launcher.verbs.logs import refuse_yaml
+
         refuse_yaml("run --follow", args.output_format)
     document, resolved = resolve_arguments(args)
     for note in resolved.notes:

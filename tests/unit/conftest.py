@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from launcher.cluster import Cluster
+    from launcher.transfer import Remote
     from tests.unit.api_server import Server
     from tests.unit.tiny_api import TinyApi
+    from tests.unit.tiny_exec import TinyExec
 
 
 @pytest.fixture
@@ -42,6 +44,28 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
         monkeypatch.setattr(changes, "_PAUSE", 0.0)
         yield running
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyExec:
+    """Give a pod that runs programs here, with an empty volume."""
+    from launcher import transfer
+    from tests.unit.tiny_exec import TinyExec
+
+    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    return TinyExec(volume)
+
+
+@pytest.fixture
+def remote(pod: TinyExec) -> Iterator[Remote]:
+    """Give the launcher's way to the volume of that pod."""
+    from launcher.transfer import Remote
+    from tests.unit.tiny_exec import serve
+
+    with serve(pod) as cluster:
+        yield Remote(cluster, "mtft-transfer-1", "team")
 
 
 @pytest.fixture

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher import remote_files
 from launcher.transfer import Remote
-from tests.unit.tiny_exec import TinyExec, serve
-
-
-@pytest.fixture
-def pod(tmp_path: Path) -> TinyExec:
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    return TinyExec(volume)
-
-
-@pytest.fixture
-def remote(pod: TinyExec) -> Iterator[Remote]:
-    with serve(pod) as cluster:
-        yield Remote(cluster, "mtft-transfer-1", "team")
+from tests.unit.tiny_exec import TinyExec
 
 
 def test_the_address_of_a_request_gets_through_proxies_whatever_is_asked(pod: TinyExec, remote: Remote) -> None:

@@ -20,7 +20,7 @@ from mtft import exit_codes, files, journal, lease, promotion, runs, store
 from mtft.errors import InputError
 from mtft.runs import Job, RunPaths
 from tests.unit.runs_on_disk import MODEL, current, make_run, run_id
-from tests.unit.tiny_exec import TinyExec, serve
+from tests.unit.tiny_exec import TinyExec
 from trainer import publishing
 
 Say = Callable[..., tuple[int, str, str]]
@@ -41,12 +41,6 @@ def say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
 def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyExec:
     monkeypatch.setattr(transfer, "_PAUSE", 0.01)
     return TinyExec(tmp_path)
-
-
-@pytest.fixture
-def remote(pod: TinyExec) -> Iterator[Remote]:
-    with serve(pod) as cluster:
-        yield Remote(cluster, "mtft-transfer-1", "team")
 
 
 @pytest.fixture

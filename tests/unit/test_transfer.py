@@ -9,7 +9,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,20 +26,6 @@ from mtft.errors import InputError
 from mtft.files import sha256_file
 from mtft.sources import content_sha256
 from tests.unit.tiny_exec import TinyExec, serve
-
-
-@pytest.fixture
-def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyExec:
-    monkeypatch.setattr(transfer, "_PAUSE", 0.01)
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    return TinyExec(volume)
-
-
-@pytest.fixture
-def remote(pod: TinyExec) -> Iterator[Remote]:
-    with serve(pod) as cluster:
-        yield Remote(cluster, "mtft-transfer-1", "team")
 
 
 @pytest.fixture
