@@ -137,10 +137,10 @@ def _open(cluster: Cluster, path: str, request: Request) -> Any:
         return create_websocket(client.configuration, f"ws{cluster.server.removeprefix('http')}{path}", headers)
     except WebSocketBadStatusException as error:
         found = cluster.transport.refusal(error.status_code, error.resp_body, request)
-        # The kubelet's word for a pod that was evicted: it is listed still, and its container is gone.
-        if isinstance(found, NotFound) or "container not found" in str(found):
+        # The words for a pod that is listed still: the kubelet's where it was evicted, the server's where it ended.
+        if isinstance(found, NotFound) or any(each in str(found) for each in ("container not found", "completed pod")):
             raise NotFound(
-                f"pod {request.name} in namespace {request.namespace} is gone: it was deleted or evicted; "
+                f"pod {request.name} in namespace {request.namespace} is gone: it was deleted, was evicted or has ended; "
                 "give the same command again"
             ) from error
         raise found from error

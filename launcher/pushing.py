@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from launcher.files_here import Content, content_of, reading
+from launcher.remote_files import refuse
 from mtft.errors import InputError
 from mtft.sources import REMOTE_SCHEMES, SUFFIXES, combined_sha256
 from mtft.text import printable
@@ -78,11 +79,8 @@ def local_files(path: Path, name: str | None = None) -> list[ToSend]:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise error  # os.walk would leave the folder out
-
     with reading(top):
-        for where, folders, names in os.walk(top, onerror=fail):
+        for where, folders, names in os.walk(top, onerror=refuse):
             folders[:] = [each for each in folders if not each.startswith(".")]
             links = [each for each in folders if Path(where, each).is_symlink()]
             for each in (Path(where, name) for name in (*links, *names) if not name.startswith(".")):

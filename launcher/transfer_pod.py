@@ -21,14 +21,24 @@ from mtft.text import printable_lines
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
 
-LIFETIME = 6 * 3600  # seconds; the cluster ends a pod that nobody deleted
+_LIFETIME = 6 * 3600  # seconds; the cluster ends the pod, whatever it does
+_IDLE = 30 * 60  # seconds without a command: the launcher was killed, or waits for another fetch
 _READY_SECONDS = 300.0
 _LOOK_SECONDS = 10.0  # between two looks at the pod's events
 _KEPT = (
     *("securityContext", "imagePullSecrets", "nodeSelector", "affinity", "tolerations"),
     *("automountServiceAccountToken", "enableServiceLinks", "serviceAccountName", "priorityClassName"),
 )
-_WAIT = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
+# Commands are processes beside it.
+_WAIT = """
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: exit())
+last = time.monotonic()
+while time.monotonic() - last < {idle}:
+    time.sleep(1)
+    if sum(name.isdecimal() for name in os.listdir("/proc")) > 1:
+        last = time.monotonic()
+"""
 
 
 def transfer_pod(template: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
@@ -46,7 +56,7 @@ def transfer_pod(template: Mapping[str, Any], *, read_only: bool) -> dict[str, A
         "name": CONTAINER,
         "image": trainer["image"],
         "imagePullPolicy": trainer.get("imagePullPolicy", "IfNotPresent"),
-        "command": ["python3", "-c", _WAIT],
+        "command": ["python3", "-c", _WAIT.format(idle=_IDLE)],
         "securityContext": trainer["securityContext"],
         "resources": {"requests": resources, "limits": resources},
         "volumeMounts": [{**mount, "readOnly": read_only}],
@@ -66,7 +76,7 @@ def transfer_pod(template: Mapping[str, Any], *, read_only: bool) -> dict[str, A
         "spec": {
             **{key: spec[key] for key in _KEPT if key in spec},
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": LIFETIME,
+            "activeDeadlineSeconds": _LIFETIME,
             "terminationGracePeriodSeconds": 1,
             "containers": [container],
             "volumes": [volume],
@@ -117,7 +127,7 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
     try:
         cluster.delete(PODS, name, grace_seconds=0)
     except ClusterError as error:  # what the pod was for is done
-        left = f"pod {name} is left, for {LIFETIME // 3600} hours at most"
+        left = f"pod {name} is left; it ends by itself within {_IDLE // 60} minutes"
         print(f"note: {left}: {error}", file=sys.stderr)
 
 

@@ -66,7 +66,9 @@ def test_a_connection_that_is_not_allowed_names_the_rule(
     with pytest.raises(Forbidden, match=r'may not get pods/exec in namespace (.|\n)*resources: \["pods/exec"\]'):
         Remote(cluster, pod["metadata"]["name"], namespace).ask("look", "/")
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
-    with pytest.raises(NotFound, match=r"pod gone in namespace no-exec.* is gone: it was deleted or evicted"):
+    with pytest.raises(
+        NotFound, match=r"pod gone in namespace no-exec.* is gone: it was deleted, was evicted or has ended"
+    ):
         Remote(connect(None, namespace), "gone", namespace).ask("look", "/")
 
 

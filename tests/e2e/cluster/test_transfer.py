@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from launcher import labels
+from launcher import labels, transfer_pod
 from launcher.cli import main
 from launcher.cluster import connect
+from launcher.cluster_errors import NotFound
 from launcher.pytorchjob import render
 from launcher.resources import PODS
+from launcher.transfer import Remote
 from mtft import exit_codes
 from tests.cluster.cluster import Cluster
 from tests.cluster.images import base_image
@@ -237,3 +239,19 @@ def test_the_doctor_looks_from_a_pod(namespace: str, config: Path, capsys: pytes
         "message": "a pod finds the cluster's services by name",
         "fix": None,
     }
+
+
+def test_a_pod_that_nobody_uses_ends_by_itself(
+    namespace: str, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As after a launcher that was killed; a command keeps it, however long it is."""
+    monkeypatch.setattr(transfer_pod, "_IDLE", 3)
+    [*_, job] = render(json.loads(config.read_text()), MODEL, namespace=namespace)
+    template = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+    cluster = connect(None, namespace)
+    with transfer_pod.running(cluster, transfer_pod.transfer_pod(template, read_only=True)) as name:
+        long = Remote(cluster, name, namespace, "import time; time.sleep(8); print('{}')")
+        assert long.ask() == [{}]
+        eventually(lambda: cluster.get(PODS, name)["status"]["phase"] == "Succeeded")
+        with pytest.raises(NotFound, match="has ended; give the same command again"):
+            long.ask()
