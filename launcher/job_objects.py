@@ -77,3 +77,8 @@ def roles(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def replicas(role: Mapping[str, Any]) -> int:
     """Return how many pods a replica spec asks for."""
     return int(role.get("replicas", 1))
+
+
+def pod_count(job: Mapping[str, Any]) -> int:
+    """Return how many pods a job asks for."""
+    return sum(map(replicas, roles(job)))

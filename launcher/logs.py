@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from launcher import labels, waiting
 from launcher.changes import Listing
 from launcher.cluster_errors import Busy, ClusterError, Invalid, NoConnection, NotFound
 from launcher.feed import Feed
-from launcher.job_objects import is_of, rank_of
+from launcher.job_objects import is_of, pod_count, rank_of
 from launcher.log_lines import Line, Printer, merged
 from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
 from launcher.pod_reasons import waiting_reason
@@ -37,7 +37,7 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
         ClusterError: a log cannot be read, or not to its end.
     """
     pods = [pod for pod in _pods(cluster, job) if wanted.has(pod) and has_started(pod)]
-    printer.prefixed = len(pods) > 1
+    printer.prefixed = wanted.rank is None and pod_count(job) > 1
     failed: list[ClusterError] = []
 
     def lines(pod: Object) -> Iterator[Line]:
@@ -50,7 +50,16 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
         printer.show(line)
     if failed:
         raise failed[0]
+    _tell_absent(job, pods, printer, wanted)
     return len(pods)
+
+
+def _tell_absent(job: Object, pods: Sequence[Object], printer: Printer, wanted: Wanted) -> None:
+    """Name the pods of a job, some of whose lines were shown, that there is no log of."""
+    absent = sorted(set(range(pod_count(job))) - {rank_of(pod) for pod in pods})
+    if pods and absent and wanted.rank is None:
+        which = ", ".join(f"[{rank}]" for rank in absent)
+        printer.remark(f"no lines of {which}: the pod has not started, or is gone and its log with it")
 
 
 def follow(
@@ -83,8 +92,7 @@ class _Follower:
         self.over = False
 
     def run(self, until: float | None) -> None:
-        roles = self.job["spec"]["pytorchReplicaSpecs"]
-        self.printer.prefixed = self.wanted.rank is None and sum(role.get("replicas", 1) for role in roles.values()) > 1
+        self.printer.prefixed = self.wanted.rank is None and pod_count(self.job) > 1
         self._take_job("ADDED", self.job)
         meta = self.job["metadata"]
         self.feed.watch(PODS, labels.selector(job=meta["name"]), namespace=meta["namespace"])

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the lines; those of earlier starts are in console_output.txt of the run."""
     from launcher import labels, logs, printed
     from launcher.cluster import connect
-    from launcher.job_objects import replicas, roles
+    from launcher.job_objects import pod_count
     from launcher.log_lines import Printer
     from launcher.output import discard
     from launcher.pod_logs import Wanted
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_yaml("logs", args.output_format)
     cluster = connect(args.context, namespace_of(args))
     job = choose_one(args.name, cluster.list(JOBS, selector=labels.SELECTOR).items)
-    pods = sum(map(replicas, roles(job)))
+    pods = pod_count(job)
     if args.rank is not None and args.rank >= pods:
         raise InputError(f"--rank {args.rank}: job {job['metadata']['name']} has {pods} pods, counted from 0")
     wanted = Wanted(rank=args.rank, since_s=args.since, tail=args.tail)

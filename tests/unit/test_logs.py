@@ -106,6 +106,18 @@ def test_all_pods_in_the_order_of_time(api: TinyApi, cluster: Cluster) -> None:
     assert out.getvalue().splitlines() == ["[0] first", "[1] second", "[0] third"]
 
 
+def test_a_pod_without_a_log_is_named(api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines could be taken for none."""
+    api.put(job("Running", workers=2))
+    api.put(pod())
+    api.put(pod("waiting", role="worker", uid="pod-2"))
+    api.write("m-1-master-0", stamped(1, "first"), end=True)
+    out = io.StringIO()
+    assert logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), Wanted()) == 1
+    assert out.getvalue() == "[0] first\n"
+    assert "-- no lines of [1], [2]: the pod has not started, or is gone" in capsys.readouterr().err
+
+
 def test_a_cut_connection_is_told_or_mended(api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pod_logs, "FIRST_WAIT", 0.01)
     api.put(job("Running"))
