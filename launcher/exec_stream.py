@@ -140,7 +140,7 @@ def _open(cluster: Cluster, path: str, request: Request) -> Any:
         # The words for a pod that is listed still: the kubelet's where it was evicted, the server's where it ended.
         if isinstance(found, NotFound) or any(each in str(found) for each in ("container not found", "completed pod")):
             raise NotFound(
-                f"pod {request.name} in namespace {request.namespace} is gone: it was deleted or evicted, or has ended; "
+                f"pod {request.name} in namespace {request.namespace} is gone: it was deleted or evicted, or it ended; "
                 "give the same command again"
             ) from error
         raise found from error

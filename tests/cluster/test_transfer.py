@@ -67,7 +67,7 @@ def test_a_connection_that_is_not_allowed_names_the_rule(
         Remote(cluster, pod["metadata"]["name"], namespace).ask("look", "/")
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     with pytest.raises(
-        NotFound, match=r"pod gone in namespace no-exec.* is gone: it was deleted or evicted, or has ended"
+        NotFound, match=r"pod gone in namespace no-exec.* is gone: it was deleted or evicted, or it ended"
     ):
         Remote(connect(None, namespace), "gone", namespace).ask("look", "/")
 

@@ -218,11 +218,11 @@ def refused(code: int, message: str, **details: str) -> tuple[int, bytes]:
             r'jo may not get pods/exec in namespace team\n(.*\n)+ *resources: \["pods/exec"\]\n *verbs: \["get"\]',
         ),
         ([refused(404, 'pods "p" not found', name="p", kind="pods")], NotFound, "is gone: .* the same command again"),
-        ([(404, b"pod does not exist")], NotFound, "is gone: it was deleted or evicted, or has ended"),
+        ([(404, b"pod does not exist")], NotFound, "is gone: it was deleted or evicted, or it ended"),
         (
             [refused(500, 'container not found ("pytorch")')],
             NotFound,
-            "is gone: it was deleted or evicted, or has ended",
+            "is gone: it was deleted or evicted, or it ended",
         ),
         ([refused(503, "apiserver not ready")] * 8, Busy, r"\(503\), also after retries: apiserver not ready"),
     ],

@@ -253,5 +253,5 @@ def test_a_pod_that_nobody_uses_ends_by_itself(
         long = Remote(cluster, name, namespace, "import time; time.sleep(8); print('{}')")
         assert long.ask() == [{}]
         eventually(lambda: cluster.get(PODS, name)["status"]["phase"] == "Succeeded")
-        with pytest.raises(NotFound, match="has ended; give the same command again"):
+        with pytest.raises(NotFound, match="it ended; give the same command again"):
             long.ask()
