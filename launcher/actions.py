@@ -5,6 +5,7 @@ The volume is never touched: the run and its checkpoints stay, so whatever start
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -117,6 +118,7 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     if now is not None and now["metadata"]["uid"] != meta["uid"]:
         return _MADE_BY_OTHERS
     manager = _applied_by(cluster, job)
+    job = _without_flavor(cluster, job)
     _ask_whether_it_may_be_made(cluster, job)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     _patch_config(cluster, job, {"metadata": {"ownerReferences": None}, "data": _fresh_budget()})
@@ -126,6 +128,23 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     if made is None:
         return _MADE_BY_OTHERS
     return "; ".join(["made anew", _GOES_ON, *own(cluster, made)])
+
+
+def _without_flavor(cluster: Cluster, job: Manifest) -> Manifest:
+    """Return a job as it was before its queue admitted it: another flavor may take it the next time."""
+    from launcher.pod import CONFIG_FILE
+    from launcher.pytorchjob import render
+    from launcher.queues import without_flavor
+
+    meta, wanted = job["metadata"], None
+    given = meta.get("labels") or {}
+    if labels.QUEUE not in given:
+        return job
+    held = cluster.find(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
+    with suppress(MtftError, KeyError, ValueError):  # a configuration that this version cannot read
+        document = json.loads((held or {})["data"][CONFIG_FILE])
+        wanted = render(document, given[labels.MODEL], name=meta["name"], namespace=meta["namespace"])[-1]["spec"]
+    return {**job, "spec": without_flavor(job, wanted)}
 
 
 def _ask_whether_it_may_be_made(cluster: Cluster, job: Manifest) -> None:

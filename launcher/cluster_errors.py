@@ -13,6 +13,7 @@ ClusterError
  +-- Invalid           400, 422: the object is not right
  +-- Busy              429, 5xx and a quota others change, after all retries
       +-- WebhookSilent  500: the server answers, but a webhook that must agree does not
+      +-- NotYetAllowed  403 of a server that may be starting; it is a Forbidden, too
 """
 
 from __future__ import annotations
@@ -115,6 +116,10 @@ class WebhookSilent(Busy):
     def __init__(self, message: str, *, hangs: bool) -> None:
         super().__init__(message)
         self.hangs = hangs
+
+
+class NotYetAllowed(Busy, Forbidden):
+    """403 of a server that was lost a moment ago: one that starts may not know its roles yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +247,7 @@ def _busy(code: int, said: str, request: Request) -> str:
     why = {429: "has too many requests", 409: "counts other objects at the same time"}.get(
         code, "has a fault of its own"
     )
-    return f"{request}: {request.server} {why} ({code}), also after retries: {said}; try again in a few minutes"
+    return f"{request}: {request.server} {why} ({code}): {said}; try again in a few minutes"
 
 
 def _silent(said: str, request: Request) -> str:

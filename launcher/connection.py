@@ -55,12 +55,12 @@ def open_connection(context: str | None = None) -> Connection:
             raise NoConnection(f"--context {context}: this pod has no kubeconfig, only its service account")
         return _from_service_account()
     given = os.environ.get("KUBECONFIG")
+    looked = f"KUBECONFIG names {given}, which is no file" if given else f"{DEFAULT_KUBECONFIG} is not there"
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         raise NoConnection(
-            "this pod has neither a kubeconfig nor the token of its service account; "
+            f"this pod has neither a kubeconfig ({looked}) nor the token of its service account; "
             "give its specification automountServiceAccountToken: true"
         )
-    looked = f"KUBECONFIG names {given}, which is no file" if given else f"{DEFAULT_KUBECONFIG} is not there"
     raise NoConnection(
         f"there is no kubeconfig: {looked}; get one from your cluster's administrator and "
         "`export KUBECONFIG=FILE`, or train on this machine with --backend local"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from launcher import labels, printed
 from launcher.cluster_errors import ClusterError, Invalid
 from launcher.pod import CONFIG_FILE
+from launcher.queues import without_flavor
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.submit import parts
 
@@ -40,8 +41,8 @@ def differences(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) ->
     """Compare a live job and its ConfigMap with objects that would be sent under its name.
 
     The server completes what would be sent as it completed what is there (a dry run), so its defaults do not show.
-    Not compared: who holds the job back (``suspend``), when it was retried, what others have written on it, and which
-    run it belongs to, because that follows from the configuration.
+    Not compared: who holds the job back (``suspend``), when it was retried, what others and its queue have written on
+    it, and which run it belongs to, because that follows from the configuration.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached.
@@ -50,7 +51,8 @@ def differences(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) ->
     meta = wanted["metadata"]
     held = cluster.find(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
     found = list(_compare(_document(held), _document(config), "config: "))
-    found += _compare(_comparable(job), _comparable(_completed(cluster, wanted, job)), "")
+    live = {**job, "spec": without_flavor(job, wanted["spec"])}
+    found += _compare(_comparable(live), _comparable(_completed(cluster, wanted, job)), "")
     for key in ("labels", "annotations"):
         mine = {name: value for name, value in (meta.get(key) or {}).items() if name != labels.RUN}
         theirs = job["metadata"].get(key) or {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher.cluster_errors import Cut
+from launcher.cluster_errors import Busy, NoConnection
 from launcher.job_objects import rank_of
 from launcher.labels import CONTAINER
 from launcher.log_lines import Line, parse_line
@@ -60,7 +60,8 @@ def whole_log(cluster: Cluster, pod: Object, wanted: Wanted) -> Iterator[Line]:
     """Yield the lines a pod has written so far, over cut connections.
 
     Raises:
-        Cut: the connection is cut again and again, with nothing read in between.
+        NoConnection: the connection is cut again and again, with nothing read in between.
+        Busy: the server refuses as often.
     """
     last, vain = "", 0
     while True:
@@ -70,10 +71,11 @@ def whole_log(cluster: Cluster, pod: Object, wanted: Wanted) -> Iterator[Line]:
                 yield line
                 last = line.at
             return
-        except Cut as cut:
+        except (NoConnection, Busy) as error:
             vain = 0 if last > before else vain + 1
             if vain == MOST_IN_VAIN:
-                raise Cut(f"the log of {pod['metadata']['name']} is not whole: {cut}; run this again") from cut
+                error.args = (f"the log of {pod['metadata']['name']} is not whole: {error}; run this again",)
+                raise
             time.sleep(FIRST_WAIT * 2.0 ** min(vain, 2))
 
 

@@ -1,8 +1,9 @@
-"""Why Kueue lets jobs wait, in its own words."""
+"""Kueue: why it lets jobs wait, in its own words, and what it writes into those that it admits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from launcher.cluster import Cluster
 
 Object = Mapping[str, Any]
+_PREFIX = "kueue.x-k8s.io/"
+_OURS = (labels.TOPOLOGY_REQUIRED, labels.TOPOLOGY_PREFERRED)
 
 
 def queue_words(cluster: Cluster, jobs: Sequence[Object], *, everywhere: bool = False) -> dict[str, str]:
@@ -57,3 +60,43 @@ def _words(job: Object, workload: Object | None) -> str:
 
 def _not_installed(job: Object) -> str:
     return f"queue {job['metadata']['labels'][labels.QUEUE]}, but Kueue is not installed; resume it by hand"
+
+
+def without_flavor(job: Object, wanted: Object | None) -> dict[str, Any]:
+    """Return the spec of a live job without what its queue wrote into the templates of its pods.
+
+    That is labels and annotations of Kueue's, and node labels and tolerations of the flavor that took the job. Of a job
+    without a queue nothing is left out.
+
+    Args:
+        job: as the cluster has it.
+        wanted: the spec that its configuration stands for; None where nobody knows it: node labels and tolerations
+            could be its own then, and stay.
+    """
+    spec: dict[str, Any] = deepcopy(dict(job["spec"]))
+    if labels.QUEUE not in (job["metadata"].get("labels") or {}):
+        return spec
+    meant = (wanted or {}).get("pytorchReplicaSpecs") or {}
+    for name, role in (spec.get("pytorchReplicaSpecs") or {}).items():
+        template, own = role.get("template") or {}, (meant.get(name) or {}).get("template") or {}
+        metadata, mine = template.get("metadata") or {}, own.get("metadata") or {}
+        for key in ("labels", "annotations"):
+            given = {*_OURS, *(mine.get(key) or {})}
+            _keep(
+                metadata,
+                key,
+                [each for each in metadata.get(key) or {} if not each.startswith(_PREFIX) or each in given],
+            )
+        if wanted is not None:
+            pods = template.get("spec") or {}
+            for key in ("nodeSelector", "tolerations"):
+                sent = (own.get("spec") or {}).get(key) or ()
+                _keep(pods, key, [each for each in pods.get(key) or () if each in sent])
+    return spec
+
+
+def _keep(holder: dict[str, Any], key: str, kept: Sequence[Any]) -> None:
+    """Leave only some entries of a mapping or a list; an empty one goes."""
+    before = holder.pop(key, None)
+    if kept and before:
+        holder[key] = {each: before[each] for each in kept} if isinstance(before, dict) else list(kept)

@@ -1,6 +1,6 @@
 """The far end of `data push`, `fetch` and `doctor`: text that ``python3 -c`` runs in a pod, so it stands alone.
 
-It is sent with every request.
+It is sent with every request; what both ends need of it (``alone``, ``write_whole``, ``refuse``) the launcher imports.
 
     receive PATH SIZE SHA256 [OLD]  write the bytes of stdin to PATH, where no other file but one of SHA-256 OLD may be;
                                 says how many it has, so a cut one goes on
@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -151,13 +151,14 @@ def alone(part: Path, tell: Callable[[], None]) -> Iterator[BinaryIO]:
     """Open an unfinished file for whoever enters alone, unbuffered; ``tell`` is called before another is waited for."""
     while True:
         with part.open("ab", buffering=0) as out:
-            waits = False
-            while not locked(out):
-                if not waits:
-                    tell()
-                waits = True
-                time.sleep(0.5)
-            if part.exists() and os.path.samestat(part.stat(), os.fstat(out.fileno())):
+            if not locked(out):
+                tell()
+                while not locked(out):
+                    time.sleep(0.5)
+            same = False
+            with suppress(FileNotFoundError):  # who had it before may have renamed it
+                same = os.path.samestat(part.stat(), os.fstat(out.fileno()))
+            if same:
                 yield out
                 return
 
@@ -179,10 +180,8 @@ def fill(out: BinaryIO, wanted: int) -> bool:
     say(sys.stdout, have=have)
     source = sys.stdin.fileno()
     while have < wanted:
-        if not select.select([source], [], [], IDLE_SECONDS)[0]:
-            return False
-        block = os.read(source, min(CHUNK, wanted - have))
-        if not block:
+        ready = select.select([source], [], [], IDLE_SECONDS)[0]
+        if not ready or not (block := os.read(source, min(CHUNK, wanted - have))):
             return False
         write_whole(out, block)
         have += len(block)
@@ -293,7 +292,8 @@ def newest_of(outputs: Path) -> str:
     finished = [each for each in found if RUN.fullmatch(f"runs/{each.parent.name}")]
     if not finished:
         raise ValueError(f"{outputs}: no run of {outputs.name} is finished yet")
-    return max(finished, key=lambda each: (finished_at(each), each.parent.name)).parent.name
+    # Times sort as text; a file that cannot be understood counts as oldest.
+    return max(finished, key=lambda each: (str(told_in(each).get("finished_at", "")), each.parent.name)).parent.name
 
 
 def unpromoted(folder: Path) -> str:
@@ -315,10 +315,7 @@ def unpromoted(folder: Path) -> str:
 
 def gate_of(folder: Path) -> dict[str, Any]:
     """Return what the gate found of a run; empty where it was not judged or cannot be read."""
-    try:
-        gate = json.loads((folder / "finished.json").read_text(encoding="utf-8")).get("gate")
-    except (OSError, ValueError, AttributeError):
-        return {}
+    gate = told_in(folder / "finished.json").get("gate")
     return gate if isinstance(gate, dict) else {}
 
 
@@ -326,13 +323,19 @@ def promoted_last(outputs: Path) -> str | None:
     """Return the run of the last entry in a model's journal, None where nothing was ever promoted."""
     numbered = [path for path in outputs.glob("promotions/*.json") if path.stem.isdecimal()]
     for path in sorted(numbered, key=lambda each: int(each.stem), reverse=True):
-        try:
-            name = json.loads(path.read_text(encoding="utf-8"))["run"]
-        except (OSError, ValueError, TypeError, KeyError):
-            continue  # a damaged entry
-        if RUN.fullmatch(f"runs/{name}"):
-            return str(name)
+        name = told_in(path).get("run")
+        if isinstance(name, str) and RUN.fullmatch(f"runs/{name}"):  # else a damaged entry
+            return name
     return None
+
+
+def told_in(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty where it cannot be read or holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def deliverable_of(folder: Path, *, unfinished: bool) -> str | None:
@@ -361,14 +364,6 @@ def sound(run: str) -> None:
                 f"{path}: is not as it was written; the run is damaged: take another one with --run RUN-ID "
                 "(`mtft-launch history MODEL`), or train it anew with --rerun"
             )
-
-
-def finished_at(about: Path) -> str:
-    """Return the time in a finished.json, which sorts as text; one that cannot be understood counts as oldest."""
-    try:
-        return str(json.loads(about.read_text(encoding="utf-8"))["finished_at"])
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 def look(root: str) -> None:

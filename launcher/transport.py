@@ -18,8 +18,10 @@ from launcher.answers import is_object
 from launcher.cluster_errors import (
     Busy,
     ClusterError,
+    Denied,
     Forbidden,
     NoConnection,
+    NotYetAllowed,
     Request,
     Unauthorized,
     WebhookSilent,
@@ -40,6 +42,7 @@ _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again aft
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 _CLOCKS_AGREE = timedelta(seconds=5)  # the header has whole seconds
+_NO_CLOCK = timedelta(days=36_500)
 
 Query = Sequence[tuple[str, Any]]
 Body = Mapping[str, Any] | Sequence[Any] | None
@@ -95,8 +98,9 @@ class Transport:
         found = from_status(code, status if isinstance(status, dict) else None, text, request)
         if isinstance(found, Unauthorized) and (ended := _token_end(self.client.configuration)):
             return Unauthorized(f"{found}\nthe token ended at {ended}")
-        if isinstance(found, Forbidden) and time.monotonic() - self._lost_at < _STARTING_SECONDS:
-            return Busy(str(found))
+        by_quota = isinstance(found, Denied) and found.by_quota
+        if isinstance(found, Forbidden) and not by_quota and time.monotonic() - self._lost_at < _STARTING_SECONDS:
+            return NotYetAllowed(str(found))
         return found
 
     def lost(self) -> None:
@@ -162,11 +166,11 @@ class Transport:
                 # A stream may be quiet for as long as nothing happens.
                 with nullcontext() if stream else self._outage.awaited(whom):
                     response = self._send(call)
+                    self.ahead = _ahead(response)  # before the body, which may take seconds
                     if not stream:
                         self._read(response)
                 self._reached = True
                 self._outage.over(self.server)
-                self.ahead = _ahead(response)
                 return response
             except Unauthorized:
                 # Once: the login may have ended during a long watch, and the kubeconfig can renew it.
@@ -259,9 +263,9 @@ def _ahead(response: BaseHTTPResponse) -> timedelta:
     """Return by how much the clock of who answered is ahead of this machine's."""
     try:
         found = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
-    except (KeyError, TypeError, ValueError):  # it says no time
+    except (KeyError, TypeError, ValueError, OverflowError):  # it says no time
         return timedelta()
-    return found if abs(found) > _CLOCKS_AGREE else timedelta()
+    return found if _CLOCKS_AGREE < abs(found) < _NO_CLOCK else timedelta()
 
 
 def _token_end(configuration: Any) -> str | None:

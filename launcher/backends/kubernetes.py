@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels
@@ -177,63 +176,58 @@ def show(objects: Sequence[Manifest], output_format: str) -> None:
     print_text(as_json(objects) if output_format == "json" else as_yaml(objects).rstrip("\n"))
 
 
-def state_of(job: Manifest) -> JobState:
+def state_of(cluster: Cluster, job: Manifest) -> JobState:
     """Return the state of a job as its own object tells it."""
     from launcher.states import job_state
 
-    return job_state(job, None, now=datetime.now(UTC))
+    return job_state(job, None, now=cluster.now())
 
 
-def standing(job: Manifest) -> str:
+def standing(state: JobState) -> str:
     """Say in a few words how a job that is there stands: its state and its age."""
     from launcher.job_tables import duration
 
-    state = state_of(job)
     return f"{state.state}, made {duration(state.age_s)} ago"
 
 
-def way_on(job: Manifest) -> str | None:
+def way_on(job: Manifest, state: JobState) -> str | None:
     """Name the command that lets a job go on that is there and does not by itself; None: it does, or is finished."""
-    verb = {"Failed": "retry", "Suspended": "resume", "Cancelled": "resume"}.get(state_of(job).state)
+    verb = {"Failed": "retry", "Suspended": "resume", "Cancelled": "resume"}.get(state.state)
     return verb and f"`{launch(verb, job)}` continues it"
 
 
 def _tell(cluster: Cluster, job: Job, submission: Submission, output_format: str) -> None:
     from launcher.output import print_document, say
 
-    made = submission.outcome == "created"
+    made, state = submission.outcome == "created", state_of(cluster, submission.job)
     notes = list(submission.notes)
     if not made:
         unseen = None if job.knows_data else UNSEEN_DATA
-        hints = (placement_hint(cluster, job.objects, submission.job), _next_step(job, submission), unseen)
+        hints = (placement_hint(cluster, job.objects, submission.job), _next_step(job, submission, state), unseen)
         notes += [hint for hint in hints if hint]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     name, namespace = job.name, job.namespace
     if output_format != "table":
-        state = state_of(submission.job)
         document = {"name": name, "namespace": namespace, "model": job.model, "outcome": submission.outcome}
         print_document({**document, "state": state.state, "age_s": state.age_s}, output_format)
         return
-    say(
-        f"{name} submitted to namespace {namespace}" if made else f"{name} is there already: {standing(submission.job)}"
-    )
+    say(f"{name} submitted to namespace {namespace}" if made else f"{name} is there already: {standing(state)}")
     say(f"  follow  {launch('logs', submission.job, ' --follow')}")
     say(f"  wait    {launch('wait', submission.job)}")
     say(f"  look    kubectl get pytorchjob {name}{in_namespace(namespace)}")
 
 
-def _next_step(job: Job, submission: Submission) -> str | None:
+def _next_step(job: Job, submission: Submission, state: JobState) -> str | None:
     found = submission.job
-    state = state_of(found).state
-    if state == "Succeeded":
+    if state.state == "Succeeded":
         data = "and data" if job.knows_data else "on the data that are there now"
         return f"it is finished; --rerun starts another run of the same configuration {data}"
-    if state == "Failed":
-        return f"it has failed: `{launch('describe', found)}` tells why, {way_on(found)}"
-    if state in ("Suspended", "Cancelled"):
-        word = "held back" if state == "Suspended" else "cancelled"
-        return f"it is {word}: {way_on(found)}"
+    if state.state == "Failed":
+        return f"it has failed: `{launch('describe', found)}` tells why, {way_on(found, state)}"
+    if state.state in ("Suspended", "Cancelled"):
+        word = "held back" if state.state == "Suspended" else "cancelled"
+        return f"it is {word}: {way_on(found, state)}"
     return None
 
 

@@ -184,7 +184,7 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
             if found is None:
                 dry_run(cluster, row.job.objects)
             else:
-                row.result, row.note = "already there", _there(found)
+                row.result, row.note = "already there", _there(cluster, found)
         except MtftError as error:
             row.result, row.note, row.code = "refused", str(error), error.exit_code
             if isinstance(error, WebhookSilent):
@@ -222,15 +222,16 @@ def _send(cluster: Cluster, row: _Row) -> bool:
         row.result, row.note, row.code = "failed" if again else "refused", str(error), error.exit_code
         return isinstance(error, WebhookSilent) and error.hangs
     row.result, row.code = ("submitted" if sent.outcome == "created" else sent.outcome), exit_codes.DONE
-    row.note = ("; ".join(sent.notes) or "-") if sent.outcome == "created" else _there(sent)
+    row.note = ("; ".join(sent.notes) or "-") if sent.outcome == "created" else _there(cluster, sent)
     return False
 
 
-def _there(found: Submission) -> str:
+def _there(cluster: Cluster, found: Submission) -> str:
     """Say how a job that is there stands, and how it goes on where it does not by itself."""
-    from launcher.backends.kubernetes import standing, way_on
+    from launcher.backends.kubernetes import standing, state_of, way_on
 
-    return "; ".join(each for each in (standing(found.job), way_on(found.job), *found.notes) if each)
+    state = state_of(cluster, found.job)
+    return "; ".join(each for each in (standing(state), way_on(found.job, state), *found.notes) if each)
 
 
 def _see_through(cluster: Cluster, rows: list[_Row], args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from launcher import cluster_errors, outage, transport
 from launcher.cluster import Cluster, connect
-from launcher.cluster_errors import Busy, Forbidden
+from launcher.cluster_errors import Busy, Denied, Forbidden
 from launcher.resources import JOBS
 from launcher.transport import ATTEMPTS, Transport
 from tests.unit.api_server import Answer, Asked, Server, events, listing, serving, status, thing
@@ -80,6 +80,13 @@ def test_a_server_that_starts_and_does_not_know_its_roles_yet_is_asked_again(clu
     cluster.transport.lost()
     server.answers = [refused, refused, listing([], "5")]
     assert cluster.list(JOBS).version == "5"
+    server.answers = [refused] * ATTEMPTS
+    with pytest.raises(Forbidden) as caught:  # so that whoever does without a right still does
+        cluster.list(JOBS)
+    assert isinstance(caught.value, Busy)
+    server.answers = [status(403, "Forbidden", "exceeded quota: q"), listing([], "5")]
+    with pytest.raises(Denied):
+        cluster.list(JOBS)
 
 
 def test_watch_ends_when_its_time_is_over(cluster: Cluster, server: Server) -> None:

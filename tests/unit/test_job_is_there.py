@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,19 +24,35 @@ def prepared(**data: str) -> Job:
     return kubernetes.prepare(document, resolve(document), "team")
 
 
+class Late:
+    """A cluster whose clock is two hours after all jobs were made."""
+
+    def now(self) -> datetime:
+        return datetime(2030, 1, 2, 5, 0, tzinfo=UTC)
+
+
+CLUSTER: Any = Late()
+
+
+def next_step(job: Job, found: Submission) -> str:
+    return str(kubernetes._next_step(job, found, kubernetes.state_of(CLUSTER, found.job)))
+
+
 def there(job: Job, condition: str) -> Submission:
     """Return what sending a job comes to that is there in this condition."""
     status = {"conditions": [{"type": condition, "status": "True"}]}
-    return Submission(job={**job.objects[-1], "status": status}, outcome="already there")
+    found = copy.deepcopy(job.objects[-1])
+    found["metadata"]["creationTimestamp"] = "2030-01-02T03:00:00Z"
+    return Submission(job={**found, "status": status}, outcome="already there")
 
 
 def test_what_a_launcher_that_sees_no_data_says_of_a_finished_job() -> None:
-    def said(**data: str) -> str | None:
+    def said(**data: str) -> str:
         job = prepared(**data)
-        return kubernetes._next_step(job, there(job, "Succeeded"))
+        return next_step(job, there(job, "Succeeded"))
 
-    assert "the same configuration and data" in str(said(sha256="0" * 64))
-    assert "the same configuration on the data that are there now" in str(said())
+    assert "the same configuration and data" in said(sha256="0" * 64)
+    assert "the same configuration on the data that are there now" in said()
 
 
 @pytest.mark.parametrize(("annotations", "word"), [({}, "held back"), ({labels.CANCELLED: "now"}, "cancelled")])
@@ -44,8 +61,8 @@ def test_sending_a_job_that_was_stopped_tells_how_to_go_on(annotations: dict[str
     stopped = copy.deepcopy(job.objects[-1])
     stopped["metadata"].setdefault("annotations", {}).update(annotations)
     stopped["spec"]["runPolicy"]["suspend"] = True
-    said = kubernetes._next_step(job, Submission(job=stopped, outcome="already there"))
-    assert f"it is {word}: `mtft-launch resume {job.name} -n team`" in str(said)
+    said = next_step(job, Submission(job=stopped, outcome="already there"))
+    assert f"it is {word}: `mtft-launch resume {job.name} -n team`" in said
 
 
 def test_a_refusal_with_a_rule_stands_below_the_table(
@@ -77,5 +94,7 @@ def test_a_refusal_with_a_rule_stands_below_the_table(
 def test_the_next_step_names_the_namespace(condition: str, words: str) -> None:
     job = prepared()
     found = there(job, condition)
-    assert words.replace("{}", job.name) in str(kubernetes._next_step(job, found))
-    assert words.rpartition(", ")[2].replace("{}", job.name) in batch._there(found)
+    assert words.replace("{}", job.name) in next_step(job, found)
+    said = batch._there(CLUSTER, found)
+    assert words.rpartition(", ")[2].replace("{}", job.name) in said
+    assert f"{condition}, made 2h00m ago" in said, "by the cluster's clock"

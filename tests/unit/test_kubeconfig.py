@@ -31,6 +31,12 @@ def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(cluster_errors.NoConnection, match=r"there is no kubeconfig: KUBECONFIG names .*none"):
         connect()
+    with monkeypatch.context() as pod:
+        pod.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        with pytest.raises(
+            cluster_errors.NoConnection, match=r"this pod has neither a kubeconfig \(KUBECONFIG names .*none"
+        ):
+            connect()
     for text in ("", "[1, 2]", "a: [", "kind: Config"):
         (tmp_path / "none").write_text(text)
         with pytest.raises(cluster_errors.NoConnection):

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from launcher import labels, logs, pod_logs
-from launcher.cluster import Cluster
-from launcher.cluster_errors import Cut, Forbidden
+from launcher.cluster import Cluster, connect
+from launcher.cluster_errors import Busy, Cut, Forbidden
 from launcher.log_lines import Line, Printer, merged, parse_line
 from launcher.pod_logs import Wanted
+from launcher.resources import PODS
 from launcher.watching import jobs_now
+from tests.unit.api_server import Answer, Server, listing, status
 from tests.unit.tiny_api import NAMESPACE, TinyApi
 
 SECONDS = 30  # bound of every wait
@@ -135,6 +137,20 @@ def test_a_cut_connection_is_told_or_mended(api: TinyApi, cluster: Cluster, monk
         else:
             logs.show(cluster, api.objects["PyTorchJob", "m-1"], printer, Wanted())
             assert out.getvalue().splitlines() == texts
+
+
+def test_a_log_is_asked_for_again_where_the_server_could_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pod_logs, "FIRST_WAIT", 0.01)
+    busy = status(503, "ServiceUnavailable", "it starts")
+    server.answers = [listing([], "1"), busy, Answer(0), Answer(chunks=[stamped(1, "first").encode() + b"\n"])]
+    asked = connect()
+    asked.list(PODS)
+    assert [line.text for line in pod_logs.whole_log(asked, pod(), Wanted())] == ["first"]
+    server.answers = [busy] * pod_logs.MOST_IN_VAIN
+    with pytest.raises(Busy, match=r"the log of m-1-master-0 is not whole: .* \(503\): it starts"):
+        list(pod_logs.whole_log(asked, pod(), Wanted()))
 
 
 def test_one_pod_only_and_its_last_lines(api: TinyApi, cluster: Cluster) -> None:

@@ -224,7 +224,7 @@ def refused(code: int, message: str, **details: str) -> tuple[int, bytes]:
             NotFound,
             "is gone: it was deleted or evicted, or it ended",
         ),
-        ([refused(503, "apiserver not ready")] * 8, Busy, r"\(503\), also after retries: apiserver not ready"),
+        ([refused(503, "apiserver not ready")] * 8, Busy, r"\(503\): apiserver not ready"),
     ],
     ids=["401", "403", "404", "404-kubelet", "evicted", "503"],
 )

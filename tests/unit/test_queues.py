@@ -1,0 +1,94 @@
+"""What a queue writes into a job that it admits is none of the job's own.
+
+No Kueue runs here: the templates are written as it writes them.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from launcher import actions
+from launcher.differences import differences
+from launcher.pytorchjob import render
+from launcher.resources import CONFIG_MAPS, Resource
+
+MODEL = "opus_mt_en_fr"
+FLAVOR = {"cloud.example.org/pool": "a100"}
+TOLERATED = {"key": "spot", "operator": "Exists"}
+
+
+class Held:
+    """A cluster that has the ConfigMap of one job, and takes whatever is sent as it is."""
+
+    def __init__(self, config: dict[str, Any] | None) -> None:
+        self.config = config
+
+    def find(self, resource: Resource, name: str, *, namespace: str) -> dict[str, Any] | None:
+        assert resource is CONFIG_MAPS
+        return self.config
+
+    def patch(self, _: Resource, name: str, changes: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+        assert options["dry_run"]
+        return {"spec": changes[0]["value"]}
+
+
+def objects(**cluster: Any) -> list[dict[str, Any]]:
+    given = {"image": "example.org/mtft:1", "nodes": 2, **cluster}
+    return render({"data": {"train": "/mnt/mtft/data/x.jsonl"}, "cluster": given}, MODEL, namespace="team")
+
+
+def admitted(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job as Kueue leaves it when it lets it run."""
+    live = deepcopy(job)
+    live["metadata"]["uid"] = "u"
+    live["spec"]["runPolicy"]["suspend"] = False
+    for name, role in live["spec"]["pytorchReplicaSpecs"].items():
+        template = role["template"]
+        template["metadata"].setdefault("labels", {})["kueue.x-k8s.io/podset"] = name.lower()
+        template["metadata"].setdefault("annotations", {})["kueue.x-k8s.io/workload"] = "pytorchjob-a"
+        template["spec"]["nodeSelector"] = {**template["spec"].get("nodeSelector", {}), **FLAVOR}
+        template["spec"]["tolerations"] = [*template["spec"].get("tolerations", []), TOLERATED]
+    return live
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {
+            "node_selector": {"disk": "fast"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "topology": {"required": "rack.example.org/name"},
+        },
+    ],
+)
+def test_it_is_neither_a_difference_nor_sent_again(own: dict[str, Any]) -> None:
+    config, job = objects(queue="night", **own)
+    live, held = admitted(job), Held(config)
+    cluster: Any = held
+    assert differences(cluster, [config, job], live) == []
+    anew = actions._without_flavor(cluster, live)["spec"]
+    assert anew["pytorchReplicaSpecs"] == job["spec"]["pytorchReplicaSpecs"]
+    live["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["nodeSelector"] = {"disk": "slow"}
+    found = [each.path.rpartition(".")[2] for each in differences(cluster, [config, job], live)]
+    assert found == (["disk"] if "node_selector" in own else [])
+
+
+def test_nothing_is_taken_from_a_job_without_a_queue() -> None:
+    config, job = objects()
+    live = admitted(job)
+    cluster: Any = Held(config)
+    assert len(differences(cluster, [config, job], live)) == 8
+    assert actions._without_flavor(cluster, live) is live
+
+
+def test_where_the_configuration_cannot_be_read_the_nodes_stay() -> None:
+    live = admitted(objects(queue="night")[1])
+    for held in (None, {"data": {"config.json": "{"}}, {"data": {"config.json": '{"later": 1}'}}):
+        cluster: Any = Held(held)
+        template = actions._without_flavor(cluster, live)["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+        assert template["spec"]["nodeSelector"] == FLAVOR
+        assert not any("kueue" in key for key in template["metadata"]["labels"])
