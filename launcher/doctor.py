@@ -82,6 +82,7 @@ def examine(
         ("queue", lambda: [_queue(cluster, job)]),
         ("volume claim", lambda: volume.check_volume(cluster, template, count)),
         ("space", lambda: [volume.check_space(inside.said)]),
+        ("write access", lambda: [volume.check_access(inside.said)]),
         ("secrets", lambda: namespace.check_secrets(template, lambda name: _secret(cluster, name), cluster.namespace)),
         ("image", lambda: [_image(cluster, template)]),
         (NODES_LAYER, lambda: check_nodes(nodes(), _pods_everywhere(cluster), template, count, bound=bound)),

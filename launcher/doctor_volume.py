@@ -11,6 +11,7 @@ from launcher import labels
 from launcher.cluster_errors import Forbidden
 from launcher.doctor_namespace import check_claim
 from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.remote_files import LET_IN
 from launcher.resources import CLAIMS, PODS, SERVICES
 from launcher.transfer import Remote
 from launcher.transfer_pod import claims_of, root_of, running, transfer_pod
@@ -47,7 +48,7 @@ class Inside:
                     return self._look(pod["metadata"]["name"], pod["spec"])
             if not self._probe:
                 return None
-            with running(self._cluster, transfer_pod(self._template, read_only=True)) as name:
+            with running(self._cluster, transfer_pod(self._template, read_only=False)) as name:
                 return self._look(name, self._template["spec"])
         except MtftError as error:
             return error
@@ -59,7 +60,7 @@ class Inside:
         pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         same = [pod for pod in staying if claims_of(pod["spec"]) == claims_of(self._template["spec"])]
-        return [pod for pod in same if _has_trainer(pod["spec"])]
+        return [pod for pod in same if _writes(pod["spec"])]
 
 
 def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding]:
@@ -91,6 +92,20 @@ def check_space(said: Mapping[str, Any] | MtftError | None) -> Finding:
     return warn(layer, message, remedy) if free < _LOW_GIB else ok(layer, message)
 
 
+def check_access(said: Mapping[str, Any] | MtftError | None) -> Finding:
+    """Say whether jobs may write on the volume, from what a pod says."""
+    layer = "write access"
+    if not isinstance(said, Mapping):
+        return skip(layer, "not known without a pod that has the volume mounted; see the layer space")
+    if not said["closed"]:
+        return ok(layer, f"pods may write on the volume, as {said['whom']}")
+    message = f"pods may not write in {' and '.join(said['closed'])}, as {said['whom']}"
+    # Jobs only read data.
+    if all(folder.endswith("/data") for folder in said["closed"]):
+        return warn(layer, f"{message}, so data push cannot", LET_IN)
+    return fail(layer, message, LET_IN)
+
+
 def check_dns(cluster: Cluster, count: int, inside: Inside) -> Finding:
     """Say whether the pods of a job find each other by name; a pod knows best, else the DNS service is looked for."""
     layer = "DNS"
@@ -115,5 +130,9 @@ def check_dns(cluster: Cluster, count: int, inside: Inside) -> Finding:
     return warn(layer, message, "--probe asks from a pod; unless DNS runs elsewhere, ask the cluster's administrator")
 
 
-def _has_trainer(spec: Object) -> bool:
-    return any(each["name"] == labels.CONTAINER for each in spec["containers"])
+def _writes(spec: Object) -> bool:
+    """Whether a pod has our container, with the claim mounted as a job's: what only reads cannot tell who may write."""
+    claims = {each["name"] for each in spec.get("volumes") or [] if "persistentVolumeClaim" in each}
+    ours = (each for each in spec["containers"] if each["name"] == labels.CONTAINER)
+    mounts = [mount for each in ours for mount in each.get("volumeMounts") or [] if mount["name"] in claims]
+    return any(not mount.get("readOnly") for mount in mounts)

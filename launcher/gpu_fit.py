@@ -110,8 +110,8 @@ def _shortage(one: Resolved, nodes: Sequence[Object], job: Object) -> str | None
     sizes = {}
     for node in able:
         name, text = node["metadata"]["name"], (node["metadata"].get("labels") or {}).get(label, "")
-        if not text.isdigit():
-            raise Unknown(f"node {name} has no label {label}; {_SET_IT}")
+        if not text.isdigit() or not int(text):
+            raise Unknown(f"node {name} has no label {label} that tells a size; {_SET_IT}")
         sizes[name] = int(text) / _MIB_PER_GIB
     largest = max(sizes, key=lambda name: sizes[name])
     where = f"the largest GPU the pods may go to, of node {largest}, has {sizes[largest]:.3g} GiB ({label})"

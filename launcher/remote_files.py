@@ -1,6 +1,7 @@
-"""The far end of `data push`, `fetch` and `doctor`: text that ``python3 -c`` runs in a pod, so it stands alone.
+"""The far end of `data push`, `fetch` and `doctor`: text that ``python3 -c`` runs in a pod.
 
-It is sent with every request; what both ends need of it (``alone``, ``write_whole``, ``refuse``) the launcher imports.
+It is sent with every request, and with it remote_runs.py, which is all it needs beside Python. What both ends need of
+it (``alone``, ``write_whole``, ``refuse``) the launcher imports.
 
     receive PATH SIZE SHA256 [OLD]  write the bytes of stdin to PATH, where no other file but one of SHA-256 OLD may be;
                                 says how many it has, so a cut one goes on
@@ -10,7 +11,8 @@ It is sent with every request; what both ends need of it (``alone``, ``write_who
     send PATH OFFSET            write the bytes of PATH from OFFSET on to stdout, then its SHA-256 to stderr
     run ROOT MODEL [job|run NAME]  name the run of a job, or that run, or without a name what a model's users get
     sound FOLDER                refuse a run whose deliverable is not byte for byte what was written
-    look ROOT                   say how much room the volume has, and whether names of services are found
+    look ROOT                   say how much room the volume has, what of it this user may not write, and whether names
+                                of services are found
 
 Everything it says is one JSON object a line, of ``send`` on stderr, else on stdout: ``{"error": ...}`` when a person
 has to do something, ``{"note": ...}`` when a person should know, ``{"alive": true}`` so that silence means a cut.
@@ -33,14 +35,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
+
+from launcher.remote_runs import digest, run_of, sound
 
 CHUNK = 1 << 20  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+LET_IN = (
+    "let group 0 read and write the volume's folders (chgrp -R 0 and chmod -R g+rwX, by who administers it), or set "
+    "cluster.run_as_user or cluster.fs_group to who may"
+)
 GROUP_WRITES = 0o002  # as the trainer's files
 ALIVE_SECONDS = 20.0  # hashing a large file takes minutes, and the launcher takes long silence for a cut
 IDLE_SECONDS = 60.0  # who sends nothing for so long has lost the connection and comes again
-RUN = re.compile(r"runs/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _voice = threading.Lock()
 
 
@@ -53,7 +61,7 @@ def main(arguments: list[str]) -> None:
         "digests": digests,
         "remove": remove,
         "send": send,
-        "run": run_of,
+        "run": run,
         "sound": sound,
         "look": look,
     }
@@ -64,11 +72,29 @@ def main(arguments: list[str]) -> None:
     try:
         verbs[arguments[0]](*arguments[1:])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        say(stream, error=f"{where}{getattr(error, 'strerror', None) or error}")
+        say(stream, error=words_of(error))
     finally:
         done.set()
         alive.join()
+
+
+def words_of(error: Exception) -> str:
+    """Say what went wrong; where somebody has to be let in, as whom the pod came."""
+    if not isinstance(error, OSError):
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    pod = f"; the pod runs as {whom()}: {LET_IN}" if error.errno in CLOSED else ""
+    return f"{where}{error.strerror or error}{pod}"
+
+
+def whom() -> str:
+    """Say as which user and groups this process runs."""
+    return f"user {os.getuid()}, groups {' '.join(map(str, sorted({os.getgid(), *os.getgroups()})))}"
+
+
+def is_open(folder: Path) -> bool:
+    """Whether files can be made in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def receive(name: str, size: str, sha256: str, old: str = "") -> None:
@@ -78,9 +104,12 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
     if is_there(path, wanted, sha256):
         return
     keep_others(path, old)
+    if not is_open(path.parent):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
     # The name holds the digest: what is left of another version is never continued.
     start = os.fsencode(path.name)[:150].decode(errors="ignore")  # a name may have 255 bytes in all
     part = path.with_name(f".{start}.{sha256[:16]}.part")
+    sweep(part, start)
     with alone(part, lambda: say(sys.stdout, note=f"another push of {part} is running; waiting for its end")) as out:
         if is_there(path, wanted, sha256):  # by another push of the same file, which this one waited for
             part.unlink()
@@ -99,6 +128,15 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
         keep_others(path, old)
         part.replace(path)
     say(sys.stdout, have=wanted, done=True, same=False)
+
+
+def sweep(part: Path, start: str) -> None:
+    """Delete what cut pushes of other versions of a file have left; what somebody is pushing stays."""
+    left = re.compile(rf"\.{re.escape(start)}\.[0-9a-f]{{16}}\.part")
+    for other in (each for each in part.parent.iterdir() if each != part and left.fullmatch(each.name)):
+        with suppress(OSError), other.open("ab", buffering=0) as out:
+            if locked(out):
+                other.unlink()
 
 
 @contextmanager
@@ -252,135 +290,25 @@ def send(name: str, offset: str) -> None:
     say(sys.stderr, sha256=seen.hexdigest())
 
 
-def run_of(root: str, model: str, kind: str = "", named: str = "") -> None:
-    """Say the folder of a run, of a job's run, or of a model's current run: the newest finished one if none is.
-
-    A job that has not claimed a run yet has no folder.
-    The rules of mtft/store.py over again, since this text may run where there is no mtft; a test holds them equal.
-    """
-    outputs = Path(root, "outputs", model)
-    pointer, link, newest = outputs / "current.json", outputs / "current", False
-    if kind == "run":
-        name = f"runs/{named}"
-    elif kind == "job":
-        try:
-            record = (outputs / "jobs" / f"{named}.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            say(sys.stdout, folder=None, deliverable=None)
-            return
-        name = f"runs/{json.loads(record)['run_id']}"
-    elif pointer.is_file():
-        name = str(json.loads(pointer.read_text(encoding="utf-8"))["run"])
-    elif link.is_symlink() or link.exists():
-        name = str(link.readlink())
-    else:
-        name, newest = f"runs/{newest_of(outputs)}", True
-    folder = outputs / name
-    if not RUN.fullmatch(name) or folder.is_symlink():
-        raise ValueError(f"{outputs}: {name!r} leads out of the store")
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such run; `mtft-launch history {model}` lists what was promoted")
-    deliverable = deliverable_of(folder, unfinished=kind == "job")
-    if newest:
-        say(sys.stdout, note=unpromoted(folder))
-    say(sys.stdout, folder=str(folder), deliverable=deliverable)
-
-
-def newest_of(outputs: Path) -> str:
-    """Return the run-id of a model's newest finished run."""
-    found = [each for each in outputs.glob("runs/*/finished.json") if not each.parent.is_symlink()]
-    finished = [each for each in found if RUN.fullmatch(f"runs/{each.parent.name}")]
-    if not finished:
-        raise ValueError(f"{outputs}: no run of {outputs.name} is finished yet")
-    # Times sort as text; a file that cannot be understood counts as oldest.
-    return max(finished, key=lambda each: (str(told_in(each).get("finished_at", "")), each.parent.name)).parent.name
-
-
-def unpromoted(folder: Path) -> str:
-    """Say of a run that stands in while nothing is promoted what the gate found, and what users get meanwhile."""
-    gate = gate_of(folder)
-    verdict, reasons = gate.get("verdict"), gate.get("reasons")
-    why = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
-    found = f"run {folder.name}, the newest finished one ({verdict or 'not judged'}{why})"
-    outputs = folder.parents[1]
-    if last := promoted_last(outputs):
-        force = "" if gate_of(outputs / "runs" / last).get("verdict") in ("promoted", "better") else " --force"
-        return (
-            f"nothing is current, although run {last} was promoted last: {outputs / 'current'} was removed, or not "
-            f"copied with the store; `mtft-launch promote {outputs.name} --run {last}{force}` puts it back; this is "
-            f"{found}"
-        )
-    return f"nothing is promoted, so this is {found}; users of the model get its base until one is promoted"
-
-
-def gate_of(folder: Path) -> dict[str, Any]:
-    """Return what the gate found of a run; empty where it was not judged or cannot be read."""
-    gate = told_in(folder / "finished.json").get("gate")
-    return gate if isinstance(gate, dict) else {}
-
-
-def promoted_last(outputs: Path) -> str | None:
-    """Return the run of the last entry in a model's journal, None where nothing was ever promoted."""
-    numbered = [path for path in outputs.glob("promotions/*.json") if path.stem.isdecimal()]
-    for path in sorted(numbered, key=lambda each: int(each.stem), reverse=True):
-        name = told_in(path).get("run")
-        if isinstance(name, str) and RUN.fullmatch(f"runs/{name}"):  # else a damaged entry
-            return name
-    return None
-
-
-def told_in(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty where it cannot be read or holds none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def deliverable_of(folder: Path, *, unfinished: bool) -> str | None:
-    """Return the name of what a run made, None where it is not finished; its files are there, and no links."""
-    about = folder / "finished.json"
-    told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    name = told.get("deliverable")
-    if name not in ("lora", "model"):
-        return None
-    weights = folder / name
-    for each in (weights, *weights.glob("*")):
-        if each.is_symlink():
-            raise ValueError(f"{each}: is a link, which may lead out of the store; put the files themselves there")
-    if not unfinished and not any(weights.glob("*.safetensors")):
-        raise ValueError(f"{folder}: its deliverable {name!r} holds no safetensors; the run is damaged")
-    return str(name)
-
-
-def sound(run: str) -> None:
-    """Hold the files of a deliverable against their size and SHA-256 in finished.json; earlier versions wrote none."""
-    told = json.loads(Path(run, "finished.json").read_text(encoding="utf-8"))
-    for name, entry in told.get("deliverable_files", {}).items():
-        path = Path(run, told["deliverable"], name)
-        if not path.is_file() or path.stat().st_size != entry["size"] or digest(path) != entry["sha256"]:
-            raise ValueError(
-                f"{path}: is not as it was written; the run is damaged: take another one with --run RUN-ID "
-                "(`mtft-launch history MODEL`), or train it anew with --rerun"
-            )
+def run(root: str, model: str, kind: str = "", named: str = "") -> None:
+    """Say the folder of a run and the name of what it made."""
+    found = run_of(root, model, kind, named)
+    if note := found.pop("note"):
+        say(sys.stdout, note=note)
+    say(sys.stdout, **found)
 
 
 def look(root: str) -> None:
-    """Say the bytes free and in all below a folder, and whether the cluster's DNS answers."""
-    usage = shutil.disk_usage(root)
+    """Say the bytes free and in all below a folder, where jobs may not write, and whether the cluster's DNS answers."""
+    usage, top = shutil.disk_usage(root), Path(root)
+    written = [each if os.path.lexists(each) else top for each in (top / "data", top / "outputs", top / "cache")]
+    closed = list(dict.fromkeys(str(each) for each in written if not is_open(each)))
     try:
         socket.getaddrinfo("kubernetes.default.svc", None)
         dns = True
     except OSError:
         dns = False
-    say(sys.stdout, free=usage.free, total=usage.total, dns=dns)
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+    say(sys.stdout, free=usage.free, total=usage.total, dns=dns, closed=closed, whom=whom())
 
 
 def say(stream: TextIO, **values: object) -> None:

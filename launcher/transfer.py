@@ -32,10 +32,12 @@ _SILENT_TRIES = 2  # after so many a person is told
 _PAUSE = 1.0  # seconds, doubled each time
 _AT_ONCE = 100  # names of one command: a cut one is asked again from its first
 _LONGEST_NAME = 255  # bytes, of most file systems
-PROGRAM = Path(__file__).with_name("remote_files.py")
-# What the pod runs first: it reads the program and its arguments from stdin, and not a byte of what comes after.
+_PROGRAM = Path(__file__).with_name("remote_files.py")
+_BESIDE = {"launcher.remote_runs": _PROGRAM.with_name("remote_runs.py")}
+# What the pod runs first: it reads the program and its arguments from stdin, and not a byte of what comes after. The
+# modules beside the program are those that are sent, whatever version of mtft the image has.
 _START = """
-import json, os, sys
+import json, os, sys, types
 told = b""
 while len(told) < {size}:
     piece = os.read(0, {size} - len(told))
@@ -44,6 +46,9 @@ while len(told) < {size}:
     told += piece
 told = json.loads(told)
 sys.argv[1:] = told["arguments"]
+for name, text in told["modules"].items():
+    sys.modules[name] = types.ModuleType(name)
+    exec(text, vars(sys.modules[name]))
 exec(told["program"])
 """
 
@@ -57,7 +62,9 @@ class Remote:
     def __init__(self, cluster: Cluster, pod: str, namespace: str, program: str | None = None) -> None:
         """Take the Python text that answers in the pod; None: that of ``remote_files.py``."""
         self.cluster, self.pod, self.namespace = cluster, pod, namespace
-        self.program = PROGRAM.read_text(encoding="utf-8") if program is None else program
+        own = program is None
+        self.modules = {name: path.read_text(encoding="utf-8") for name, path in _BESIDE.items()} if own else {}
+        self.program = _PROGRAM.read_text(encoding="utf-8") if program is None else program
 
     def ask(self, *arguments: str, tries: int | None = None) -> list[dict[str, Any]]:
         """Return what a command of the far end says.
@@ -206,7 +213,7 @@ class Remote:
 
     def _run(self, *arguments: str) -> ExecStream:
         # Through stdin: a command travels in the address of its request, of which many proxies take 8 KiB, as UTF-8.
-        told = json.dumps({"program": self.program, "arguments": arguments}).encode()
+        told = json.dumps({"program": self.program, "modules": self.modules, "arguments": arguments}).encode()
         command = ("python3", "-c", _START.format(size=len(told)))
         stream = ExecStream(self.cluster, self.pod, self.namespace, CONTAINER, command)
         try:

@@ -116,19 +116,18 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
     """
     name = pod["metadata"]["name"]
     _refuse_missing_claims(cluster, pod)
+    made = None
     try:
         made = _made(cluster, pod)
         _await(cluster, made, seconds)
         yield name
-    except BaseException:
-        with suppress(ClusterError):  # it would hide what went wrong first
+    finally:
+        try:
             cluster.delete(PODS, name, grace_seconds=0)
-        raise
-    try:
-        cluster.delete(PODS, name, grace_seconds=0)
-    except ClusterError as error:  # what the pod was for is done
-        left = f"pod {name} is left; it ends by itself within {_IDLE // 60} minutes"
-        print(f"note: {left}: {error}", file=sys.stderr)
+        except ClusterError as error:  # neither takes from what was done nor hides what went wrong
+            left = f"pod {name} is left; it ends by itself within {_IDLE // 60} minutes"
+            if made is not None:
+                print(f"note: {left}: {error}", file=sys.stderr)
 
 
 def _made(cluster: Cluster, pod: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from mtft.text import printable
 NO_ROOM = "free space below storage.root or choose another one"
 """Ends the text of every failure for want of room, by which the launcher knows them."""
 
+MAY_NOT_WRITE = "check storage.root and who may write there"
+"""Ends the text of every failure to write for another reason, such as the owner of a folder."""
+
 
 class MtftError(Exception):
     """A failure whose text is meant for the user; shown without a traceback."""

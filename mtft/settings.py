@@ -190,11 +190,14 @@ def _choose_model(
         origin = file.origin(f"models.{key}")
     elif key in file.overrides:
         origin = file.origin(f"models.{key}")
-    elif file.overrides:
-        message = "chooses one model of a batch" if key is None else "is not one of the models of this document"
+    elif file.overrides and key is None:
         problems.append(
             Problem(
-                path="model", message=message, value=key, allowed=" | ".join(file.overrides), hint="add --model KEY"
+                path="model",
+                message="chooses one model of a batch",
+                value=None,
+                allowed=" | ".join(file.overrides),
+                hint="add --model KEY",
             )
         )
     written = look_up(file.shared, "model.key")

@@ -24,7 +24,7 @@ import psutil
 
 from mtft import files, lease
 from mtft.config import Config
-from mtft.errors import NO_ROOM, InputError, Retry
+from mtft.errors import MAY_NOT_WRITE, NO_ROOM, InputError, Retry
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
@@ -145,7 +145,7 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Input
     except OSError as error:
         if error.errno is not None and error.errno not in USER_ERRNOS:
             raise Retry(f"{folder.parent}: {error.strerror or error} while the data were tokenised") from error
-        advice = NO_ROOM if error.errno in DISK_FULL else "storage.root must be a writable folder"
+        advice = NO_ROOM if error.errno in DISK_FULL else MAY_NOT_WRITE
         raise InputError(
             f"{folder.parent}: the tokenised data cannot be written: {error.strerror or error}; {advice}"
         ) from error

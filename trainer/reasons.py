@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtft import exit_codes, files
-from mtft.errors import NO_ROOM, MtftError, error_number, may_pass
+from mtft.errors import MAY_NOT_WRITE, NO_ROOM, MtftError, error_number, may_pass
 
 # Set by the supervisor for its workers: the folder of this attempt's reason files.
 FOLDER_VARIABLE = "MTFT_REASONS"
@@ -210,7 +210,7 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
         return "preempted", "interrupted"
     if is_disk_full(error):
         read_only = error_number(error) == errno.EROFS
-        return "input", f"cannot write: {text}; {'make storage.root writable' if read_only else NO_ROOM}"
+        return "input", f"cannot write: {text}; {MAY_NOT_WRITE if read_only else NO_ROOM}"
     if isinstance(error, MemoryError) or _HOST_MEMORY_TEXT.search(text):
         return "preempted", f"out of host memory: {text}"
     if _is_peer_loss(error, text):

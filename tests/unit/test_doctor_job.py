@@ -10,9 +10,10 @@ import pytest
 
 from launcher.doctor_job import diagnose
 from launcher.pytorchjob import render
+from launcher.remote_files import LET_IN
 from launcher.state_words import Name
 from launcher.states import job_state
-from mtft.errors import NO_ROOM
+from mtft.errors import MAY_NOT_WRITE, NO_ROOM
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 DOCUMENT = {
@@ -91,11 +92,13 @@ def test_no_log_is_named_where_no_pod_is_left(code: int, words: str) -> None:
     assert unknown.startswith("look why it failed before") and "mtft-launch logs" not in unknown
 
 
-def test_want_of_room_is_no_fault_of_the_data() -> None:
+def test_want_of_room_or_of_rights_is_no_fault_of_the_data() -> None:
     job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
     state = replace(job_state(job, [], now=NOW), state="Failed", exit_code=2, reason=f"28 MiB free, but ...; {NO_ROOM}")
     fix = diagnose(state, job).fix or ""
     assert fix.startswith("free space below storage.root on claim mtft; then mtft-launch retry m-1 -n team")
+    closed = replace(state, reason=f"/mnt/mtft/outputs: Permission denied; {MAY_NOT_WRITE}")
+    assert str(diagnose(closed, job).fix).startswith(f"{LET_IN}; then mtft-launch retry m-1 -n team")
 
 
 def test_who_may_not_see_nodes_is_told_who_may() -> None:

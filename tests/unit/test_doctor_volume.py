@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from launcher import remote_files
 from launcher.changes import Listing
 from launcher.cluster import Cluster
 from launcher.cluster_errors import ClusterError, Forbidden
-from launcher.doctor_volume import Inside, check_dns, check_space
+from launcher.doctor_volume import Inside, check_access, check_dns, check_space
 from launcher.pytorchjob import render
 from launcher.resources import PODS, Resource
+from launcher.transfer_pod import transfer_pod
 from mtft.errors import MtftError
 from tests.unit.tiny_exec import TinyExec, serve
 
@@ -72,6 +76,37 @@ def test_without_a_pod_nothing_is_started(volume: TinyExec, cluster: Cluster, mo
     inside = Inside(cluster, template(volume.root), probe=False)
     assert inside.said is None and not volume.commands
     assert "--probe" in check_space(inside.said).message
+
+
+def test_where_jobs_may_not_write_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Users of the tests may write everywhere: which folders are open is given; real pods are in tests/e2e."""
+
+    def said(*closed: str) -> dict[str, Any]:
+        monkeypatch.setattr(remote_files, "is_open", lambda folder: folder.name not in closed)
+        remote_files.look(str(tmp_path))
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert check_access(said()).verdict == "ok"
+    top = check_access(said(tmp_path.name))
+    assert top.verdict == "fail" and f"may not write in {tmp_path}, as user {os.getuid()}, groups 0" in top.message
+    assert "let group 0 read and write" in str(top.fix)
+    (tmp_path / "data").mkdir()
+    assert check_access(said("data")).verdict == "warn", "jobs only read them"
+    both = check_access(said("data", tmp_path.name))
+    assert both.verdict == "fail" and f"in {tmp_path}/data and {tmp_path}, as" in both.message
+    for unseen in (None, Forbidden("ann may not create pods/exec"), ClusterError("pod p cannot start")):
+        assert check_access(unseen).verdict == "skip"
+
+
+def test_a_pod_that_only_reads_the_volume_is_not_asked(
+    volume: TinyExec, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = template(volume.root)
+    let_run(monkeypatch, cluster, transfer_pod(mine, read_only=True)["spec"])
+    assert Inside(cluster, mine, probe=False).said is None
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_nodes_are_not_asked_where_nothing_hangs_on_them(cluster: dict[str, Any]
         (Nodes(hidden=True), "you may not list nodes"),
         (Nodes(node("bare", None), SMALL), "node bare has no label nvidia.com/gpu.memory"),
         (Nodes(node("odd", "8Gi")), "node odd has no label nvidia.com/gpu.memory"),
+        (Nodes(node("zero", "0")), "node zero has no label nvidia.com/gpu.memory that tells a size"),
         (Nodes(), "no node that the pods may go to has 1 nvidia.com/gpu now"),
     ],
 )

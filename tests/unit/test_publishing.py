@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from launcher import remote_files
+from launcher import remote_runs
 from mtft import files, journal, keeper, promotion, store
 from mtft.config import Config
 from mtft.errors import InputError
@@ -88,13 +88,13 @@ def test_a_lost_pointer_is_told_wherever_the_run_is_looked_for(tmp_path: Path, c
     newest = make_run(tmp_path, 3, "regressed")
     said = store.unpromoted(newest)
     assert f"although run {run_id(2)} was promoted last" in said and f"this is run {run_id(3)}, the newest" in said
-    assert remote_files.unpromoted(newest.folder) == said
+    assert remote_runs.unpromoted(newest.folder) == said
     assert keeper.history(str(tmp_path), MODEL)["lost"] == run_id(2)
     (copied / "promotions" / "000002.json").write_text("{")
-    assert store.lost(copied) == remote_files.promoted_last(copied) == run_id(1)
+    assert store.lost(copied) == remote_runs.promoted_last(copied) == run_id(1)
     shutil.rmtree(copied / "promotions")
     said = store.unpromoted(newest)
-    assert said.startswith("nothing is promoted, so this is") and remote_files.unpromoted(newest.folder) == said
+    assert said.startswith("nothing is promoted, so this is") and remote_runs.unpromoted(newest.folder) == said
 
 
 def test_a_run_judged_against_another_published_one_is_judged_again(tmp_path: Path) -> None:

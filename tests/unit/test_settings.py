@@ -226,8 +226,12 @@ class TestBatch:
     def test_the_model_has_to_be_chosen(self) -> None:
         with pytest.raises(ConfigError, match=r"chooses one model of a batch.*--model KEY"):
             resolve(self.BATCH)
-        with pytest.raises(ConfigError, match="not one of the models of this document"):
-            resolve(self.BATCH, model="opus_mt_fr_en")
+        with pytest.raises(ConfigError, match="there is no such model"):
+            resolve(self.BATCH, model="opus_mt")
+
+    def test_a_model_that_the_document_does_not_name_takes_the_shared_part(self) -> None:
+        found = resolve(self.BATCH, model="opus_mt_fr_en")
+        assert (found.card.key, found.config.train.epochs) == ("opus_mt_fr_en", 2)
 
     @pytest.mark.parametrize(
         ("models", "message"),

@@ -108,6 +108,16 @@ def test_damage_on_the_volume_is_found(pod: TinyExec, remote: Remote, big: Path)
     assert remote.push(big, str(pod.root / "a"))
 
 
+def test_what_a_cut_push_of_another_version_left_goes(pod: TinyExec, remote: Remote, big: Path) -> None:
+    left, held, others = f".a.{'0' * 16}.part", f".a.{'1' * 16}.part", f".a.jsonl.{'0' * 16}.part"
+    for name in (left, held, others):
+        (pod.root / name).touch()
+    with (pod.root / held).open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # somebody is pushing that one
+        assert remote.push(big, str(pod.root / "a"))
+    assert sorted(each.name for each in pod.root.iterdir()) == [held, others, "a"]
+
+
 def test_two_pushes_of_one_file_send_it_once(pod: TinyExec, remote: Remote, big: Path) -> None:
     remotes = [remote, Remote(remote.cluster, "mtft-transfer-2", "team")]
     with ThreadPoolExecutor(2) as pool:
@@ -139,12 +149,13 @@ def test_long_hashing_is_not_taken_for_a_cut(
     pod: TinyExec, remote: Remote, big: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exec_stream, "_SILENCE", 1.0)
-    slow = remote.program.replace(
+    slow = remote.modules["launcher.remote_runs"].replace(
         '    with path.open("rb") as source:\n        return', "    time.sleep(2)\n    return"
     )
     slow = slow.replace("hashlib.file_digest(source,", 'hashlib.file_digest(path.open("rb"),')
     assert slow.count("time.sleep(2)") == 1
-    remote.program = slow.replace("ALIVE_SECONDS = 20.0", "ALIVE_SECONDS = 0.2")
+    remote.modules["launcher.remote_runs"] = f"import time\n{slow.partition('import annotations')[2]}"
+    remote.program = remote.program.replace("ALIVE_SECONDS = 20.0", "ALIVE_SECONDS = 0.2")
     assert remote.push(big, str(pod.root / "a")) and len(pod.commands) == 1
 
 

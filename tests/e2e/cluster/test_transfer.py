@@ -233,6 +233,7 @@ def test_the_doctor_looks_from_a_pod(namespace: str, config: Path, capsys: pytes
     assert layers()["space"]["verdict"] == "skip"
     found = layers("--probe")
     assert "GiB are free" in found["space"]["message"], found["space"]
+    assert found["write access"]["verdict"] == "ok" and "user 4321, groups 0" in found["write access"]["message"]
     assert found["DNS"] == {
         "layer": "DNS",
         "verdict": "ok",
@@ -255,3 +256,26 @@ def test_a_pod_that_nobody_uses_ends_by_itself(
         eventually(lambda: cluster.get(PODS, name)["status"]["phase"] == "Succeeded")
         with pytest.raises(NotFound, match="it ended; give the same command again"):
             long.ask()
+
+
+def test_a_volume_that_belongs_to_others_is_told(
+    full_cluster: Cluster, namespace: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a new network share, which its server's root owns."""
+    top, rows = volume(full_cluster, namespace), tmp_path / "rows.jsonl"
+    rows.write_text('{"source": "a", "target": "b"}\n')
+    top.chmod(0o755)
+    given = ["-n", namespace, "--config", str(config)]
+    words = "user 4321, groups 0"
+    assert main(["data", "push", str(rows), *given]) == exit_codes.BAD_INPUT
+    assert f"/mnt/mtft/data: Permission denied; the pod runs as {words}: let group 0" in capsys.readouterr().err
+    assert main(["doctor", *given, "--probe", "-o", "json"]) == exit_codes.FAILED
+    found = {each["layer"]: each for each in json.loads(capsys.readouterr().out)}["write access"]
+    assert found["verdict"] == "fail" and found["message"] == f"pods may not write in /mnt/mtft, as {words}"
+    top.chmod(0o2775)
+    assert main(["data", "push", str(rows), *given]) == exit_codes.DONE
+    (top / "data").chmod(0o555)
+    rows.write_text('{"source": "a", "target": "c"}\n')
+    assert main(["data", "push", str(rows), *given, "--to", "more.jsonl"]) == exit_codes.BAD_INPUT
+    assert "/mnt/mtft/data: Permission denied" in capsys.readouterr().err
+    assert [each.name for each in (top / "data").iterdir()] == [rows.name]
