@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from mtft import exit_codes
 from mtft.errors import InputError
 from tests.conftest import CHECKOUT
 
-TEAM: Any = SimpleNamespace(namespace="team", find=lambda *_: None)
+TEAM: Any = SimpleNamespace(namespace="team", find=lambda *_: None, now=lambda: datetime.now(UTC))
 
 
 def test_a_batch_interrupted_while_it_sends_tells_what_is_there(
