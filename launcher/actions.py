@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
 from launcher.cluster import FIELD_MANAGER
-from launcher.cluster_errors import ClusterError, Conflict, Denied, Forbidden, Invalid, NotFound
+from launcher.cluster_errors import ClusterError, Conflict, Denied, Forbidden, Invalid, NotFound, NotYetAllowed
 from launcher.job_objects import is_of
 from launcher.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS, WORKLOADS, Resource
 from launcher.states import job_state
@@ -85,8 +85,12 @@ def delete(cluster: Cluster, job: Manifest) -> str:
     meta = job["metadata"]
     there = cluster.delete(JOBS, meta["name"], namespace=meta["namespace"], only=job)
     _delete_belonging(cluster, CONFIG_MAPS, job)
-    with suppress(Forbidden):  # who may not look at policies has applied none
+    try:
         _delete_belonging(cluster, NETWORK_POLICIES, job)
+    except NotYetAllowed:
+        raise
+    except Forbidden:  # who may not look at policies has applied none
+        pass
     return "deleted; nothing on the volume was removed" if there else "is gone; nothing on the volume was removed"
 
 
@@ -118,7 +122,7 @@ def retry(cluster: Cluster, job: Manifest) -> str:
     if now is not None and now["metadata"]["uid"] != meta["uid"]:
         return _MADE_BY_OTHERS
     manager = _applied_by(cluster, job)
-    job = _without_flavor(cluster, job)
+    job, note = _without_flavor(cluster, job)
     _ask_whether_it_may_be_made(cluster, job)
     # The ConfigMap lets go of the job, so it is there for the next one whatever happens in between.
     _patch_config(cluster, job, {"metadata": {"ownerReferences": None}, "data": _fresh_budget()})
@@ -127,24 +131,31 @@ def retry(cluster: Cluster, job: Manifest) -> str:
         made = _make_anew(cluster, job, manager)
     if made is None:
         return _MADE_BY_OTHERS
-    return "; ".join(["made anew", _GOES_ON, *own(cluster, made)])
+    return "; ".join(["made anew", _GOES_ON, *([note] if note else []), *own(cluster, made)])
 
 
-def _without_flavor(cluster: Cluster, job: Manifest) -> Manifest:
-    """Return a job as it was before its queue admitted it: another flavor may take it the next time."""
+def _without_flavor(cluster: Cluster, job: Manifest) -> tuple[Manifest, str | None]:
+    """Return a job as it was before its queue admitted it, and a note of what that leaves out.
+
+    Another flavor may take it the next time.
+    """
     from launcher.pod import CONFIG_FILE
     from launcher.pytorchjob import render
-    from launcher.queues import without_flavor
+    from launcher.queues import left_out, without_flavor
 
     meta, wanted = job["metadata"], None
     given = meta.get("labels") or {}
     if labels.QUEUE not in given:
-        return job
+        return job, None
     held = cluster.find(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
-    with suppress(MtftError, KeyError, ValueError):  # a configuration that this version cannot read
+    # A configuration that this version cannot read.
+    with suppress(MtftError, KeyError, ValueError, TypeError, AttributeError):
         document = json.loads((held or {})["data"][CONFIG_FILE])
         wanted = render(document, given[labels.MODEL], name=meta["name"], namespace=meta["namespace"])[-1]["spec"]
-    return {**job, "spec": without_flavor(job, wanted)}
+    spec = without_flavor(job, wanted)
+    gone = left_out(job["spec"], spec)
+    note = f"left to queue {given[labels.QUEUE]}, as its configuration does not name them: {gone}" if gone else None
+    return {**job, "spec": spec}, note
 
 
 def _ask_whether_it_may_be_made(cluster: Cluster, job: Manifest) -> None:

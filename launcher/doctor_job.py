@@ -11,11 +11,11 @@ from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
 from launcher.pod_reasons import NO_SERVICE
-from launcher.remote_files import LET_IN
+from launcher.remote_files import COME_AS, LET_IN
 from launcher.states import JobState
 from launcher.transfer_pod import claims_of
 from mtft import exit_codes
-from mtft.errors import MAY_NOT_WRITE, NO_ROOM
+from mtft.errors import NO_RIGHT, NO_ROOM
 
 Object = Mapping[str, Any]
 
@@ -71,8 +71,8 @@ def _remedy(state: JobState, job: Object, *, gone: bool) -> str:
     if NO_ROOM in (state.reason or ""):
         claims = claims_of(((roles(job) or [{}])[0].get("template") or {}).get("spec") or {})
         return f"free space below storage.root on claim {' or '.join(claims) or '?'}; then {again}"
-    if MAY_NOT_WRITE in (state.reason or ""):
-        return f"{LET_IN}; then {again}"
+    if NO_RIGHT in (state.reason or ""):
+        return f"{LET_IN}; then {again}; or set {COME_AS} to who may; then {_anew(job)}"
     if state.exit_code == exit_codes.BAD_INPUT:
         return f"correct the configuration or the data; then {_anew(job)}"
     if state.exit_code == exit_codes.DIVERGED:

@@ -11,7 +11,7 @@ from launcher import labels
 from launcher.cluster_errors import Forbidden
 from launcher.doctor_namespace import check_claim
 from launcher.findings import Finding, fail, ok, skip, warn
-from launcher.remote_files import LET_IN
+from launcher.remote_files import COME_AS, LET_IN
 from launcher.resources import CLAIMS, PODS, SERVICES
 from launcher.transfer import Remote
 from launcher.transfer_pod import claims_of, root_of, running, transfer_pod
@@ -24,6 +24,8 @@ Object = Mapping[str, Any]
 
 _GIB, _MIB = 2**30, 2**20
 _LEAST_GIB, _LOW_GIB = 1, 10  # a base checkpoint in the hub's cache takes 1 to 3, a run about 1
+_WHO = ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups")
+_GIVEN_BY = "openshift.io/scc"
 _TRIES = 2  # a node that is gone answers with 500, and another pod may tell as well
 
 
@@ -60,7 +62,7 @@ class Inside:
         pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         same = [pod for pod in staying if claims_of(pod["spec"]) == claims_of(self._template["spec"])]
-        return [pod for pod in same if _writes(pod["spec"])]
+        return [pod for pod in same if _writes(pod["spec"]) and _is_as(pod, self._template)]
 
 
 def check_volume(cluster: Cluster, template: Object, count: int) -> list[Finding]:
@@ -99,11 +101,15 @@ def check_access(said: Mapping[str, Any] | MtftError | None) -> Finding:
         return skip(layer, "not known without a pod that has the volume mounted; see the layer space")
     if not said["closed"]:
         return ok(layer, f"pods may write on the volume, as {said['whom']}")
-    message = f"pods may not write in {' and '.join(said['closed'])}, as {said['whom']}"
-    # Jobs only read data.
-    if all(folder.endswith("/data") for folder in said["closed"]):
-        return warn(layer, f"{message}, so data push cannot", LET_IN)
-    return fail(layer, message, LET_IN)
+    if said["read_only"]:
+        return fail(
+            layer, "the volume takes nothing: it is read-only", "mount it so that pods can write, or ask for another"
+        )
+    message = f"pods may not write in {' and '.join(dict.fromkeys(said['closed'].values()))}, as {said['whom']}"
+    remedy = f"{LET_IN}, or set {COME_AS} to who may"
+    if set(said["closed"]) == {"data"}:  # which jobs only read
+        return warn(layer, f"{message}, so data push cannot", remedy)
+    return fail(layer, message, remedy)
 
 
 def check_dns(cluster: Cluster, count: int, inside: Inside) -> Finding:
@@ -136,3 +142,11 @@ def _writes(spec: Object) -> bool:
     ours = (each for each in spec["containers"] if each["name"] == labels.CONTAINER)
     mounts = [mount for each in ours for mount in each.get("volumeMounts") or [] if mount["name"] in claims]
     return any(not mount.get("readOnly") for mount in mounts)
+
+
+def _is_as(pod: Object, template: Object) -> bool:
+    """Whether a pod runs as the user and groups of a job's pods: others may write elsewhere."""
+    theirs, ours = (each["spec"].get("securityContext") or {} for each in (pod, template))
+    # OpenShift gives those of the namespace to pods that name none.
+    given = _GIVEN_BY in (pod["metadata"].get("annotations") or {})
+    return all(theirs.get(key) == ours.get(key) or (given and key not in ours) for key in _WHO)

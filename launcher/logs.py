@@ -42,7 +42,7 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
 
     def lines(pod: Object) -> Iterator[Line]:
         try:
-            yield from whole_log(cluster, pod, wanted)
+            yield from whole_log(cluster, pod, wanted, printer.remark)
         except ClusterError as error:  # the other pods' are shown all the same
             failed.append(error)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher.cluster_errors import Busy, NoConnection
+from launcher.cluster_errors import Busy, Cut, NoConnection
 from launcher.job_objects import rank_of
 from launcher.labels import CONTAINER
 from launcher.log_lines import Line, parse_line
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 
 FIRST_WAIT = 0.5  # seconds between two tries to go on reading, doubled each time
+_SILENT_TRIES = 2  # after so many a person is told
+_PATIENT_SECONDS = 20.0  # a node that hangs is waited for at each try
 MOST_IN_VAIN = 6  # tries on a pod that writes no more; a node may lose logs before it loses pods
 
 
@@ -56,14 +58,16 @@ def has_ended(pod: Object) -> bool:
     )
 
 
-def whole_log(cluster: Cluster, pod: Object, wanted: Wanted) -> Iterator[Line]:
-    """Yield the lines a pod has written so far, over cut connections.
+def whole_log(
+    cluster: Cluster, pod: Object, wanted: Wanted, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Line]:
+    """Yield the lines a pod has written so far, over cut connections; ``tell`` hears of one that lasts.
 
     Raises:
         NoConnection: the connection is cut again and again, with nothing read in between.
         Busy: the server refuses as often.
     """
-    last, vain = "", 0
+    last, vain, since = "", 0, time.monotonic()
     while True:
         before = last
         try:
@@ -72,10 +76,14 @@ def whole_log(cluster: Cluster, pod: Object, wanted: Wanted) -> Iterator[Line]:
                 last = line.at
             return
         except (NoConnection, Busy) as error:
-            vain = 0 if last > before else vain + 1
-            if vain == MOST_IN_VAIN:
-                error.args = (f"the log of {pod['metadata']['name']} is not whole: {error}; run this again",)
+            name, now = pod["metadata"]["name"], time.monotonic()
+            vain, since = (0, now) if last > before else (vain + 1, since)
+            if vain == MOST_IN_VAIN or now - since > _PATIENT_SECONDS:
+                again = "; run this again" if isinstance(error, Cut) else ""
+                error.args = (f"the log of {name} is not whole: {error}{again}",)
                 raise
+            if vain == _SILENT_TRIES:
+                tell(f"the log of {name} cannot be read at the moment; trying again")
             time.sleep(FIRST_WAIT * 2.0 ** min(vain, 2))
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Object = Mapping[str, Any]
 _PREFIX = "kueue.x-k8s.io/"
+_PLACEMENT = ("nodeSelector", "tolerations")
 _OURS = (labels.TOPOLOGY_REQUIRED, labels.TOPOLOGY_PREFERRED)
 
 
@@ -65,38 +66,52 @@ def _not_installed(job: Object) -> str:
 def without_flavor(job: Object, wanted: Object | None) -> dict[str, Any]:
     """Return the spec of a live job without what its queue wrote into the templates of its pods.
 
-    That is labels and annotations of Kueue's, and node labels and tolerations of the flavor that took the job. Of a job
-    without a queue nothing is left out.
+    That is labels, annotations and scheduling gates, and node labels and tolerations of the flavor that took the job
+    (Kueue's ``pkg/podset``). Of a job without a queue nothing is left out.
 
     Args:
         job: as the cluster has it.
-        wanted: the spec that its configuration stands for; None where nobody knows it: node labels and tolerations
-            could be its own then, and stay.
+        wanted: the spec that its configuration stands for; None where nobody knows it: only what has Kueue's name is
+            left out then.
     """
     spec: dict[str, Any] = deepcopy(dict(job["spec"]))
     if labels.QUEUE not in (job["metadata"].get("labels") or {}):
         return spec
     meant = (wanted or {}).get("pytorchReplicaSpecs") or {}
     for name, role in (spec.get("pytorchReplicaSpecs") or {}).items():
-        template, own = role.get("template") or {}, (meant.get(name) or {}).get("template") or {}
-        metadata, mine = template.get("metadata") or {}, own.get("metadata") or {}
+        template = role.get("template") or {}
+        own = (meant.get(name) or {}).get("template") or {}
+        metadata, pods = template.get("metadata") or {}, template.get("spec") or {}
         for key in ("labels", "annotations"):
-            given = {*_OURS, *(mine.get(key) or {})}
-            _keep(
-                metadata,
-                key,
-                [each for each in metadata.get(key) or {} if not each.startswith(_PREFIX) or each in given],
-            )
-        if wanted is not None:
-            pods = template.get("spec") or {}
-            for key in ("nodeSelector", "tolerations"):
-                sent = (own.get("spec") or {}).get(key) or ()
-                _keep(pods, key, [each for each in pods.get(key) or () if each in sent])
+            _keep(metadata, key, None if wanted is None else (own.get("metadata") or {}).get(key) or ())
+        _keep(pods, "schedulingGates", None)
+        for key in _PLACEMENT if wanted is not None else ():
+            _keep(pods, key, (own.get("spec") or {}).get(key) or ())
     return spec
 
 
-def _keep(holder: dict[str, Any], key: str, kept: Sequence[Any]) -> None:
-    """Leave only some entries of a mapping or a list; an empty one goes."""
+def _keep(holder: dict[str, Any], key: str, own: Sequence[Any] | Mapping[str, Any] | None) -> None:
+    """Leave only the job's own entries of a mapping or list, without ``own`` those of a foreign name; none: it goes."""
     before = holder.pop(key, None)
-    if kept and before:
-        holder[key] = {each: before[each] for each in kept} if isinstance(before, dict) else list(kept)
+    if not before:
+        return
+    kept = [each for each in before if (_is_foreign(each) if own is None else each in own)]
+    if kept:
+        holder[key] = {each: before[each] for each in kept} if isinstance(before, dict) else kept
+
+
+def _is_foreign(entry: Any) -> bool:
+    """Whether a label, an annotation or a scheduling gate is none of Kueue's, but of the job's own or of others."""
+    name = entry["name"] if isinstance(entry, Mapping) else entry
+    return name in _OURS or not name.startswith(_PREFIX)
+
+
+def left_out(before: Object, after: Object) -> str | None:
+    """Name the node labels and tolerations that a job's spec no longer has; None: it has them all."""
+    found: dict[str, None] = {}
+    for name, role in (before.get("pytorchReplicaSpecs") or {}).items():
+        pods, rest = (each["template"]["spec"] for each in (role, after["pytorchReplicaSpecs"][name]))
+        for key in _PLACEMENT:
+            gone = [each for each in pods.get(key) or () if each not in (rest.get(key) or ())]
+            found |= {each if isinstance(each, str) else str(each.get("key") or "every taint"): None for each in gone}
+    return ", ".join(found) or None

@@ -41,11 +41,8 @@ from launcher.remote_runs import digest, run_of, sound
 
 CHUNK = 1 << 20  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT)
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-LET_IN = (
-    "let group 0 read and write the volume's folders (chgrp -R 0 and chmod -R g+rwX, by who administers it), or set "
-    "cluster.run_as_user or cluster.fs_group to who may"
-)
+LET_IN = "let group 0 read and write the volume's folders (chgrp -R 0 and chmod -R g+rwX, by who administers it)"
+COME_AS = "cluster.run_as_user or cluster.fs_group"
 GROUP_WRITES = 0o002  # as the trainer's files
 ALIVE_SECONDS = 20.0  # hashing a large file takes minutes, and the launcher takes long silence for a cut
 IDLE_SECONDS = 60.0  # who sends nothing for so long has lost the connection and comes again
@@ -83,7 +80,8 @@ def words_of(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     where = f"{error.filename}: " if error.filename else ""
-    pod = f"; the pod runs as {whom()}: {LET_IN}" if error.errno in CLOSED else ""
+    closed = error.errno in (errno.EACCES, errno.EPERM)
+    pod = f"; the pod runs as {whom()}: {LET_IN}, or set {COME_AS} to who may" if closed else ""
     return f"{where}{error.strerror or error}{pod}"
 
 
@@ -97,6 +95,11 @@ def is_open(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
+def is_read_only(folder: Path) -> bool:
+    """Whether the file system of a folder takes nothing from anybody."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
 def receive(name: str, size: str, sha256: str, old: str = "") -> None:
     """Continue a file from stdin; it gets its name only when the digest is right and nobody else took the name."""
     path, wanted = Path(name), int(size)
@@ -105,11 +108,13 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
         return
     keep_others(path, old)
     if not is_open(path.parent):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+        why = errno.EROFS if is_read_only(path.parent) else errno.EACCES
+        raise OSError(why, os.strerror(why), str(path.parent))
     # The name holds the digest: what is left of another version is never continued.
     start = os.fsencode(path.name)[:150].decode(errors="ignore")  # a name may have 255 bytes in all
     part = path.with_name(f".{start}.{sha256[:16]}.part")
-    sweep(part, start)
+    if start == path.name:  # else it is the start of other names, too
+        sweep(part, start)
     with alone(part, lambda: say(sys.stdout, note=f"another push of {part} is running; waiting for its end")) as out:
         if is_there(path, wanted, sha256):  # by another push of the same file, which this one waited for
             part.unlink()
@@ -131,11 +136,13 @@ def receive(name: str, size: str, sha256: str, old: str = "") -> None:
 
 
 def sweep(part: Path, start: str) -> None:
-    """Delete what cut pushes of other versions of a file have left; what somebody is pushing stays."""
+    """Delete what cut pushes of other versions of a file have left; what somebody may be pushing stays."""
     left = re.compile(rf"\.{re.escape(start)}\.[0-9a-f]{{16}}\.part")
-    for other in (each for each in part.parent.iterdir() if each != part and left.fullmatch(each.name)):
-        with suppress(OSError), other.open("ab", buffering=0) as out:
-            if locked(out):
+    with suppress(OSError):  # a folder that may not be listed
+        for other in (each for each in part.parent.iterdir() if each != part and left.fullmatch(each.name)):
+            # Not `locked`: where there are no locks nobody knows.
+            with suppress(OSError), other.open("ab", buffering=0) as out:
+                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 other.unlink()
 
 
@@ -301,14 +308,16 @@ def run(root: str, model: str, kind: str = "", named: str = "") -> None:
 def look(root: str) -> None:
     """Say the bytes free and in all below a folder, where jobs may not write, and whether the cluster's DNS answers."""
     usage, top = shutil.disk_usage(root), Path(root)
-    written = [each if os.path.lexists(each) else top for each in (top / "data", top / "outputs", top / "cache")]
-    closed = list(dict.fromkeys(str(each) for each in written if not is_open(each)))
+    written = {name: top / name if os.path.lexists(top / name) else top for name in ("data", "outputs", "cache")}
+    closed = {name: str(where) for name, where in written.items() if not is_open(where)}
     try:
         socket.getaddrinfo("kubernetes.default.svc", None)
         dns = True
     except OSError:
         dns = False
-    say(sys.stdout, free=usage.free, total=usage.total, dns=dns, closed=closed, whom=whom())
+    say(
+        sys.stdout, free=usage.free, total=usage.total, dns=dns, closed=closed, whom=whom(), read_only=is_read_only(top)
+    )
 
 
 def say(stream: TextIO, **values: object) -> None:

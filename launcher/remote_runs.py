@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,15 @@ def run_of(root: str, model: str, kind: str = "", named: str = "") -> dict[str, 
 
 def newest_of(outputs: Path) -> str:
     """Return the run-id of a model's newest finished run."""
-    found = [each for each in outputs.glob("runs/*/finished.json") if not each.parent.is_symlink()]
-    finished = [each for each in found if RUN.fullmatch(f"runs/{each.parent.name}")]
+    finished = []
+    for path in outputs.glob("runs/*/finished.json"):
+        if RUN.fullmatch(f"runs/{path.parent.name}") and not path.parent.is_symlink():
+            with suppress(FileNotFoundError):  # removed meanwhile
+                # Times sort as text; a file that cannot be understood counts as oldest.
+                finished.append((str(told_in(path).get("finished_at", "")), path.parent.name))
     if not finished:
         raise ValueError(f"{outputs}: no run of {outputs.name} is finished yet")
-    # Times sort as text; a file that cannot be understood counts as oldest.
-    return max(finished, key=lambda each: (str(told_in(each).get("finished_at", "")), each.parent.name)).parent.name
+    return max(finished)[1]
 
 
 def unpromoted(folder: Path) -> str:
@@ -73,25 +77,32 @@ def unpromoted(folder: Path) -> str:
 
 def gate_of(folder: Path) -> dict[str, Any]:
     """Return what the gate found of a run; empty where it was not judged or cannot be read."""
-    gate = told_in(folder / "finished.json").get("gate")
-    return gate if isinstance(gate, dict) else {}
+    with suppress(OSError):
+        gate = told_in(folder / "finished.json").get("gate")
+        return gate if isinstance(gate, dict) else {}
+    return {}
 
 
 def promoted_last(outputs: Path) -> str | None:
     """Return the run of the last entry in a model's journal, None where nothing was ever promoted."""
     numbered = [path for path in outputs.glob("promotions/*.json") if path.stem.isdecimal()]
     for path in sorted(numbered, key=lambda each: int(each.stem), reverse=True):
-        name = told_in(path).get("run")
-        if isinstance(name, str) and RUN.fullmatch(f"runs/{name}"):  # else a damaged entry
-            return name
+        with suppress(OSError):
+            name = told_in(path).get("run")
+            if isinstance(name, str) and RUN.fullmatch(f"runs/{name}"):  # else a damaged entry
+                return name
     return None
 
 
 def told_in(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty where it cannot be read or holds none."""
+    """Return the object in a JSON file; empty where it holds none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

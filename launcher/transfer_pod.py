@@ -125,7 +125,7 @@ def running(cluster: Cluster, pod: Mapping[str, Any], seconds: float = _READY_SE
         try:
             cluster.delete(PODS, name, grace_seconds=0)
         except ClusterError as error:  # neither takes from what was done nor hides what went wrong
-            left = f"pod {name} is left; it ends by itself within {_IDLE // 60} minutes"
+            left = f"pod {name} is left; once it runs it ends by itself, {_IDLE // 60} minutes after its last command"
             if made is not None:
                 print(f"note: {left}: {error}", file=sys.stderr)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 _STARTING_SECONDS = 15.0  # after a lost connection: a server that starts may not know its roles yet
+_NOT_READY = "not yet ready to handle request"  # of a rule that is the server's own
 _ATTEMPTS_AT_A_WEBHOOK = 2  # that hangs: the server waits for it each time
 _FIRST_PAUSE = 0.5  # seconds, doubled each time
 _LONGEST_PAUSE = 30.0  # seconds; a server that asks for more is asked again after this
@@ -98,10 +99,9 @@ class Transport:
         found = from_status(code, status if isinstance(status, dict) else None, text, request)
         if isinstance(found, Unauthorized) and (ended := _token_end(self.client.configuration)):
             return Unauthorized(f"{found}\nthe token ended at {ended}")
-        by_quota = isinstance(found, Denied) and found.by_quota
-        if isinstance(found, Forbidden) and not by_quota and time.monotonic() - self._lost_at < _STARTING_SECONDS:
-            return NotYetAllowed(str(found))
-        return found
+        starting = time.monotonic() - self._lost_at < _STARTING_SECONDS
+        by_rules = isinstance(found, Denied) and _NOT_READY not in str(found)
+        return NotYetAllowed(str(found)) if isinstance(found, Forbidden) and starting and not by_rules else found
 
     def lost(self) -> None:
         """Note that the connection was lost."""

@@ -23,8 +23,8 @@ from mtft.text import printable
 NO_ROOM = "free space below storage.root or choose another one"
 """Ends the text of every failure for want of room, by which the launcher knows them."""
 
-MAY_NOT_WRITE = "check storage.root and who may write there"
-"""Ends the text of every failure to write for another reason, such as the owner of a folder."""
+NO_RIGHT = "check who may read and write there"
+"""Ends the text of every failure for want of rights on a file or folder, by which the launcher knows them."""
 
 
 class MtftError(Exception):

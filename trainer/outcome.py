@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mtft import exit_codes
-from mtft.errors import MAY_NOT_WRITE, NO_ROOM, MtftError
+from mtft.errors import MtftError
 from mtft.runs import Job, RunPaths
 from mtft.text import printable_lines
-from trainer.reasons import DISK_FULL, USER_ERRNOS
+from trainer.reasons import USER_ERRNOS, advice_on
 
 TERMINATION_LOG = Path("/dev/termination-log")
 _TERMINATION_BYTES = 4096  # the kubelet keeps no more
@@ -66,7 +66,7 @@ def failed(error: MtftError | OSError, paths: RunPaths | None = None) -> Outcome
         return Outcome(error.exit_code, str(error), paths)
     code = exit_codes.BAD_INPUT if error.errno in USER_ERRNOS else exit_codes.RETRY
     where = f"{error.filename}: " if error.filename else ""
-    advice = NO_ROOM if error.errno in DISK_FULL else MAY_NOT_WRITE
+    advice = advice_on(error) or "check storage.root"
     return Outcome(code, f"{where}{error.strerror or error}; {advice}", paths)
 
 

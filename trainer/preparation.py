@@ -24,13 +24,13 @@ import psutil
 
 from mtft import files, lease
 from mtft.config import Config
-from mtft.errors import MAY_NOT_WRITE, NO_ROOM, InputError, Retry
+from mtft.errors import InputError, Retry
 from mtft.models import ModelCard
 from mtft.runs import RunPaths
 from mtft.settings import load_document, resolve
 from mtft.split import SPLITS
 from trainer.processes import end_with_parent, heed_interrupts
-from trainer.reasons import DISK_FULL, USER_ERRNOS, guard
+from trainer.reasons import USER_ERRNOS, advice_on, guard
 
 if TYPE_CHECKING:
     from mtft.rows import Rejected
@@ -145,7 +145,7 @@ def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Input
     except OSError as error:
         if error.errno is not None and error.errno not in USER_ERRNOS:
             raise Retry(f"{folder.parent}: {error.strerror or error} while the data were tokenised") from error
-        advice = NO_ROOM if error.errno in DISK_FULL else MAY_NOT_WRITE
+        advice = advice_on(error) or "storage.root must be a writable folder"
         raise InputError(
             f"{folder.parent}: the tokenised data cannot be written: {error.strerror or error}; {advice}"
         ) from error

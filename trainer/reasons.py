@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtft import exit_codes, files
-from mtft.errors import MAY_NOT_WRITE, NO_ROOM, MtftError, error_number, may_pass
+from mtft.errors import NO_RIGHT, NO_ROOM, MtftError, error_number, may_pass
 
 # Set by the supervisor for its workers: the folder of this attempt's reason files.
 FOLDER_VARIABLE = "MTFT_REASONS"
@@ -47,6 +47,7 @@ USER_ERRNOS = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST),
 }
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _NO_WRITE = {*DISK_FULL, errno.EROFS}
 _PEER_ERRORS = {"DistBackendError", "DistNetworkError", "DistStoreError"}
 _PEER_TEXT = re.compile(
@@ -199,6 +200,13 @@ def explain(error: BaseException, rank: int) -> Reason:
     return Reason(rank=rank, kind=kind, message=message, exit_code=EXIT_CODES[kind], traceback=trace)
 
 
+def advice_on(error: OSError) -> str | None:
+    """Return what is to be done about the volume; None where neither room nor rights are wanting."""
+    if error.errno in DISK_FULL:
+        return NO_ROOM
+    return NO_RIGHT if error.errno in NOT_ALLOWED else None
+
+
 def _classify(error: BaseException) -> tuple[Kind, str]:
     text = str(error) or type(error).__name__
     if isinstance(error, MtftError):
@@ -210,7 +218,7 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
         return "preempted", "interrupted"
     if is_disk_full(error):
         read_only = error_number(error) == errno.EROFS
-        return "input", f"cannot write: {text}; {MAY_NOT_WRITE if read_only else NO_ROOM}"
+        return "input", f"cannot write: {text}; {'make storage.root writable' if read_only else NO_ROOM}"
     if isinstance(error, MemoryError) or _HOST_MEMORY_TEXT.search(text):
         return "preempted", f"out of host memory: {text}"
     if _is_peer_loss(error, text):
@@ -218,7 +226,7 @@ def _classify(error: BaseException) -> tuple[Kind, str]:
     if may_pass(error):
         return "preempted", f"the volume or the network failed: {text}"
     if isinstance(error, PermissionError):
-        return "input", f"{text}; check who may read and write there"
+        return "input", f"{text}; {NO_RIGHT}"
     if is_out_of_memory(error):
         hint = "lower train.micro_batch_tokens or eval.batch_tokens, or set train.gradient_checkpointing: true"
         return "error", f"out of device memory; {hint} ({text.splitlines()[0]})"

@@ -13,7 +13,7 @@ from launcher.pytorchjob import render
 from launcher.remote_files import LET_IN
 from launcher.state_words import Name
 from launcher.states import job_state
-from mtft.errors import MAY_NOT_WRITE, NO_ROOM
+from mtft.errors import NO_RIGHT, NO_ROOM
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 DOCUMENT = {
@@ -97,7 +97,7 @@ def test_want_of_room_or_of_rights_is_no_fault_of_the_data() -> None:
     state = replace(job_state(job, [], now=NOW), state="Failed", exit_code=2, reason=f"28 MiB free, but ...; {NO_ROOM}")
     fix = diagnose(state, job).fix or ""
     assert fix.startswith("free space below storage.root on claim mtft; then mtft-launch retry m-1 -n team")
-    closed = replace(state, reason=f"/mnt/mtft/outputs: Permission denied; {MAY_NOT_WRITE}")
+    closed = replace(state, reason=f"/mnt/mtft/outputs: Permission denied; {NO_RIGHT}")
     assert str(diagnose(closed, job).fix).startswith(f"{LET_IN}; then mtft-launch retry m-1 -n team")
 
 

@@ -82,21 +82,26 @@ def test_where_jobs_may_not_write_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Users of the tests may write everywhere: which folders are open is given; real pods are in tests/e2e."""
+    root = tmp_path / "data"  # its own name says nothing
+    root.mkdir()
 
-    def said(*closed: str) -> dict[str, Any]:
-        monkeypatch.setattr(remote_files, "is_open", lambda folder: folder.name not in closed)
-        remote_files.look(str(tmp_path))
+    def said(*closed: Path) -> dict[str, Any]:
+        monkeypatch.setattr(remote_files, "is_open", lambda folder: folder not in closed)
+        remote_files.look(str(root))
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
 
     assert check_access(said()).verdict == "ok"
-    top = check_access(said(tmp_path.name))
-    assert top.verdict == "fail" and f"may not write in {tmp_path}, as user {os.getuid()}, groups 0" in top.message
+    top = check_access(said(root))
+    assert top.verdict == "fail" and f"may not write in {root}, as user {os.getuid()}, groups 0" in top.message
     assert "let group 0 read and write" in str(top.fix)
-    (tmp_path / "data").mkdir()
-    assert check_access(said("data")).verdict == "warn", "jobs only read them"
-    both = check_access(said("data", tmp_path.name))
-    assert both.verdict == "fail" and f"in {tmp_path}/data and {tmp_path}, as" in both.message
+    (root / "data").mkdir()
+    assert check_access(said(root / "data")).verdict == "warn", "jobs only read them"
+    both = check_access(said(root / "data", root))
+    assert both.verdict == "fail" and f"in {root}/data and {root}, as" in both.message
+    monkeypatch.setattr(remote_files, "is_read_only", lambda _: True)
+    sealed = check_access(said(root))
+    assert sealed.verdict == "fail" and "read-only" in sealed.message and "group 0" not in str(sealed.fix)
     for unseen in (None, Forbidden("ann may not create pods/exec"), ClusterError("pod p cannot start")):
         assert check_access(unseen).verdict == "skip"
 
@@ -107,6 +112,18 @@ def test_a_pod_that_only_reads_the_volume_is_not_asked(
     mine = template(volume.root)
     let_run(monkeypatch, cluster, transfer_pod(mine, read_only=True)["spec"])
     assert Inside(cluster, mine, probe=False).said is None
+
+
+def test_a_pod_of_another_user_is_not_asked(
+    volume: TinyExec, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, spec = template(volume.root), template(volume.root)["spec"]
+    other = {**spec, "securityContext": {**(spec.get("securityContext") or {}), "runAsUser": 4321}}
+    let_run(monkeypatch, cluster, other)
+    assert Inside(cluster, mine, probe=False).said is None
+    injected = {"metadata": {"name": "p", "annotations": {"openshift.io/scc": "restricted-v2"}}, "spec": other}
+    monkeypatch.setattr(cluster, "list", lambda *_, **__: Listing([injected], "1"))
+    assert isinstance(Inside(cluster, mine, probe=False).said, dict)
 
 
 @pytest.mark.parametrize(

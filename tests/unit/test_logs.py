@@ -149,8 +149,15 @@ def test_a_log_is_asked_for_again_where_the_server_could_not(
     asked.list(PODS)
     assert [line.text for line in pod_logs.whole_log(asked, pod(), Wanted())] == ["first"]
     server.answers = [busy] * pod_logs.MOST_IN_VAIN
+    said: list[str] = []
     with pytest.raises(Busy, match=r"the log of m-1-master-0 is not whole: .* \(503\): it starts"):
+        list(pod_logs.whole_log(asked, pod(), Wanted(), said.append))
+    assert said == ["the log of m-1-master-0 cannot be read at the moment; trying again"]
+    monkeypatch.setattr(pod_logs, "_PATIENT_SECONDS", 0.0)
+    before, server.answers = asked.calls, [busy] * 2
+    with pytest.raises(Busy):  # a node that hangs answers as slowly the next time
         list(pod_logs.whole_log(asked, pod(), Wanted()))
+    assert asked.calls == before + 1
 
 
 def test_one_pod_only_and_its_last_lines(api: TinyApi, cluster: Cluster) -> None:
@@ -363,7 +370,7 @@ def test_a_log_that_cannot_be_read_keeps_no_other_from_being_shown(
     api.write("m-1-master-0", stamped(1, "one"), end=True)
     whole = pod_logs.whole_log
 
-    def read(cluster: Cluster, pod: dict[str, Any], wanted: Wanted) -> object:
+    def read(cluster: Cluster, pod: dict[str, Any], wanted: Wanted, _: object) -> object:
         if pod["metadata"]["uid"] == "pod-2":
             raise Forbidden("its node does not answer")
         return whole(cluster, pod, wanted)

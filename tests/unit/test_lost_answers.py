@@ -58,7 +58,10 @@ def test_a_pod_whose_making_or_going_is_not_answered_serves(
     server.answers = [LOST, EXISTS, Answer(body=POD), listing([up], "2"), events(), *away]
     with running(reached, POD) as name:
         assert name == "p"
-    assert "note: pod p is left; it ends by itself within 30 minutes: delete pods p" in capsys.readouterr().err
+    assert (
+        "note: pod p is left; once it runs it ends by itself, 30 minutes after its last command: delete pods p"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_quota_that_others_change_is_asked_again(reached: Cluster, server: Server) -> None:

@@ -97,6 +97,27 @@ def test_a_lost_pointer_is_told_wherever_the_run_is_looked_for(tmp_path: Path, c
     assert said.startswith("nothing is promoted, so this is") and remote_runs.unpromoted(newest.folder) == said
 
 
+def test_a_run_that_does_not_answer_is_not_taken_for_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [make_run(tmp_path, number, "better").folder for number in (1, 2)]
+    outputs = made[0].parents[1]
+    assert remote_runs.newest_of(outputs) == run_id(2) == store.finished_ids(outputs)[-1]
+    read = Path.read_text
+
+    def fails(path: Path, *args: Any, **options: Any) -> str:
+        if path.parent == made[1]:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    for newest in (remote_runs.newest_of, store.finished_ids):
+        with pytest.raises(OSError, match="Input/output error"):
+            newest(outputs)
+    (made[1] / "finished.json").unlink()
+    assert remote_runs.newest_of(outputs) == run_id(1)
+
+
 def test_a_run_judged_against_another_published_one_is_judged_again(tmp_path: Path) -> None:
     paths, finished = ending(tmp_path, 2, "promoted", None)
     publishing.finish(*ending(tmp_path, 1, "promoted", None))

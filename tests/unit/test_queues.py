@@ -49,6 +49,8 @@ def admitted(job: dict[str, Any]) -> dict[str, Any]:
         template = role["template"]
         template["metadata"].setdefault("labels", {})["kueue.x-k8s.io/podset"] = name.lower()
         template["metadata"].setdefault("annotations", {})["kueue.x-k8s.io/workload"] = "pytorchjob-a"
+        template["metadata"]["annotations"]["autoscaling.x-k8s.io/consume-provisioning-request"] = "a"
+        template["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/topology"}]
         template["spec"]["nodeSelector"] = {**template["spec"].get("nodeSelector", {}), **FLAVOR}
         template["spec"]["tolerations"] = [*template["spec"].get("tolerations", []), TOLERATED]
     return live
@@ -70,8 +72,9 @@ def test_it_is_neither_a_difference_nor_sent_again(own: dict[str, Any]) -> None:
     live, held = admitted(job), Held(config)
     cluster: Any = held
     assert differences(cluster, [config, job], live) == []
-    anew = actions._without_flavor(cluster, live)["spec"]
-    assert anew["pytorchReplicaSpecs"] == job["spec"]["pytorchReplicaSpecs"]
+    anew, note = actions._without_flavor(cluster, live)
+    assert anew["spec"]["pytorchReplicaSpecs"] == job["spec"]["pytorchReplicaSpecs"]
+    assert str(note).endswith(": cloud.example.org/pool, spot"), "what was given by hand is not lost without a word"
     live["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["nodeSelector"] = {"disk": "slow"}
     found = [each.path.rpartition(".")[2] for each in differences(cluster, [config, job], live)]
     assert found == (["disk"] if "node_selector" in own else [])
@@ -81,14 +84,16 @@ def test_nothing_is_taken_from_a_job_without_a_queue() -> None:
     config, job = objects()
     live = admitted(job)
     cluster: Any = Held(config)
-    assert len(differences(cluster, [config, job], live)) == 8
-    assert actions._without_flavor(cluster, live) is live
+    assert len(differences(cluster, [config, job], live)) == 12
+    assert actions._without_flavor(cluster, live) == (live, None)
 
 
 def test_where_the_configuration_cannot_be_read_the_nodes_stay() -> None:
     live = admitted(objects(queue="night")[1])
-    for held in (None, {"data": {"config.json": "{"}}, {"data": {"config.json": '{"later": 1}'}}):
+    for held in (None, *({"data": {"config.json": text}} for text in ("{", "[]", "null", '{"later": 1}'))):
         cluster: Any = Held(held)
-        template = actions._without_flavor(cluster, live)["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
-        assert template["spec"]["nodeSelector"] == FLAVOR
+        anew, note = actions._without_flavor(cluster, live)
+        template = anew["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+        assert template["spec"]["nodeSelector"] == FLAVOR and note is None
         assert not any("kueue" in key for key in template["metadata"]["labels"])
+        assert "schedulingGates" not in template["spec"]
