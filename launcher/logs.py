@@ -55,9 +55,10 @@ def show(cluster: Cluster, job: Object, printer: Printer, wanted: Wanted) -> int
 
 
 def _tell_absent(job: Object, pods: Sequence[Object], printer: Printer, wanted: Wanted) -> None:
-    """Name the pods of a job, some of whose lines were shown, that there is no log of."""
-    absent = sorted(set(range(pod_count(job))) - {rank_of(pod) for pod in pods})
-    if pods and absent and wanted.rank is None:
+    """Name the wanted pods that there is no log of; of a job without any log the caller says more."""
+    meant = range(pod_count(job)) if wanted.rank is None else [wanted.rank]
+    absent = sorted(set(meant) - {rank_of(pod) for pod in pods})
+    if absent and (pods or wanted.rank is not None):
         which = ", ".join(f"[{rank}]" for rank in absent)
         printer.remark(f"no lines of {which}: the pod has not started, or is gone and its log with it")
 

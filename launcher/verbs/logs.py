@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         discard()
         return exit_codes.DONE
-    if not shown:
+    if not shown and args.rank is None:
         why = printed.launch("status", job)
         print(f"no pod of it runs or has just run; --follow waits for one, `{why}` tells why", file=sys.stderr)
     return exit_codes.DONE

@@ -118,6 +118,10 @@ def test_a_pod_without_a_log_is_named(api: TinyApi, cluster: Cluster, capsys: py
     assert logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), Wanted()) == 1
     assert out.getvalue() == "[0] first\n"
     assert "-- no lines of [1], [2]: the pod has not started, or is gone" in capsys.readouterr().err
+    for rank, said in ((0, []), (1, ["-- no lines of [1]: the pod has not started, or is gone and its log with it"])):
+        printer = Printer(prefixed=False, out=io.StringIO())
+        logs.show(cluster, api.objects["PyTorchJob", "m-1"], printer, Wanted(rank=rank))
+        assert capsys.readouterr().err.splitlines() == said
 
 
 def test_a_cut_connection_is_told_or_mended(api: TinyApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
