@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ _PACKAGES = "python3,python3-venv,ca-certificates"
 _SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
 _PACKAGES_OF_OURS = ("mtft", "launcher", "trainer")
 _KEPT = 4
+_NEEDED_GB = 30  # the libraries as uv's cache, files, layer and archive
 
 
 @dataclass(frozen=True)
@@ -233,9 +235,13 @@ def _one_at_a_time() -> Iterator[None]:
 
 def main() -> None:
     """Make every image and print its name and archives."""
-    for make in (pause_image, base_image, mtft_image):
-        for part in make().parts:
-            print(f"{part.name}  {part.archive}  {part.archive.stat().st_size / 1e6:.1f} MB", flush=True)
+    try:
+        for make in (pause_image, base_image, mtft_image):
+            for part in make().parts:
+                print(f"{part.name}  {part.archive}  {part.archive.stat().st_size / 1e6:.1f} MB", flush=True)
+    except (BuildFailed, MissingPart) as error:
+        full = f"; {_NEEDED_GB} GB must be free below {ROOT}" if "no space left" in str(error) else ""
+        sys.exit(f"the images cannot be made: {error}{full}")
 
 
 if __name__ == "__main__":
