@@ -84,24 +84,32 @@ def check_operator(cluster: Cluster) -> tuple[list[Finding], Object | None]:
 
 def check_webhook(cluster: Cluster, job: Object) -> Finding:
     """Send a job as a dry run: the API server asks the operator's webhook as for a real one, and makes nothing."""
-    layer = "webhook"
-    # A name of its own, so that a job that is there already is no conflict.
-    probe = {**job, "metadata": {**job["metadata"], "name": "mtft-doctor", "namespace": cluster.namespace}}
+    fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"
+    return _dry_run(cluster, "webhook", "job", job, fix)
+
+
+def check_pod(cluster: Cluster, template: Object) -> Finding:
+    """Send a pod as the operator will make it, as a dry run: what it names must be there, and every rule agree."""
+    pod = {"apiVersion": resources.PODS.api_version, "kind": resources.PODS.kind, **template}
+    return _dry_run(cluster, "pod rules", "pod", pod, "correct what it names in cluster.* of the configuration")
+
+
+def _dry_run(cluster: Cluster, layer: str, what: str, manifest: Object, fix: str) -> Finding:
+    # A name of its own, so that one that is there already is no conflict.
+    meta = {**(manifest.get("metadata") or {}), "name": "mtft-doctor", "namespace": cluster.namespace}
     try:
-        cluster.create(probe, dry_run=True)
+        cluster.create({**manifest, "metadata": meta}, dry_run=True)
     except Conflict:
-        return ok(layer, "a job is accepted (dry run)")
+        return ok(layer, f"a {what} is accepted (dry run)")
     except Forbidden as error:
         # Rights and quota have layers of their own.
         if isinstance(error, Denied) and not error.by_quota:
-            return fail(
-                layer, f"a job is refused (dry run): {error}", "ask the cluster's administrator for what it wants"
-            )
-        return skip(layer, f"no job may be sent: {str(error).splitlines()[0]}")
+            ask = "ask the cluster's administrator for what it wants"
+            return fail(layer, f"a {what} is refused (dry run): {error}", ask if what == "job" else f"{fix}, or {ask}")
+        return skip(layer, f"no {what} may be sent: {str(error).splitlines()[0]}")
     except ClusterError as error:
-        fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"
-        return fail(layer, f"a job is refused (dry run): {error}", fix)
-    return ok(layer, "a job is accepted (dry run)")
+        return fail(layer, f"a {what} is refused (dry run): {error}", fix)
+    return ok(layer, f"a {what} is accepted (dry run)")
 
 
 def _rights(
