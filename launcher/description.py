@@ -12,7 +12,7 @@ from launcher.job_objects import parse_time, rank_of
 from launcher.job_tables import duration, first_words, rates_text, restarts_text, scores_text
 from launcher.labels import CONTAINER
 from launcher.output import table
-from launcher.pod_reasons import ending, last_seen, mount_failures, ran_from_to, scheduler_failures, waiting_reason
+from launcher.pod_reasons import ending, last_seen, node_failures, ran_from_to, scheduler_failures, waiting_reason
 from launcher.results import ERRORS, KEPT
 from launcher.states import JobState
 
@@ -36,7 +36,7 @@ def describe(
     master = (job["spec"]["pytorchReplicaSpecs"].get("Master") or {}).get("template") or {}
     containers = (master.get("spec") or {}).get("containers") or []
     images = [each.get("image") for each in containers if each.get("name") == CONTAINER]
-    failures = mount_failures(events) | scheduler_failures(pods, events, now)
+    failures = node_failures(events) | scheduler_failures(pods, events, now)
     return {
         **state.as_dict(),
         "image": images[0] if images else None,

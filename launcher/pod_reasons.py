@@ -45,7 +45,11 @@ _MISSING = re.compile(r"(?i)\b(?:secret|configmap)\b.*\bnot found|couldn't find 
 _ABSENT = re.compile(r'(configmap|secret|persistentvolumeclaim) "([^"]+)" not found')
 _KINDS = {"configmap": "ConfigMap", "secret": "Secret", "persistentvolumeclaim": "claim"}
 _CREATING = frozenset({"ContainerCreating", "PodInitializing"})
-_MOUNT_FAILED = frozenset({"FailedMount", "FailedAttachVolume"})
+_NODE_FAILED = {
+    "FailedMount": "its node cannot mount a volume",
+    "FailedAttachVolume": "its node cannot mount a volume",
+    "FailedCreatePodSandBox": "its node cannot start any container of it",  # network plugin, runtime class, pause image
+}
 _SIGKILL = 137
 _DEFAULT_SCHEDULER = "default-scheduler"
 _LOOKED_SECONDS = 30.0  # a scheduler that is there has looked at a pod by then, or said why not
@@ -74,14 +78,15 @@ class Ending:
     message: Mapping[str, Any]
 
 
-def mount_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return pod UID -> why its node cannot mount a volume, in words, from the events of a namespace."""
-    found = {}
+def node_failures(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return pod UID -> why its node cannot get as far as its image, in words, from the events of a namespace."""
+    found: dict[str, str] = {}
     for event in sorted(events, key=last_seen):
-        if event.get("reason") in _MOUNT_FAILED and (uid := event["involvedObject"].get("uid")):
+        uid, reason = event["involvedObject"].get("uid"), event.get("reason")
+        if uid and reason in _NODE_FAILED:
             said = (event.get("message") or "").strip()
             absent = {f"{_KINDS[kind]} {name} is missing": None for kind, name in _ABSENT.findall(said)}
-            found[uid] = f"{', '.join(absent)} ({said})" if absent else f"its node cannot mount a volume ({said})"
+            found[uid] = f"{', '.join(absent) or _NODE_FAILED[reason]} ({said})"
     return found
 
 
@@ -144,7 +149,7 @@ def runs(pod: Mapping[str, Any]) -> bool:
 
 
 def is_mounting(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod's node makes its containers and has not told yet that their volumes are mounted."""
+    """Whether a pod's node makes its containers and has not told yet that volumes and network are ready."""
     status = pod.get("status") or {}
     conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
     if conditions.get("PodReadyToStartContainers") == "True":  # older clusters do not tell
@@ -158,7 +163,7 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
 
     Args:
         pod: as the API server gives it.
-        failures: those of ``mount_failures`` and ``scheduler_failures``, where events were asked for.
+        failures: those of ``node_failures`` and ``scheduler_failures``, where events were asked for.
     """
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending", "Running"):

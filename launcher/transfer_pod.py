@@ -13,7 +13,7 @@ from launcher import labels
 from launcher.cluster_errors import ClusterError, Conflict, Forbidden, NotFound, no_namespace
 from launcher.doctor_namespace import check_claim
 from launcher.labels import CONTAINER
-from launcher.pod_reasons import ending, is_broken, mount_failures, waiting_reason
+from launcher.pod_reasons import ending, is_broken, node_failures, waiting_reason
 from launcher.resources import CLAIMS, PODS
 from mtft.errors import InputError
 from mtft.text import printable_lines
@@ -173,7 +173,7 @@ def _await(cluster: Cluster, pod: Mapping[str, Any], seconds: float) -> None:
             until = time.monotonic() + seconds  # the first pull of a large image takes what it takes
             reason = messages["Pulling"]
         else:
-            reason = mount_failures(events).get(pod["metadata"]["uid"], reason)
+            reason = node_failures(events).get(pod["metadata"]["uid"], reason)
         if reason != told:
             told = reason
             print(f"-- waiting for pod {name}: {printable_lines(reason)}", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from launcher.pod_reasons import (
     creation_failures,
     is_mounting,
     lacks_scheduler,
-    mount_failures,
+    node_failures,
     runs,
     scheduler_failures,
 )
@@ -125,7 +125,7 @@ def _said(
         events = cluster.list(EVENTS, fields=fields, namespace=place, everywhere=everywhere).items
     except Forbidden:
         return _Said()
-    found = mount_failures(events) | scheduler_failures(unseen, events, now)
+    found = node_failures(events) | scheduler_failures(unseen, events, now)
     refused = creation_failures(events)
     for job in short:
         at, words = refused.get(job["metadata"]["uid"], ("", ""))

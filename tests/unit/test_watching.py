@@ -342,16 +342,19 @@ MOUNT = 'MountVolume.SetUp failed for volume "config" : configmap "opus-1" not f
 
 
 @pytest.mark.parametrize(
-    ("message", "mounted", "phase", "words"),
+    ("why", "message", "mounted", "phase", "words"),
     [
-        (MOUNT, "False", "blocked", f"ConfigMap opus-1 is missing ({MOUNT})"),
-        ("timed out waiting", None, "starting", "its node cannot mount a volume (timed out waiting)"),
-        (MOUNT, "True", "starting", "its node is pulling the image or mounting the volume"),
-        ("", "False", "starting", "its node is pulling the image or mounting the volume"),
+        ("FailedMount", MOUNT, "False", "blocked", f"ConfigMap opus-1 is missing ({MOUNT})"),
+        ("FailedMount", "timed out", None, "starting", "its node cannot mount a volume (timed out)"),
+        ("FailedCreatePodSandBox", "no CNI", "False", "starting", "its node cannot start any container of it (no CNI)"),
+        ("FailedMount", MOUNT, "True", "starting", "its node is pulling the image or mounting the volume"),
+        ("", "", "False", "starting", "its node is pulling the image or mounting the volume"),
     ],
-    ids=["missing", "slow", "mended", "no event"],
+    ids=["missing", "slow", "no network", "mended", "no event"],
 )
-def test_a_volume_that_cannot_be_mounted_is_told(message: str, mounted: str | None, phase: str, words: str) -> None:
+def test_a_node_that_cannot_start_a_pod_is_told(
+    why: str, message: str, mounted: str | None, phase: str, words: str
+) -> None:
     api = TinyApi()
     for name in ("opus-1", "opus-2"):
         api.put(job(name))
@@ -362,7 +365,7 @@ def test_a_volume_that_cannot_be_mounted_is_told(message: str, mounted: str | No
         status = {"phase": "Pending", "conditions": ready, "containerStatuses": creating}
         api.put({"kind": "Pod", "metadata": meta, "spec": {"nodeName": "gpu-1"}, "status": status})
     if message:
-        failed = event("opus-1-master-0", 1, kind="Event", reason="FailedMount", message=message)
+        failed = event("opus-1-master-0", 1, kind="Event", reason=why, message=message)
         failed["metadata"]["uid"] = "event-1"
         failed["involvedObject"]["uid"] = "pod-opus-1"
         api.put(failed)
