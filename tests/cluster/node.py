@@ -62,7 +62,8 @@ def _configuration(plane: ControlPlane) -> dict[str, Any]:
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,  # a lower one needs CAP_SYS_RESOURCE
         # A shared disk that is nearly full, or an image that nobody uses now, is no reason to evict or remove.
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        # A machine whose disk was full for a moment must not lose its images: nothing could pull them again.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         # A kubelet that sees a changed claim or Secret late makes tests slow.
         "syncFrequency": "10s",
