@@ -244,6 +244,8 @@ def _causes(status: Mapping[str, Any] | None, said: str) -> str:
 
 
 def _busy(code: int, said: str, request: Request) -> str:
+    if code == 500 and request.part in ("log", "exec"):  # which the server only hands on
+        return f"{request}: the pod's node does not answer {request.server} (500): {said}; try again in a few minutes"
     why = {429: "has too many requests", 409: "counts other objects at the same time"}.get(
         code, "has a fault of its own"
     )

@@ -53,6 +53,10 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
         return warn(layer, said, f"see the layers above; {printed.launch('describe', job)} shows the cluster's events")
     if state.state in ("Suspended", "Cancelled"):
         return warn(layer, said, printed.launch("resume", job))
+    if state.phase == "unknown":  # its node, or the way to it
+        return warn(
+            layer, said, f"see the layer node pool; {printed.launch('describe', job)} shows the cluster's events"
+        )
     if state.quiet_s is not None and state.quiet_s > 1800:
         return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", printed.launch("logs", job))
     return ok(layer, said)

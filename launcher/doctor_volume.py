@@ -11,6 +11,7 @@ from launcher import labels
 from launcher.cluster_errors import Forbidden
 from launcher.doctor_namespace import check_claim
 from launcher.findings import Finding, fail, ok, skip, warn
+from launcher.pod_reasons import is_silent
 from launcher.remote_files import COME_AS, LET_IN
 from launcher.resources import CLAIMS, PODS, SERVICES
 from launcher.transfer import Remote
@@ -60,7 +61,7 @@ class Inside:
 
     def _running(self) -> list[Object]:
         pods = self._cluster.list(PODS, selector=labels.SELECTOR, fields="status.phase=Running").items
-        staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not is_silent(pod)]
         same = [pod for pod in staying if claims_of(pod["spec"]) == claims_of(self._template["spec"])]
         return [pod for pod in same if _writes(pod["spec"]) and _is_as(pod, self._template)]
 

@@ -115,7 +115,7 @@ def _answered(cluster: Cluster, path: str, request: Request) -> Any:
 
     threading.Thread(target=opening, daemon=True).start()
     try:
-        with cluster.transport.awaited():
+        with cluster.transport.awaited(f"the node of pod {request.name}"):
             found = came.get(timeout=ANSWER_SECONDS)
             if isinstance(found, BaseException):
                 raise found

@@ -15,7 +15,7 @@ from launcher.feed import Feed
 from launcher.job_objects import is_of, pod_count, rank_of
 from launcher.log_lines import Line, Printer, merged
 from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
-from launcher.pod_reasons import waiting_reason
+from launcher.pod_reasons import is_silent, waiting_reason
 from launcher.resources import JOBS, PODS
 from launcher.states import JobState, job_state
 from launcher.waiting import gist, reasons_of
@@ -139,7 +139,11 @@ class _Follower:
 
     def _take_pod(self, change: str, pod: Object) -> None:
         meta = pod["metadata"]
-        if change == "DELETED" or not self.wanted.has(pod) or meta["uid"] in self.readers or not is_of(pod, self.job):
+        if change == "DELETED" or not self.wanted.has(pod) or not is_of(pod, self.job):
+            return
+        if meta["uid"] in self.readers:
+            if is_silent(pod):
+                self._remark(meta["name"], waiting_reason(pod))
             return
         if not has_started(pod):
             self._remark(meta["name"], waiting_reason(pod))

@@ -143,8 +143,16 @@ def is_lost(pod: Mapping[str, Any]) -> bool:
     return by_taint or status.get("reason") == "NodeLost"
 
 
+def is_silent(pod: Mapping[str, Any]) -> bool:
+    """Whether the cluster no longer hears from a running pod's node: it alone marks such pods so."""
+    status = pod.get("status") or {}
+    conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
+    unready = conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
+    return status.get("phase") == "Running" and unready
+
+
 def runs(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod runs, as far as its node is known to answer."""
+    """Whether a pod runs and is not to go with its node."""
     return (pod.get("status") or {}).get("phase") == "Running" and not is_lost(pod)
 
 
@@ -173,6 +181,11 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
         return (
             f"pod {name} is to go, as its node {(pod.get('spec') or {}).get('nodeName')} does not answer or is being "
             f"cleared; if that node is off for good: `kubectl delete pod {name} --force{place}`"
+        )
+    if is_silent(pod):
+        return (
+            f"its node {(pod.get('spec') or {}).get('nodeName')} does not answer; the pod may run on there, and if the "
+            "node stays away the cluster replaces it, after five minutes as a rule"
         )
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

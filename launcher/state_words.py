@@ -25,7 +25,8 @@ def phase_of(
     """Return what is going on within a state, in a word or two; the pods are None when they were not asked for."""
     if state == "Running":
         waiting = [reason for pod in pods or () if (reason := waiting_reason(pod))]
-        return progress.phase if progress.attempt or not waiting else "waiting for its other pods"
+        known = progress.attempt or progress.phase == "unknown"
+        return progress.phase if known or not waiting else "waiting for its other pods"
     if state == "Pending":
         if not pods:
             return "waiting to run" if pods is None else "no pods yet"

@@ -108,9 +108,9 @@ class Transport:
         self._lost_at = time.monotonic()
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Tell a person when the block, which asks the server in a way of its own, is not answered."""
-        with self._outage.awaited(self.server):
+    def awaited(self, other: str) -> Iterator[None]:
+        """Tell a person when the block, which asks the server, and through it another, is not answered."""
+        with self._outage.awaited(f"{self.server}, or {other},"):
             yield
         self._outage.over(self.server)
 

@@ -16,6 +16,7 @@ from launcher.pod_reasons import (
     Ending,
     creation_failures,
     is_mounting,
+    is_silent,
     lacks_scheduler,
     node_failures,
     runs,
@@ -157,8 +158,9 @@ def _with_log(
     state = job_state(job, pods, now=now, queue_says=queue_says, failures=failures, told=told)
     if state.state != "Running":
         return state
-    leader = min(pods, key=lambda pod: (not runs(pod), rank_of(pod)))
-    return job_state(job, pods, now=now, progress=progress_of(cluster, leader), failures=failures)
+    leader = min(pods, key=lambda pod: (not runs(pod), is_silent(pod), rank_of(pod)))
+    progress = Progress(phase="unknown") if is_silent(leader) else progress_of(cluster, leader)
+    return job_state(job, pods, now=now, progress=progress, failures=failures)
 
 
 def pods_of(

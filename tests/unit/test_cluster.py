@@ -64,6 +64,12 @@ def test_retries_end_and_say_what_the_server_said(cluster: Cluster, server: Serv
     assert pauses == sorted(pauses) and len(pauses) == ATTEMPTS - 1
 
 
+def test_a_node_that_does_not_answer_is_no_fault_of_the_server(cluster: Cluster, server: Server) -> None:
+    server.answers = [status(500, "InternalError", 'Get "https://10.0.0.1:10250/containerLogs": TLS handshake timeout')]
+    with pytest.raises(cluster_errors.Busy, match=r"the pod's node does not answer .* \(500\): Get"):
+        list(cluster.log("a"))
+
+
 def test_webhook_that_does_not_answer_names_the_operator(cluster: Cluster, server: Server) -> None:
     said = 'failed calling webhook "validator.pytorchjob.training-operator.kubeflow.org": connection refused'
     server.answers = [status(500, "InternalError", said) for _ in range(ATTEMPTS)]

@@ -114,6 +114,19 @@ def test_a_pod_that_only_reads_the_volume_is_not_asked(
     assert Inside(cluster, mine, probe=False).said is None
 
 
+def test_a_pod_on_a_silent_node_is_not_asked(
+    volume: TinyExec, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = template(volume.root)
+    status = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}],
+    }
+    silent = {"metadata": {"name": "p"}, "spec": mine["spec"], "status": status}
+    monkeypatch.setattr(cluster, "list", lambda *_, **__: Listing([silent], "1"))
+    assert Inside(cluster, mine, probe=False).said is None and not volume.commands
+
+
 def test_a_pod_of_another_user_is_not_asked(
     volume: TinyExec, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,6 @@ from launcher.cluster_errors import Busy, Cut, Forbidden
 from launcher.log_lines import Line, Printer, merged, parse_line
 from launcher.pod_logs import Wanted
 from launcher.resources import PODS
-from launcher.watching import jobs_now
 from tests.unit.api_server import Answer, Server, listing, status
 from tests.unit.tiny_api import NAMESPACE, TinyApi
 
@@ -384,24 +383,3 @@ def test_a_log_that_cannot_be_read_keeps_no_other_from_being_shown(
     with pytest.raises(Forbidden, match="does not answer"):
         logs.show(cluster, api.objects["PyTorchJob", "m-1"], Printer(prefixed=False, out=out), Wanted())
     assert "one" in out.getvalue()
-
-
-def test_where_a_log_cannot_be_read_nobody_knows_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:
-    api.put(job("Running"))
-    api.put(pod())
-    api.refused.add("log")
-    [state] = jobs_now(cluster, ["m-1"])
-    assert state.phase == "unknown" and "its log cannot be read: " in (state.reason or "")
-
-
-def test_a_pod_whose_node_is_lost_is_not_asked_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:
-    api.put(job("Running", workers=1))
-    lost = pod()
-    lost["metadata"]["deletionTimestamp"] = "2030-01-02T03:04:05Z"
-    lost["status"]["reason"] = "NodeLost"
-    api.put(lost)
-    api.put(pod(uid="pod-2", role="worker"))
-    api.write("m-1-worker-0", stamped(1, "one"), end=True)
-    [state] = jobs_now(cluster, ["m-1"])
-    assert {address.split("/")[-2] for address in api.requests if "/log" in address} == {"m-1-worker-0"}
-    assert "as its node" in (state.reason or "")

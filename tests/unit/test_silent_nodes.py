@@ -1,0 +1,63 @@
+"""Nodes that the cluster no longer hears from: what is told of their pods, and that nobody waits for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.cluster import Cluster
+from launcher.doctor_job import diagnose
+from launcher.watching import jobs_now
+from tests.unit.test_logs import Following, end, job, pod, stamped, until
+from tests.unit.tiny_api import TinyApi
+
+SILENT = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+
+
+def test_a_node_that_falls_silent_is_told(api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """The cluster marks its pods so, and lets them be for some minutes."""
+    api.put(job("Running"))
+    api.put(pod())
+    api.write("m-1-master-0", stamped(1, "job m-1, run r, attempt 1"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: bool(following.lines))
+    silent = pod()
+    silent["status"]["conditions"] = SILENT
+    api.put(silent)
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "m-1-master-0: its node node-1 does not answer; the pod may run on there" in said
+
+    until(told)
+    asked = len(api.requests)
+    [state] = jobs_now(cluster, ["m-1"])
+    assert (state.state, state.phase) == ("Running", "unknown") and "node node-1 does not answer" in str(state.reason)
+    assert not any("/log" in each for each in api.requests[asked:]), "it would be waited for in vain"
+    assert diagnose(state, api.objects["PyTorchJob", "m-1"]).verdict == "warn"
+    api.put(pod("terminated"))
+    api.write("m-1-master-0", stamped(2, "last"), end=True)
+    end(api)
+    assert following.ends()[-1] == "last"
+
+
+def test_where_a_log_cannot_be_read_nobody_knows_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running"))
+    api.put(pod())
+    api.refused.add("log")
+    [state] = jobs_now(cluster, ["m-1"])
+    assert state.phase == "unknown" and "its log cannot be read: " in (state.reason or "")
+
+
+def test_a_pod_whose_node_is_lost_is_not_asked_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:
+    api.put(job("Running", workers=1))
+    lost = pod()
+    lost["metadata"]["deletionTimestamp"] = "2030-01-02T03:04:05Z"
+    lost["status"]["reason"] = "NodeLost"
+    api.put(lost)
+    api.put(pod(uid="pod-2", role="worker"))
+    api.write("m-1-worker-0", stamped(1, "one"), end=True)
+    [state] = jobs_now(cluster, ["m-1"])
+    assert {address.split("/")[-2] for address in api.requests if "/log" in address} == {"m-1-worker-0"}
+    assert "as its node" in (state.reason or "")
