@@ -10,7 +10,7 @@ from launcher import printed
 from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
-from launcher.pod_reasons import NO_SERVICE
+from launcher.pod_reasons import NO_SERVICE, NODE_SILENT
 from launcher.remote_files import COME_AS, LET_IN
 from launcher.states import JobState
 from launcher.transfer_pod import claims_of
@@ -53,7 +53,7 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
         return warn(layer, said, f"see the layers above; {printed.launch('describe', job)} shows the cluster's events")
     if state.state in ("Suspended", "Cancelled"):
         return warn(layer, said, printed.launch("resume", job))
-    if state.phase == "unknown":  # its node, or the way to it
+    if NODE_SILENT in (state.reason or ""):
         return warn(
             layer, said, f"see the layer node pool; {printed.launch('describe', job)} shows the cluster's events"
         )

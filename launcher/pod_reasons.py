@@ -59,6 +59,8 @@ CREATION_FAILURES = ("FailedCreatePod", "FailedCreateService")
 """Reasons of the events that tell what of a job the operator could not make."""
 NO_SERVICE = "the operator cannot make the job's Service"
 """Begins the reason of a job whose Service was refused: until it is there, the operator tells nothing of its pods."""
+NODE_SILENT = "does not answer; the pod may run on there"
+"""In the reason of a pod that the cluster no longer hears of."""
 UNSEEN = "its first pod has started, but the operator does not say so"
 """Begins the reason of a job that nobody says runs or has ended, where no event tells why."""
 
@@ -184,8 +186,8 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
         )
     if is_silent(pod):
         return (
-            f"its node {(pod.get('spec') or {}).get('nodeName')} does not answer; the pod may run on there, and if the "
-            "node stays away the cluster replaces it, after five minutes as a rule"
+            f"its node {(pod.get('spec') or {}).get('nodeName')} {NODE_SILENT}, and if the node stays away the cluster "
+            "replaces it, after five minutes as a rule"
         )
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
