@@ -151,7 +151,8 @@ def _without_flavor(cluster: Cluster, job: Manifest) -> tuple[Manifest, str | No
     # A configuration that this version cannot read.
     with suppress(MtftError, KeyError, ValueError, TypeError, AttributeError):
         document = json.loads((held or {})["data"][CONFIG_FILE])
-        wanted = render(document, given[labels.MODEL], name=meta["name"], namespace=meta["namespace"])[-1]["spec"]
+        names = {"name": meta["name"], "batch": given.get(labels.BATCH), "run": given.get(labels.RUN)}
+        wanted = render(document, given[labels.MODEL], namespace=meta["namespace"], **names)[-1]["spec"]
     spec = without_flavor(job, wanted)
     gone = left_out(job["spec"], spec)
     note = f"left to queue {given[labels.QUEUE]}, as its configuration does not name them: {gone}" if gone else None

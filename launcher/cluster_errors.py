@@ -38,6 +38,7 @@ _RBAC = re.compile(
 )
 _WEBHOOK = "failed calling webhook"
 _HANGS = re.compile(r"deadline exceeded|Client\.Timeout|i/o timeout|timed out")
+_NO_NODE = re.compile(r"dial tcp|dialing backend|TLS handshake|i/o timeout|client connection lost|:10250/")
 _PLAIN_TO_TLS = "HTTP request to an HTTPS server"
 _ANONYMOUS = "system:anonymous"
 _IN_NAMESPACE = "all rules mtft-launch needs are in manifests/base; `mtft-launch doctor` shows which are missing"
@@ -244,7 +245,7 @@ def _causes(status: Mapping[str, Any] | None, said: str) -> str:
 
 
 def _busy(code: int, said: str, request: Request) -> str:
-    if code == 500 and request.part in ("log", "exec"):  # which the server only hands on
+    if code == 500 and request.part in ("log", "exec") and _NO_NODE.search(said):  # the server only hands it on
         return f"{request}: the pod's node does not answer {request.server} (500): {said}; try again in a few minutes"
     why = {429: "has too many requests", 409: "counts other objects at the same time"}.get(
         code, "has a fault of its own"

@@ -76,7 +76,7 @@ def examine(
         ("permissions", lambda: access.check_rights(cluster)),
         ("operator", lambda: operator),
         ("webhook", lambda: [] if live or operator[0].verdict == "fail" else [access.check_webhook(cluster, job)]),
-        ("pod rules", lambda: [access.check_pod(cluster, template)]),
+        ("pod names", lambda: [access.check_pod(cluster, template)]),
         ("pod security", lambda: [_pod_security(cluster, count, deployment)]),
         ("quota", lambda: [_quota(cluster, template, count, there if live else None)]),
         ("limit range", lambda: [namespace.check_limits(_all(cluster, LIMIT_RANGES), template)]),

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher import resources
-from launcher.cluster_errors import OPERATOR_INSTALL, ClusterError, Conflict, Denied, Forbidden, no_namespace
+from launcher.cluster_errors import (
+    OPERATOR_INSTALL,
+    Busy,
+    ClusterError,
+    Conflict,
+    Denied,
+    Forbidden,
+    Invalid,
+    NoConnection,
+    no_namespace,
+)
 from launcher.findings import Finding, fail, ok, skip, warn
 from launcher.printed import in_namespace
 
@@ -31,6 +43,8 @@ _WISHED: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...]
     (resources.CLAIMS, None, ("get",), "the check of the volume claim"),
 )
 _OPERATOR = "training-operator"
+# A ServiceAccount, a PriorityClass or a RuntimeClass that is not there.
+_ABSENT = re.compile(r"serviceaccount .* not found|no PriorityClass with name|RuntimeClass .* not found")
 
 
 def check_connection(cluster: Cluster) -> Finding:
@@ -84,32 +98,47 @@ def check_operator(cluster: Cluster) -> tuple[list[Finding], Object | None]:
 
 def check_webhook(cluster: Cluster, job: Object) -> Finding:
     """Send a job as a dry run: the API server asks the operator's webhook as for a real one, and makes nothing."""
-    fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"
-    return _dry_run(cluster, "webhook", "job", job, fix)
-
-
-def check_pod(cluster: Cluster, template: Object) -> Finding:
-    """Send a pod as the operator will make it, as a dry run: what it names must be there, and every rule agree."""
-    pod = {"apiVersion": resources.PODS.api_version, "kind": resources.PODS.kind, **template}
-    return _dry_run(cluster, "pod rules", "pod", pod, "correct what it names in cluster.* of the configuration")
-
-
-def _dry_run(cluster: Cluster, layer: str, what: str, manifest: Object, fix: str) -> Finding:
-    # A name of its own, so that one that is there already is no conflict.
-    meta = {**(manifest.get("metadata") or {}), "name": "mtft-doctor", "namespace": cluster.namespace}
+    layer = "webhook"
     try:
-        cluster.create({**manifest, "metadata": meta}, dry_run=True)
-    except Conflict:
-        return ok(layer, f"a {what} is accepted (dry run)")
+        _dry_run(cluster, job)
     except Forbidden as error:
         # Rights and quota have layers of their own.
         if isinstance(error, Denied) and not error.by_quota:
-            ask = "ask the cluster's administrator for what it wants"
-            return fail(layer, f"a {what} is refused (dry run): {error}", ask if what == "job" else f"{fix}, or {ask}")
-        return skip(layer, f"no {what} may be sent: {str(error).splitlines()[0]}")
+            return fail(
+                layer, f"a job is refused (dry run): {error}", "ask the cluster's administrator for what it wants"
+            )
+        return skip(layer, f"no job may be sent: {str(error).splitlines()[0]}")
     except ClusterError as error:
-        return fail(layer, f"a {what} is refused (dry run): {error}", fix)
-    return ok(layer, f"a {what} is accepted (dry run)")
+        fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"
+        return fail(layer, f"a job is refused (dry run): {error}", fix)
+    return ok(layer, "a job is accepted (dry run)")
+
+
+def check_pod(cluster: Cluster, template: Object) -> Finding:
+    """Send a pod of the job as a dry run: what it names must be there.
+
+    Rules may be others for the operator, who makes the pods in earnest: what they refuse is a warning.
+    """
+    layer, wanted = "pod names", {"apiVersion": resources.PODS.api_version, "kind": resources.PODS.kind, **template}
+    try:
+        _dry_run(cluster, wanted)
+    except (Forbidden, Invalid) as error:
+        if isinstance(error, Invalid) or _ABSENT.search(str(error)):
+            return fail(layer, f"a pod is refused (dry run): {error}", "correct what it names in cluster.*, or make it")
+        if isinstance(error, Denied) and not error.by_quota:
+            ask = "the operator may be allowed to; else ask the cluster's administrator for what it wants"
+            return warn(layer, f"a pod made by you is refused (dry run): {error}", ask)
+        return skip(layer, f"no pod may be sent: {str(error).splitlines()[0]}")
+    except (Busy, NoConnection) as error:
+        return skip(layer, f"nobody says: {str(error).splitlines()[0]}")
+    return ok(layer, "what a pod names is there, and it is accepted (dry run)")
+
+
+def _dry_run(cluster: Cluster, manifest: Object) -> None:
+    # A name of its own, so that one that is there already is no conflict.
+    meta = {**(manifest.get("metadata") or {}), "name": "mtft-doctor", "namespace": cluster.namespace}
+    with suppress(Conflict):
+        cluster.create({**manifest, "metadata": meta}, dry_run=True)
 
 
 def _rights(

@@ -81,7 +81,7 @@ def check_space(said: Mapping[str, Any] | MtftError | None) -> Finding:
     """Say how much room the volume has, from what a pod says."""
     layer = "space"
     if said is None:
-        return skip(layer, "no pod has the volume mounted now; --probe starts one for a moment to look")
+        return skip(layer, "no pod that can be asked has the volume as this job would; --probe starts one to look")
     if isinstance(said, Forbidden):
         return skip(layer, f"may not be looked at: {str(said).splitlines()[0]}")
     if isinstance(said, MtftError):

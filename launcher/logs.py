@@ -15,7 +15,7 @@ from launcher.feed import Feed
 from launcher.job_objects import is_of, pod_count, rank_of
 from launcher.log_lines import Line, Printer, merged
 from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
-from launcher.pod_reasons import is_silent, waiting_reason
+from launcher.pod_reasons import NODE_SILENT, is_silent, waiting_reason
 from launcher.resources import JOBS, PODS
 from launcher.states import JobState, job_state
 from launcher.waiting import gist, reasons_of
@@ -142,8 +142,7 @@ class _Follower:
         if change == "DELETED" or not self.wanted.has(pod) or not is_of(pod, self.job):
             return
         if meta["uid"] in self.readers:
-            if is_silent(pod):
-                self._remark(meta["name"], waiting_reason(pod))
+            self._tell_silence(pod)
             return
         if not has_started(pod):
             self._remark(meta["name"], waiting_reason(pod))
@@ -151,6 +150,14 @@ class _Follower:
         self._remark(meta["name"], "started again" if meta["name"] in self.started else "started")
         self.started.add(meta["name"])
         self.readers[meta["uid"]] = self.feed.start(lambda: self._read(pod))
+        self._tell_silence(pod)
+
+    def _tell_silence(self, pod: Object) -> None:
+        name = pod["metadata"]["name"]
+        if is_silent(pod):
+            self._remark(name, waiting_reason(pod))
+        elif NODE_SILENT in self.remarks.get(name, ""):
+            self._remark(name, "its node answers again")
 
     def _is_reading(self) -> bool:
         return any(thread.is_alive() for thread in list(self.readers.values()))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from launcher.cluster_errors import Busy, Cut, NoConnection
+from launcher.cluster_errors import Busy, NoConnection
 from launcher.job_objects import rank_of
 from launcher.labels import CONTAINER
 from launcher.log_lines import Line, parse_line
@@ -78,8 +78,9 @@ def whole_log(
         except (NoConnection, Busy) as error:
             name, now = pod["metadata"]["name"], time.monotonic()
             vain, since = (0, now) if last > before else (vain + 1, since)
-            if vain == MOST_IN_VAIN or now - since > _PATIENT_SECONDS:
-                again = "; run this again" if isinstance(error, Cut) else ""
+            hangs = isinstance(error, Busy) and now - since > _PATIENT_SECONDS
+            if vain == MOST_IN_VAIN or hangs:
+                again = "; run this again" if isinstance(error, NoConnection) else ""
                 error.args = (f"the log of {name} is not whole: {error}{again}",)
                 raise
             if vain == _SILENT_TRIES:

@@ -146,11 +146,12 @@ def is_lost(pod: Mapping[str, Any]) -> bool:
 
 
 def is_silent(pod: Mapping[str, Any]) -> bool:
-    """Whether the cluster no longer hears from a running pod's node: it alone marks such pods so."""
+    """Whether the cluster no longer hears from a running pod's node: it marks its pods so, while the kubelet cannot."""
     status = pod.get("status") or {}
     conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
     unready = conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
-    return status.get("phase") == "Running" and unready
+    gated = bool((pod.get("spec") or {}).get("readinessGates"))  # others may have said so then
+    return status.get("phase") == "Running" and unready and not gated
 
 
 def runs(pod: Mapping[str, Any]) -> bool:
@@ -165,7 +166,10 @@ def is_mounting(pod: Mapping[str, Any]) -> bool:
     if conditions.get("PodReadyToStartContainers") == "True":  # older clusters do not tell
         return False
     each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return any(((it.get("state") or {}).get("waiting") or {}).get("reason") in _CREATING for it in each)
+    states = [it.get("state") or {} for it in each]
+    if any(state.keys() & {"running", "terminated"} for state in states):
+        return False
+    return any((state.get("waiting") or {}).get("reason") in _CREATING for state in states)
 
 
 def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = MappingProxyType({})) -> str | None:
@@ -186,8 +190,8 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
         )
     if is_silent(pod):
         return (
-            f"its node {(pod.get('spec') or {}).get('nodeName')} {NODE_SILENT}, and if the node stays away the cluster "
-            "replaces it, after five minutes as a rule"
+            f"its node {(pod.get('spec') or {}).get('nodeName')} {NODE_SILENT}; if the node stays "
+            "away the pod is marked to go, after five minutes as a rule"
         )
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from launcher.cluster import Cluster
 
 Object = Mapping[str, Any]
-_PREFIX = "kueue.x-k8s.io/"
+_PREFIXES = ("kueue.x-k8s.io/", "autoscaling.x-k8s.io/", "cluster-autoscaler.kubernetes.io/")
 _PLACEMENT = ("nodeSelector", "tolerations")
 _OURS = (labels.TOPOLOGY_REQUIRED, labels.TOPOLOGY_PREFERRED)
 
@@ -71,8 +71,8 @@ def without_flavor(job: Object, wanted: Object | None) -> dict[str, Any]:
 
     Args:
         job: as the cluster has it.
-        wanted: the spec that its configuration stands for; None where nobody knows it: only what has Kueue's name is
-            left out then.
+        wanted: the spec that its configuration stands for; None where nobody knows it: node labels and tolerations
+            could be its own then, and stay.
     """
     spec: dict[str, Any] = deepcopy(dict(job["spec"]))
     if labels.QUEUE not in (job["metadata"].get("labels") or {}):
@@ -83,27 +83,26 @@ def without_flavor(job: Object, wanted: Object | None) -> dict[str, Any]:
         own = (meant.get(name) or {}).get("template") or {}
         metadata, pods = template.get("metadata") or {}, template.get("spec") or {}
         for key in ("labels", "annotations"):
-            _keep(metadata, key, None if wanted is None else (own.get("metadata") or {}).get(key) or ())
-        _keep(pods, "schedulingGates", None)
+            mine = (own.get("metadata") or {}).get(key) or ()
+            _keep(metadata, key, [each for each in metadata.get(key) or () if each in mine or not _is_queues(each)])
+        gates = pods.get("schedulingGates") or ()
+        _keep(pods, "schedulingGates", [each for each in gates if not _is_queues(each["name"])])
         for key in _PLACEMENT if wanted is not None else ():
-            _keep(pods, key, (own.get("spec") or {}).get(key) or ())
+            mine = (own.get("spec") or {}).get(key) or ()
+            _keep(pods, key, [each for each in pods.get(key) or () if each in mine])
     return spec
 
 
-def _keep(holder: dict[str, Any], key: str, own: Sequence[Any] | Mapping[str, Any] | None) -> None:
-    """Leave only the job's own entries of a mapping or list, without ``own`` those of a foreign name; none: it goes."""
+def _keep(holder: dict[str, Any], key: str, kept: Sequence[Any]) -> None:
+    """Leave only some entries of a mapping or list; without any it goes."""
     before = holder.pop(key, None)
-    if not before:
-        return
-    kept = [each for each in before if (_is_foreign(each) if own is None else each in own)]
     if kept:
         holder[key] = {each: before[each] for each in kept} if isinstance(before, dict) else kept
 
 
-def _is_foreign(entry: Any) -> bool:
-    """Whether a label, an annotation or a scheduling gate is none of Kueue's, but of the job's own or of others."""
-    name = entry["name"] if isinstance(entry, Mapping) else entry
-    return name in _OURS or not name.startswith(_PREFIX)
+def _is_queues(name: str) -> bool:
+    """Whether a label, an annotation or a scheduling gate is Kueue's, or of its admission checks."""
+    return name not in _OURS and name.startswith(_PREFIXES)
 
 
 def left_out(before: Object, after: Object) -> str | None:

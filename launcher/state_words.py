@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from launcher import labels, printed
 from launcher.job_objects import condition, rank_of
-from launcher.pod_reasons import NO_SERVICE, UNSEEN, Ending, is_broken, waiting_reason
+from launcher.pod_reasons import NO_SERVICE, UNSEEN, Ending, is_broken, is_silent, waiting_reason
 from launcher.progress import Progress
 
 Name = Literal[
@@ -25,7 +25,7 @@ def phase_of(
     """Return what is going on within a state, in a word or two; the pods are None when they were not asked for."""
     if state == "Running":
         waiting = [reason for pod in pods or () if (reason := waiting_reason(pod))]
-        known = progress.attempt or progress.phase == "unknown"
+        known = progress.attempt or any(map(is_silent, pods or ()))
         return progress.phase if known or not waiting else "waiting for its other pods"
     if state == "Pending":
         if not pods:

@@ -240,7 +240,7 @@ def main() -> None:
             for part in make().parts:
                 print(f"{part.name}  {part.archive}  {part.archive.stat().st_size / 1e6:.1f} MB", flush=True)
     except (BuildFailed, MissingPart) as error:
-        full = f"; {_NEEDED_GB} GB must be free below {ROOT}" if "no space left" in str(error) else ""
+        full = f"; {_NEEDED_GB} GB must be free below {ROOT}" if "no space left" in str(error).lower() else ""
         sys.exit(f"the images cannot be made: {error}{full}")
 
 

@@ -57,7 +57,7 @@ def test_nothing_is_wrong(namespace: str, doctor: Doctor) -> None:
     assert not [each for each in found.values() if each["verdict"] in ("fail", "warn") and each["layer"] != "operator"]
     # The operator of the test cluster runs outside of it.
     assert found["operator"]["verdict"] == "warn"
-    assert "is accepted" in found["webhook"]["message"] and "is accepted" in found["pod rules"]["message"]
+    assert "is accepted" in found["webhook"]["message"] and "is accepted" in found["pod names"]["message"]
     assert {"cluster", "permissions", "quota", "limit range", "queue", "volume claim", "secrets", "GPUs", "DNS"} <= set(
         found
     )
@@ -151,7 +151,7 @@ def test_quota_limits_claim_secrets_and_queue(control_plane: Cluster, doctor: Do
     ],
 )
 def test_what_a_pod_names_must_be_there(namespace: str, doctor: Doctor, given: dict[str, str], words: str) -> None:
-    found = doctor(namespace, **given)["pod rules"]
+    found = doctor(namespace, **given)["pod names"]
     assert found["verdict"] == "fail" and words in found["message"] and "cluster.*" in found["fix"]
 
 

@@ -37,7 +37,8 @@ class Held:
 
 def objects(**cluster: Any) -> list[dict[str, Any]]:
     given = {"image": "example.org/mtft:1", "nodes": 2, **cluster}
-    return render({"data": {"train": "/mnt/mtft/data/x.jsonl"}, "cluster": given}, MODEL, namespace="team")
+    document = {"data": {"train": "/mnt/mtft/data/x.jsonl"}, "cluster": given}
+    return render(document, MODEL, batch="night-1", namespace="team")
 
 
 def admitted(job: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +75,10 @@ def test_it_is_neither_a_difference_nor_sent_again(own: dict[str, Any]) -> None:
     assert differences(cluster, [config, job], live) == []
     anew, note = actions._without_flavor(cluster, live)
     assert anew["spec"]["pytorchReplicaSpecs"] == job["spec"]["pytorchReplicaSpecs"]
+    by_hand = deepcopy(live)
+    by_hand["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]["labels"]["cost-center"] = "7"
+    kept, _ = actions._without_flavor(cluster, by_hand)
+    assert kept["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]["labels"]["cost-center"] == "7"
     assert str(note).endswith(": cloud.example.org/pool, spot"), "what was given by hand is not lost without a word"
     live["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["nodeSelector"] = {"disk": "slow"}
     found = [each.path.rpartition(".")[2] for each in differences(cluster, [config, job], live)]
