@@ -15,7 +15,7 @@ from launcher.cluster_errors import Forbidden, NoSuchKind
 from launcher.description import events_of
 from launcher.doctor_nodes import check_nodes
 from launcher.findings import Finding, fail, ok, skip
-from launcher.job_objects import condition, replicas, roles
+from launcher.job_objects import condition, pod_count, roles
 from launcher.labels import CONTAINER
 from launcher.pod_reasons import CREATION_FAILURES
 from launcher.resources import (
@@ -63,7 +63,7 @@ def examine(
     Raises:
         ClusterError: the cluster cannot be reached.
     """
-    template, count, live = _template(job), sum(replicas(role) for role in roles(job)), pods is not None
+    template, count, live = _template(job), pod_count(job), pods is not None
     there, bound = settled_of(job, pods or (), count)
     connection = access.check_connection(cluster)
     if "operator" not in only and (missing := access.check_namespace(cluster)):

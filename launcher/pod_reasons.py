@@ -147,11 +147,10 @@ def is_lost(pod: Mapping[str, Any]) -> bool:
 
 def is_silent(pod: Mapping[str, Any]) -> bool:
     """Whether the cluster no longer hears from a running pod's node: it marks its pods so, while the kubelet cannot."""
-    status = pod.get("status") or {}
-    conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
+    conditions = _conditions(pod)
     unready = conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
     gated = bool((pod.get("spec") or {}).get("readinessGates"))  # others may have said so then
-    return status.get("phase") == "Running" and unready and not gated
+    return (pod.get("status") or {}).get("phase") == "Running" and unready and not gated
 
 
 def runs(pod: Mapping[str, Any]) -> bool:
@@ -161,12 +160,9 @@ def runs(pod: Mapping[str, Any]) -> bool:
 
 def is_mounting(pod: Mapping[str, Any]) -> bool:
     """Whether a pod's node makes its containers and has not told yet that volumes and network are ready."""
-    status = pod.get("status") or {}
-    conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
-    if conditions.get("PodReadyToStartContainers") == "True":  # older clusters do not tell
+    if _conditions(pod).get("PodReadyToStartContainers") == "True":  # older clusters do not tell
         return False
-    each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    states = [it.get("state") or {} for it in each]
+    states = _container_states(pod)
     if any(state.keys() & {"running", "terminated"} for state in states):
         return False
     return any((state.get("waiting") or {}).get("reason") in _CREATING for state in states)
@@ -218,11 +214,21 @@ def waiting_reason(pod: Mapping[str, Any], failures: Mapping[str, str] = Mapping
 
 def is_broken(pod: Mapping[str, Any], failures: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether a person has to do something before the pod can start; ``failures`` as for ``waiting_reason``."""
-    status, failure = pod.get("status") or {}, failures.get(pod["metadata"].get("uid", ""), "")
+    failure = failures.get(pod["metadata"].get("uid", ""), "")
     if failure and (not (pod.get("spec") or {}).get("nodeName") or (is_mounting(pod) and _ABSENT.search(failure))):
         return True
+    return any((state.get("waiting") or {}).get("reason") in _BROKEN for state in _container_states(pod))
+
+
+def _conditions(pod: Mapping[str, Any]) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in (pod.get("status") or {}).get("conditions") or []}
+
+
+def _container_states(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the states of a pod's containers, those of its init containers first."""
+    status = pod.get("status") or {}
     each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return any(((it.get("state") or {}).get("waiting") or {}).get("reason") in _BROKEN for it in each)
+    return [it.get("state") or {} for it in each]
 
 
 def last_seen(event: Mapping[str, Any]) -> str:

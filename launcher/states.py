@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher import labels, printed
-from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, replicas, roles
+from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, pod_count, replicas, roles
 from launcher.pod_reasons import UNSEEN, Ending, ending, runs, started_unseen
 from launcher.progress import Progress
 from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
@@ -195,7 +195,7 @@ def _placement(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> dic
     return {
         "nodes": tuple(sorted({node for pod in pods if (node := (pod.get("spec") or {}).get("nodeName"))})),
         "pods": sum(map(runs, pods)),
-        "pods_wanted": sum(replicas(role) for role in roles(job)),
+        "pods_wanted": pod_count(job),
         "gpus": sum(replicas(role) * gpus_of(role.get("template") or {}) for role in roles(job)),
     }
 
