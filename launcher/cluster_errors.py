@@ -5,7 +5,7 @@ ClusterError
  |    +-- Cut          the connection ended before what it carried did
  +-- Unauthorized      401: no, wrong or expired credentials
  +-- Forbidden         403: by RBAC
- |    +-- Denied       403: by admission (quota, Pod Security, a policy, a webhook)
+ |    +-- Denied       403: by admission (quota, Pod Security, a policy, a webhook); a policy may give 400 or 422, too
  +-- NotFound          404: no such object or namespace
  |    +-- NoSuchKind   404: the cluster does not know the kind; the operator is not installed
  +-- Conflict          409: it exists already, or was changed meanwhile
@@ -37,6 +37,7 @@ _RBAC = re.compile(
     r' in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
 _WEBHOOK = "failed calling webhook"
+_POLICY = re.compile(r"denied (the )?request")  # by a webhook, or by a ValidatingAdmissionPolicy
 _HANGS = re.compile(r"deadline exceeded|Client\.Timeout|i/o timeout|timed out")
 _NO_NODE = re.compile(r"dial tcp|dialing backend|TLS handshake|i/o timeout|client connection lost|:10250/")
 _PLAIN_TO_TLS = "HTTP request to an HTTPS server"
@@ -72,7 +73,7 @@ class Forbidden(ClusterError):
 
 
 class Denied(Forbidden):
-    """403: the user may do this, but a quota, a policy or a webhook is against the object.
+    """403, 400 or 422: the user may do this, but a quota, a policy or a webhook is against the object.
 
     Attributes:
         by_quota: a ResourceQuota is.
@@ -175,6 +176,8 @@ def from_status(code: int, status: Mapping[str, Any] | None, text: str, request:
             return Conflict(f"{request}: {said}")
         case 410:
             return Gone(f"{request}: {said}")
+        case 400 | 422 if _POLICY.search(said):
+            return _denied(said, request)
         case 400 | 413 | 415 | 422:
             return Invalid(f"{request}: the API server refuses the object\n{_causes(status, said)}")
         case 500 if _WEBHOOK in said:
@@ -200,8 +203,7 @@ def _unauthorized(request: Request) -> str:
 def _forbidden(said: str, request: Request) -> Forbidden:
     found = _RBAC.search(said)
     if not found:
-        # The server's own words name the quota, the policy or the webhook.
-        return Denied(f"{request}: refused by the cluster's rules: {said}")
+        return _denied(said, request)
     if found["user"] == _ANONYMOUS:
         return Forbidden(
             f"{request}: the kubeconfig sends no credentials, so {request.server} takes you for {_ANONYMOUS}; "
@@ -218,6 +220,11 @@ def _forbidden(said: str, request: Request) -> Forbidden:
         f"    verbs: [{_quoted(found['verb'])}]\n"
         f"{_EVERYWHERE if everywhere else _IN_NAMESPACE}"
     )
+
+
+def _denied(said: str, request: Request) -> Denied:
+    # The server's own words name the quota, the policy or the webhook.
+    return Denied(f"{request}: refused by the cluster's rules: {said}")
 
 
 def _quoted(text: str) -> str:

@@ -17,6 +17,7 @@ from launcher.cluster_errors import (
     Forbidden,
     Invalid,
     NoConnection,
+    WebhookSilent,
     no_namespace,
 )
 from launcher.findings import Finding, fail, ok, skip, warn
@@ -43,8 +44,12 @@ _WISHED: tuple[tuple[resources.Resource, str | None, tuple[str, ...], str], ...]
     (resources.CLAIMS, None, ("get",), "the check of the volume claim"),
 )
 _OPERATOR = "training-operator"
-# A ServiceAccount, a PriorityClass or a RuntimeClass that is not there.
-_ABSENT = re.compile(r"serviceaccount .* not found|no PriorityClass with name|RuntimeClass .* not found")
+# What is not there, and what Pod Security, a LimitRange or a quota asks of the operator's pods as of anybody's.
+_FOR_ALL = re.compile(
+    r"serviceaccount .* not found|no PriorityClass with name|RuntimeClass .* not found"
+    r"|violates PodSecurity|(usage|ratio) per (Container|Pod)|must specify"
+)
+_WEBHOOKS = "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations"
 
 
 def check_connection(cluster: Cluster) -> Finding:
@@ -109,28 +114,30 @@ def check_webhook(cluster: Cluster, job: Object) -> Finding:
             )
         return skip(layer, f"no job may be sent: {str(error).splitlines()[0]}")
     except ClusterError as error:
-        fix = "kubectl get pods -A | grep training-operator; kubectl get validatingwebhookconfigurations"
+        fix = f"kubectl get pods -A | grep {_OPERATOR}; {_WEBHOOKS}"
         return fail(layer, f"a job is refused (dry run): {error}", fix)
     return ok(layer, "a job is accepted (dry run)")
 
 
 def check_pod(cluster: Cluster, template: Object) -> Finding:
-    """Send a pod of the job as a dry run: what it names must be there.
+    """Send a pod of the job as a dry run: what it names must be there, and every webhook must answer.
 
-    Rules may be others for the operator, who makes the pods in earnest: what they refuse is a warning.
+    Policies may be others for the operator, who makes the pods in earnest: what they refuse is a warning.
     """
     layer, wanted = "pod names", {"apiVersion": resources.PODS.api_version, "kind": resources.PODS.kind, **template}
     try:
         _dry_run(cluster, wanted)
+    except WebhookSilent as error:
+        return fail(layer, f"a pod is refused (dry run): {str(error).splitlines()[0]}", f"{_WEBHOOKS} name its service")
+    except (Busy, NoConnection) as error:
+        return skip(layer, f"nobody says: {str(error).splitlines()[0]}")
     except (Forbidden, Invalid) as error:
-        if isinstance(error, Invalid) or _ABSENT.search(str(error)):
+        if isinstance(error, Invalid) or _FOR_ALL.search(str(error)):
             return fail(layer, f"a pod is refused (dry run): {error}", "correct what it names in cluster.*, or make it")
         if isinstance(error, Denied) and not error.by_quota:
             ask = "the operator may be allowed to; else ask the cluster's administrator for what it wants"
             return warn(layer, f"a pod made by you is refused (dry run): {error}", ask)
         return skip(layer, f"no pod may be sent: {str(error).splitlines()[0]}")
-    except (Busy, NoConnection) as error:
-        return skip(layer, f"nobody says: {str(error).splitlines()[0]}")
     return ok(layer, "what a pod names is there, and it is accepted (dry run)")
 
 

@@ -10,7 +10,8 @@ from launcher import printed
 from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
-from launcher.pod_reasons import NO_SERVICE, NODE_SILENT
+from launcher.pod_reasons import NO_SERVICE
+from launcher.progress import LOG_UNREAD
 from launcher.remote_files import COME_AS, LET_IN
 from launcher.states import JobState
 from launcher.transfer_pod import claims_of
@@ -22,6 +23,7 @@ Object = Mapping[str, Any]
 # What the kubelet says of a Secret or ConfigMap: of its object, or of one key in it.
 _NO_SECRET = re.compile(r'secret "([^"]+)" not found')
 _NO_KEY = re.compile(r"couldn't find key (\S+) in Secret \S+/([-.a-z0-9]+)")
+_NO_IMAGE = re.compile(r"image (cannot be pulled|is not on the node|name is not valid)")
 _NO_CONFIG = re.compile(r'configmap "([^"]+)" not found')
 # What the API server says of a Service it does not make.
 _FOREIGN = re.compile(r'services "([^"]+)" already exists')
@@ -49,14 +51,12 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
         return fail(layer, said, _release(state, job))
     if state.phase == "unscheduled" and not nodes_seen:
         return warn(layer, said, _ask_who_sees_nodes(job))
-    if state.state in ("Pending", "Restarting", "Queued"):
+    # One of the pods of a job that runs may be missing.
+    lacks = state.state == "Running" and state.reason and not state.reason.startswith(LOG_UNREAD)
+    if lacks or state.state in ("Pending", "Restarting", "Queued"):
         return warn(layer, said, f"see the layers above; {printed.launch('describe', job)} shows the cluster's events")
     if state.state in ("Suspended", "Cancelled"):
         return warn(layer, said, printed.launch("resume", job))
-    if NODE_SILENT in (state.reason or ""):
-        return warn(
-            layer, said, f"see the layer node pool; {printed.launch('describe', job)} shows the cluster's events"
-        )
     if state.quiet_s is not None and state.quiet_s > 1800:
         return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", printed.launch("logs", job))
     return ok(layer, said)
@@ -131,6 +131,6 @@ def _release(state: JobState, job: Object) -> str:
         )
     if reason.startswith("no scheduler "):
         return f"install the scheduler: its pod starts then; or cluster.scheduler: null, and {_anew(job)}"
-    if "image" in reason:
+    if _NO_IMAGE.search(reason):
         return "check cluster.image, cluster.image_pull_secrets and that the nodes reach the registry"
     return f"see the layers above; {printed.launch('describe', job)} shows the cluster's events"

@@ -15,7 +15,7 @@ from launcher.feed import Feed
 from launcher.job_objects import is_of, pod_count, rank_of
 from launcher.log_lines import Line, Printer, merged
 from launcher.pod_logs import FIRST_WAIT, MOST_IN_VAIN, Object, Wanted, has_ended, has_started, lines_of, whole_log
-from launcher.pod_reasons import NODE_SILENT, is_silent, waiting_reason
+from launcher.pod_reasons import NODE_SILENT, answers, is_silent, waiting_reason
 from launcher.resources import JOBS, PODS
 from launcher.states import JobState, job_state
 from launcher.waiting import gist, reasons_of
@@ -156,7 +156,7 @@ class _Follower:
         name = pod["metadata"]["name"]
         if is_silent(pod):
             self._remark(name, waiting_reason(pod))
-        elif NODE_SILENT in self.remarks.get(name, ""):
+        elif answers(pod) and NODE_SILENT in self.remarks.get(name, ""):
             self._remark(name, "its node answers again")
 
     def _is_reading(self) -> bool:

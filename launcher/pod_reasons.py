@@ -153,6 +153,11 @@ def is_silent(pod: Mapping[str, Any]) -> bool:
     return (pod.get("status") or {}).get("phase") == "Running" and unready and not gated
 
 
+def answers(pod: Mapping[str, Any]) -> bool:
+    """Whether the kubelet of a running pod's node says that the pod is well."""
+    return (pod.get("status") or {}).get("phase") == "Running" and _conditions(pod).get("Ready") == "True"
+
+
 def runs(pod: Mapping[str, Any]) -> bool:
     """Whether a pod runs and is not to go with its node."""
     return (pod.get("status") or {}).get("phase") == "Running" and not is_lost(pod)

@@ -55,6 +55,10 @@ class Progress:
     unread: str | None = None
 
 
+LOG_UNREAD = "its log cannot be read"
+"""Begins the reason of a job of which only that is wrong."""
+
+
 def read_progress(lines: Iterable[str]) -> Progress:
     """Return how far a pod is; ``lines`` are the first and the last of its log, in order, with or without times."""
     progress = Progress()

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from launcher.cluster import Cluster
 
 Object = Mapping[str, Any]
-_PREFIXES = ("kueue.x-k8s.io/", "autoscaling.x-k8s.io/", "cluster-autoscaler.kubernetes.io/")
+_AUTOSCALER = "cluster-autoscaler.kubernetes.io"  # of which others are a person's, safe-to-evict above all
+_PREFIXES = (
+    "kueue.x-k8s.io/",
+    "autoscaling.x-k8s.io/",
+    f"{_AUTOSCALER}/consume-provisioning-request",
+    f"{_AUTOSCALER}/provisioning-class-name",
+)
 _PLACEMENT = ("nodeSelector", "tolerations")
 _OURS = (labels.TOPOLOGY_REQUIRED, labels.TOPOLOGY_PREFERRED)
 

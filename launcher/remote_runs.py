@@ -84,13 +84,14 @@ def gate_of(folder: Path) -> dict[str, Any]:
 
 
 def promoted_last(outputs: Path) -> str | None:
-    """Return the run of the last entry in a model's journal, None where nothing was ever promoted or nobody knows."""
+    """Return the run of the last entry in a model's journal, None where nothing was ever promoted.
+
+    Raises:
+        OSError: an entry cannot be read; an older one would be taken for the last.
+    """
     numbered = [path for path in outputs.glob("promotions/*.json") if path.stem.isdecimal()]
     for path in sorted(numbered, key=lambda each: int(each.stem), reverse=True):
-        try:
-            name = told_in(path).get("run")
-        except OSError:
-            return None  # an older entry would be taken for the last
+        name = told_in(path).get("run")
         if isinstance(name, str) and RUN.fullmatch(f"runs/{name}"):  # else a damaged entry
             return name
     return None

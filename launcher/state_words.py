@@ -24,6 +24,8 @@ def phase_of(
 ) -> str:
     """Return what is going on within a state, in a word or two; the pods are None when they were not asked for."""
     if state == "Running":
+        if any(is_broken(pod, failures) for pod in pods or ()):
+            return "blocked"
         waiting = [reason for pod in pods or () if (reason := waiting_reason(pod))]
         known = progress.attempt or any(map(is_silent, pods or ()))
         return progress.phase if known or not waiting else "waiting for its other pods"

@@ -155,6 +155,42 @@ def test_what_a_pod_names_must_be_there(namespace: str, doctor: Doctor, given: d
     assert found["verdict"] == "fail" and words in found["message"] and "cluster.*" in found["fix"]
 
 
+def test_policies_and_webhooks_for_pods(control_plane: Cluster, doctor: Doctor) -> None:
+    namespace = control_plane.namespace("policy")
+    base = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    owned = {"expression": "has(object.metadata.ownerReferences)", "message": "no bare pods"}
+    policy = {"matchConstraints": {"resourceRules": [pods]}, "validations": [owned]}
+    binding = {"policyName": namespace, "validationActions": ["Deny"], "matchResources": here}
+    control_plane.apply(
+        {**base, "kind": "ValidatingAdmissionPolicy", "spec": policy},
+        {**base, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
+    )
+
+    def found(verdict: str) -> dict[str, Any] | None:
+        pod = doctor(namespace)["pod names"]
+        return pod if pod["verdict"] == verdict else None
+
+    try:
+        assert "no bare pods" in eventually(lambda: found("warn"))["message"]
+    finally:
+        control_plane.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", namespace)
+    webhook = {
+        "name": "gone.example.org",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"url": "https://127.0.0.1:9/mutate"},
+        "rules": [pods],
+        **here,
+    }
+    control_plane.apply({**base, "kind": "MutatingWebhookConfiguration", "webhooks": [webhook]})
+    try:
+        assert "gone.example.org" in eventually(lambda: found("fail"))["message"]
+    finally:
+        control_plane.kubectl("delete", "mutatingwebhookconfiguration", namespace)
+
+
 @pytest.mark.usefixtures("idle_nodes")
 def test_several_pods_in_a_restricted_namespace(control_plane: Cluster, doctor: Doctor) -> None:
     namespace = control_plane.namespace("strict", restricted=True)

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.cluster import connect
 from launcher.doctor import settled_of
-from launcher.doctor_access import check_webhook
+from launcher.doctor_access import check_pod, check_webhook
 from launcher.doctor_nodes import check_nodes, requests_of
 from launcher.findings import Finding
 from launcher.quantities import parse_quantity, show_quantity
@@ -218,4 +218,28 @@ def test_no_quantity(text: str) -> None:
 def test_what_refuses_a_job_is_told_unless_another_layer_does(server: Server, said: str, verdict: str) -> None:
     server.answers = [status(403, "Forbidden", said)]
     finding = check_webhook(connect(), {"kind": "PyTorchJob", **thing("a", "1")})
+    assert finding.verdict == verdict and (verdict == "skip" or said in finding.message)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "verdict"),
+    [
+        (400, 'admission webhook "policies" denied the request: no bare pods', "warn"),
+        (403, 'admission webhook "policies" denied the request: no bare pods', "warn"),
+        (422, "pods \"a\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no bare pods", "warn"),
+        (422, "spec.tolerations[0].operator: Unsupported value", "fail"),
+        (403, 'pods "a" is forbidden: pod rejected: RuntimeClass "x" not found', "fail"),
+        (403, 'pods "a" is forbidden: violates PodSecurity "restricted:latest": hostPath volumes', "fail"),
+        (403, 'pods "a" is forbidden: maximum memory usage per Container is 1Gi, but limit is 32Gi', "fail"),
+        (403, 'pods "a" is forbidden: failed quota: q: must specify limits.memory for: pytorch', "fail"),
+        (403, "exceeded quota: q, requested: pods=1", "skip"),
+        (403, 'User "me" cannot create resource "pods" in API group "" in the namespace "team"', "skip"),
+        (500, 'Internal error occurred: failed calling webhook "mesh": connection refused', "fail"),
+    ],
+)
+def test_what_refuses_a_pod_is_held_against_the_job_where_it_meets_the_operator_too(
+    server: Server, code: int, said: str, verdict: str
+) -> None:
+    server.answers = [status(code, "any", said)] * (8 if code == 500 else 1)
+    finding = check_pod(connect(), {"metadata": {}, "spec": {}})
     assert finding.verdict == verdict and (verdict == "skip" or said in finding.message)

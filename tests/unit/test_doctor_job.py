@@ -64,6 +64,41 @@ def test_a_job_that_cannot_start_is_a_failure_with_its_fix(reason: str, message:
     assert diagnose(job_state(job, [pod], now=NOW), job).verdict == "warn"
 
 
+@pytest.mark.parametrize(
+    ("worker", "verdict", "fix"),
+    [
+        ({"phase": "Running"}, "ok", None),
+        (
+            {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
+            "warn",
+            "see the layers above",
+        ),
+        (
+            {
+                "phase": "Pending",
+                "containerStatuses": [{"name": "pytorch", "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
+            },
+            "fail",
+            "check cluster.image",
+        ),
+    ],
+)
+def test_a_job_that_runs_may_lack_a_worker(worker: dict[str, Any], verdict: str, fix: str | None) -> None:
+    document = {**DOCUMENT, "cluster": {**DOCUMENT["cluster"], "nodes": 2}}  # type: ignore[dict-item]
+    job = render(document, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    job["status"] = {"conditions": [{"type": "Running", "status": "True"}]}
+    pods: Any = [
+        {
+            "metadata": {"name": f"m-1-worker-{rank}", "namespace": "team", "uid": f"pod-{rank}", "labels": {}},
+            "spec": {"nodeName": "gpu-1"},
+            "status": status,
+        }
+        for rank, status in enumerate(({"phase": "Running"}, worker))
+    ]
+    found = diagnose(job_state(job, pods, now=NOW), job)
+    assert (found.verdict, (found.fix or "")[: len(fix or "")]) == (verdict, fix or "")
+
+
 @pytest.mark.parametrize(("code", "verb"), [(2, "delete"), (3, "delete"), (1, "retry")])
 def test_the_remedy_of_a_failed_job_names_its_namespace(code: int, verb: str) -> None:
     job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]

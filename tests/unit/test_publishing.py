@@ -106,12 +106,16 @@ def test_a_run_that_does_not_answer_is_not_taken_for_an_old_one(
     read = Path.read_text
 
     def fails(path: Path, *args: Any, **options: Any) -> str:
-        if path.parent == made[1]:
+        if path.parent in made[1:]:
             raise OSError(errno.EIO, "Input/output error", str(path))
         return read(path, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", fails)
-    for newest in (remote_runs.newest_of, store.finished_ids):
+    journal = outputs / "promotions" / "000001.json"
+    journal.parent.mkdir()
+    journal.write_text(json.dumps({"run": run_id(1)}))
+    made.append(journal.parent)
+    for newest in (remote_runs.newest_of, store.finished_ids, remote_runs.promoted_last):
         with pytest.raises(OSError, match="Input/output error"):
             newest(outputs)
     (made[1] / "finished.json").unlink()

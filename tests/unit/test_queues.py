@@ -50,7 +50,9 @@ def admitted(job: dict[str, Any]) -> dict[str, Any]:
         template = role["template"]
         template["metadata"].setdefault("labels", {})["kueue.x-k8s.io/podset"] = name.lower()
         template["metadata"].setdefault("annotations", {})["kueue.x-k8s.io/workload"] = "pytorchjob-a"
-        template["metadata"]["annotations"]["autoscaling.x-k8s.io/consume-provisioning-request"] = "a"
+        for group in ("autoscaling.x-k8s.io", "cluster-autoscaler.kubernetes.io"):
+            template["metadata"]["annotations"][f"{group}/consume-provisioning-request"] = "a"
+            template["metadata"]["annotations"][f"{group}/provisioning-class-name"] = "b"
         template["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/topology"}]
         template["spec"]["nodeSelector"] = {**template["spec"].get("nodeSelector", {}), **FLAVOR}
         template["spec"]["tolerations"] = [*template["spec"].get("tolerations", []), TOLERATED]
@@ -76,9 +78,15 @@ def test_it_is_neither_a_difference_nor_sent_again(own: dict[str, Any]) -> None:
     anew, note = actions._without_flavor(cluster, live)
     assert anew["spec"]["pytorchReplicaSpecs"] == job["spec"]["pytorchReplicaSpecs"]
     by_hand = deepcopy(live)
-    by_hand["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]["labels"]["cost-center"] = "7"
+    meant = by_hand["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]
+    meant["labels"]["cost-center"] = "7"
+    meant["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] = "false"
     kept, _ = actions._without_flavor(cluster, by_hand)
-    assert kept["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]["labels"]["cost-center"] == "7"
+    left = kept["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["metadata"]
+    assert (left["labels"]["cost-center"], left["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"]) == (
+        "7",
+        "false",
+    )
     assert str(note).endswith(": cloud.example.org/pool, spot"), "what was given by hand is not lost without a word"
     live["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["nodeSelector"] = {"disk": "slow"}
     found = [each.path.rpartition(".")[2] for each in differences(cluster, [config, job], live)]
@@ -89,7 +97,7 @@ def test_nothing_is_taken_from_a_job_without_a_queue() -> None:
     config, job = objects()
     live = admitted(job)
     cluster: Any = Held(config)
-    assert len(differences(cluster, [config, job], live)) == 12
+    assert len(differences(cluster, [config, job], live)) == 18
     assert actions._without_flavor(cluster, live) == (live, None)
 
 

@@ -45,6 +45,29 @@ def test_a_node_that_falls_silent_is_told(api: TinyApi, cluster: Cluster, capsys
     assert following.ends()[-1] == late.ends()[-1] == "last"
 
 
+def test_a_node_that_is_gone_does_not_answer_again(
+    api: TinyApi, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(job("Running"))
+    silent = pod()
+    silent["status"]["conditions"] = SILENT
+    api.put(silent)
+    api.write("m-1-master-0", stamped(1, "one"))
+    following = Following(cluster, api.objects["PyTorchJob", "m-1"])
+    until(lambda: bool(following.lines))
+    # The cluster gives up the pods of a Node that was removed, and then deletes them.
+    gone = pod()
+    gone["status"] |= {"phase": "Failed", "conditions": SILENT}
+    api.put(gone)
+    api.remove("Pod", "m-1-master-0")
+    api.write("m-1-master-0", end=True)
+    api.put(pod("terminated", uid="pod-2"))
+    api.put(job("Succeeded"))
+    following.ends()
+    said = capsys.readouterr().err
+    assert "does not answer" in said and "started again" in said and "answers again" not in said
+
+
 def test_where_a_log_cannot_be_read_nobody_knows_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:
     api.put(job("Running"))
     api.put(pod())

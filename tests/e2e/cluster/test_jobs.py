@@ -18,9 +18,10 @@ import yaml
 from demo.corpus import generate, write_jsonl
 from launcher.cluster import Cluster as LauncherCluster
 from launcher.pytorchjob import render
-from launcher.resources import EVENTS, JOBS, PODS
+from launcher.resources import CONFIG_MAPS, EVENTS, JOBS, PODS
 from mtft import exit_codes
 from mtft.models import MODELS
+from mtft.runs import JOB_UID_FILE
 from tests.cluster.cluster import Cluster
 from tests.cluster.console import Console
 from tests.cluster.images import mtft_image
@@ -182,6 +183,8 @@ def test_one_model_from_data_to_a_fetched_adapter(
     assert list(yaml.safe_load_all(launch.out)) == list(yaml.safe_load_all(sent))
     made_by = json.loads((run["folder"] / "provenance.json").read_text())["request"]
     # The launcher tells it once the job is there: a pod that is as quick as that has not heard of it.
+    config = launch.cluster.find(CONFIG_MAPS, job["metadata"]["name"])
+    assert config and config["data"][JOB_UID_FILE] == job["metadata"]["uid"]
     assert made_by["job_uid"] in (None, job["metadata"]["uid"])
     assert launch("promote", "mbart50_mmt_fr", "--force") == exit_codes.DONE, launch.err
     assert launch.json("history", "mbart50_mmt_fr")["current"] == run["run_id"]
