@@ -241,6 +241,8 @@ def _not_found(status: Mapping[str, Any] | None, said: str, request: Request) ->
         return NoSuchKind(f"{request.server} does not know {resource.kind} ({resource.api_version}): {said}{fix}")
     if details.get("kind") == "namespaces" and request.resource.plural != "namespaces":
         return NotFound(no_namespace(str(details["name"])))
+    if request.part and details["name"] != request.name:
+        return NotFound(f"{request}: the pod's node {details['name']} is no longer in the cluster")
     where = f" in namespace {request.namespace}" if request.namespace else ""
     return NotFound(f"there is no {request.resource.kind} {details['name']}{where}")
 

@@ -11,7 +11,7 @@ from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
 from launcher.pod_reasons import NO_SERVICE
-from launcher.progress import LOG_UNREAD
+from launcher.progress import STARTED_AGAIN
 from launcher.remote_files import COME_AS, LET_IN
 from launcher.states import JobState
 from launcher.transfer_pod import claims_of
@@ -29,6 +29,7 @@ _NO_CONFIG = re.compile(r'configmap "([^"]+)" not found')
 _FOREIGN = re.compile(r'services "([^"]+)" already exists')
 _USED_UP = re.compile(r"exceeded quota: ([^,\s]+)")
 
+_OFTEN = 2  # restarts, of which the first may have been a node's
 _RETRIED_MINUTES = 17  # the longest pause between two tries of a controller
 
 
@@ -51,14 +52,17 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
         return fail(layer, said, _release(state, job))
     if state.phase == "unscheduled" and not nodes_seen:
         return warn(layer, said, _ask_who_sees_nodes(job))
-    # One of the pods of a job that runs may be missing.
-    lacks = state.state == "Running" and state.reason and not state.reason.startswith(LOG_UNREAD)
+    again = (state.reason or "").startswith(STARTED_AGAIN)
+    # One of the pods of a job that runs may be missing, or its log.
+    lacks = state.state == "Running" and state.reason and not again
     if lacks or state.state in ("Pending", "Restarting", "Queued"):
         return warn(layer, said, f"see the layers above; {printed.launch('describe', job)} shows the cluster's events")
     if state.state in ("Suspended", "Cancelled"):
         return warn(layer, said, printed.launch("resume", job))
     if state.quiet_s is not None and state.quiet_s > 1800:
         return warn(layer, f"{said}; no step for {state.quiet_s / 60:.0f} minutes", printed.launch("logs", job))
+    if again and (state.restarts or 0) >= _OFTEN:
+        return warn(layer, f"{said}; {state.restarts} restarts so far", printed.launch("logs", job))
     return ok(layer, said)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from launcher.log_lines import STAMP
 
 _ATTEMPT = re.compile(r"job \S+, run (?P<run>\S+), attempt (?P<attempt>\d+)$")
+_BEFORE = re.compile(r"the attempt before ended: (?P<reason>.+)$")
 _CONTINUED = re.compile(r"continuing from step-(?P<step>\d+) of (?P<total>\d+) steps$")
 _PLAN = re.compile(r".* trained weights, .* rows, (?P<total>\d+) steps of about ")
 _SCORED = re.compile(r"step (?P<step>\d+) (?P<split>base_test|dev|test): ")
@@ -38,6 +39,7 @@ class Progress:
         run_id: name of the run's folder.
         resumed_at: step of the checkpoint this attempt continues from.
         at: time of the last step.
+        ended_before: why the attempt before this one ended; None for the first.
         unread: why the log could not be read, so nothing of this is known; None: it could.
     """
 
@@ -53,10 +55,11 @@ class Progress:
     resumed_at: int | None = None
     at: datetime | None = None
     unread: str | None = None
+    ended_before: str | None = None
 
 
-LOG_UNREAD = "its log cannot be read"
-"""Begins the reason of a job of which only that is wrong."""
+STARTED_AGAIN = "started again, as the attempt before ended: "
+"""Begins the reason of a job that runs, and of which no more is to be said."""
 
 
 def read_progress(lines: Iterable[str]) -> Progress:
@@ -109,6 +112,8 @@ def _finite(value: Any) -> float:
 def _after_words(progress: Progress, text: str) -> Progress:
     if found := _ATTEMPT.match(text):
         return replace(progress, phase="preparing", attempt=int(found["attempt"]), run_id=found["run"])
+    if found := _BEFORE.match(text):
+        return replace(progress, ended_before=found["reason"])
     if _FOLLOWER.match(text):
         return replace(progress, phase="waiting for node 0")
     if found := _CONTINUED.match(text):

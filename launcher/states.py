@@ -15,7 +15,7 @@ from typing import Any
 from launcher import labels, printed
 from launcher.job_objects import condition, gpus_of, is_replacing, parse_time, pod_count, replicas, roles
 from launcher.pod_reasons import UNSEEN, Ending, ending, runs, started_unseen
-from launcher.progress import Progress
+from launcher.progress import STARTED_AGAIN, Progress
 from launcher.results import decisive_ending, reasons_of, restarts_of, scores_of, verdict_of
 from launcher.state_words import Name, phase_of, reason_of
 from mtft import exit_codes
@@ -42,7 +42,8 @@ class JobState:
         pods, pods_wanted: pods that run, and that the job has when it runs.
         gpus: GPUs of all its pods.
         queue: Kueue queue it was given to.
-        reason: why it waits, restarts or failed, or why nobody knows what came of it, in words.
+        reason: why it waits, restarts or failed, why it was started again, or why nobody knows what came of it, in
+            words.
         exit_code: exit status of the pod that decided the job.
         verdict: the gate's: ``promoted``, ``better``, ``not better`` or ``regressed`` (``mtft.exit_codes``).
         verdict_reasons: why, what counts against the model first.
@@ -134,6 +135,8 @@ def job_state(
     decisive = decisive_ending(state, ended) or (told if state == "Failed" else None)
     message: Mapping[str, Any] = decisive.message if decisive else {}
     reason = reason_of(state, job, asked, decisive, queue_says, failures) or progress.unread
+    if state == "Running" and not reason and progress.ended_before:
+        reason = STARTED_AGAIN + progress.ended_before
     return JobState(
         **_identity(job),
         **_placement(job, pods),

@@ -22,7 +22,7 @@ from launcher.pod_reasons import (
     runs,
     scheduler_failures,
 )
-from launcher.progress import LOG_UNREAD, Progress, read_progress
+from launcher.progress import Progress, read_progress
 from launcher.queues import queue_words
 from launcher.resources import EVENTS, JOBS, PODS
 from launcher.selection import choose
@@ -93,8 +93,11 @@ def states_of(
     def look(job: Object) -> JobState:
         return _with_log(cluster, job, pods.get(_key(job), []), now, said.get(job["metadata"]["uid"]), events)
 
-    with ThreadPoolExecutor(max_workers=_LOGS_AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(max_workers=_LOGS_AT_ONCE)
+    try:
         return list(pool.map(look, jobs))
+    finally:  # an interrupt waits for no log that hangs
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def state_now(cluster: Cluster, job: Object, pods: Sequence[Object], now: datetime) -> JobState:
@@ -181,7 +184,7 @@ def progress_of(cluster: Cluster, pod: Object) -> Progress:
         tail = cluster.log(name, container=CONTAINER, namespace=namespace, timestamps=True, tail_lines=_TAIL_LINES)
         return read_progress(line.decode("utf-8", "replace") for line in (*head, *tail))
     except ClusterError as error:
-        return Progress(phase="unknown", unread=f"{LOG_UNREAD}: {str(error).splitlines()[0]}")
+        return Progress(phase="unknown", unread=f"its log cannot be read: {str(error).splitlines()[0]}")
 
 
 def ended_state(cluster: Cluster, job: Object) -> JobState | None:

@@ -71,11 +71,15 @@ class Children:
             status = run(command, environment, self.stop, self.output, in_vain)
             why = in_vain and in_vain()
             reasons = _reasons(folder, node, _read_statuses(status_file))
-        if host_memory.kernel_kills() > killed_before and any(map(_killed, reasons)):
+        short = host_memory.kernel_kills() > killed_before
+        alone = short and status == -signal.SIGKILL  # torchrun itself, whose ranks end with it
+        if alone or (short and any(map(_killed, reasons))):
             host_memory.mark(paths.attempt(number), node.rank)
             reasons = [replace(each, message=_OUT_OF_MEMORY) if _killed(each) else each for each in reasons]
         code, text = verdict(reasons, status, node.processes, node.world_size)
-        return code, why if why and code == exit_codes.RETRY else text
+        if code != exit_codes.RETRY:
+            return code, text
+        return code, why or (f"torchrun was {_OUT_OF_MEMORY}" if alone else text)
 
 
 _OUT_OF_MEMORY = (

@@ -92,6 +92,12 @@ def spent_budget(starts: Iterable[Attempt], cluster: ClusterConfig, retried: str
     )
 
 
+def why_ended(starts: Sequence[Attempt]) -> str:
+    """Say why the last of these starts ended, to the next one's log."""
+    memory = "; if memory ran out, a larger cluster.memory_gib helps" if may_lack_memory(starts) else ""
+    return f"the attempt before ended: {starts[-1].reason or KILLED}{memory}"
+
+
 def may_lack_memory(starts: Sequence[Attempt]) -> bool:
     """Whether the last start ended by SIGKILL, with which the kernel ends who takes more memory than there is."""
     reason = (starts[-1].reason if starts else None) or ""

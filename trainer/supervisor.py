@@ -35,7 +35,7 @@ from trainer.early_starts import EarlyStarts
 from trainer.following import Following
 from trainer.ingredients import Ingredients
 from trainer.launching import Children, lost_node
-from trainer.limits import Limits
+from trainer.limits import Limits, why_ended
 from trainer.node import GPU_VARIABLE, Node, child_environment
 from trainer.outcome import Outcome, failed, finished_already, write_termination_message
 from trainer.processes import Stop, adopt_orphans, end_with_parent
@@ -178,6 +178,8 @@ class Supervisor:
         early.forget()
         self.console.keep_in(paths.console)
         self.console.say(f"job {job.name}, run {job.run_id}, attempt {len(job.attempts)}")
+        if before := job.attempts[:-1]:
+            self.console.say(why_ended(before))
         outcome = Outcome(exit_codes.FAILED, "the supervisor itself failed", paths)
         try:
             self._take_code(paths)

@@ -14,16 +14,19 @@ from trainer.host_memory import kernel_kills, kills
 
 GROUPS = Path("/sys/fs/cgroup")
 LIMIT = 1 << 30  # bytes: supervisor and torchrun need about a third
+TOO_LITTLE = 160 << 20  # bytes: for the supervisor alone
 
 
 @pytest.fixture
-def small_memory() -> Iterator[tuple[str, ...]]:
-    """Give a command that starts another one with 1 GiB of memory at most."""
+def small_memory(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
+    """Give a command that starts another one with 1 GiB of memory at most, or as much as the test says."""
     version_1 = (GROUPS / "memory").is_dir()
     group = (GROUPS / "memory" if version_1 else GROUPS) / f"mtft-test-{secrets.token_hex(4)}"
     try:
         group.mkdir()
-        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(str(LIMIT))
+        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(
+            str(getattr(request, "param", LIMIT))
+        )
     except OSError as error:
         require("memory-group", f"a control group with a limit cannot be made: {error}")
     yield ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
@@ -37,8 +40,19 @@ def test_the_kernel_is_named_and_the_next_start_is_told(tmp_path: Path, small_me
     assert code == 143, output
     assert "killed by the kernel, out of host memory: the next start halves the batches" in output
     assert kills(bench.folder / "logs") == 1
-    assert bench.run({"0": "signal 9"})[0] == 143
+    code, output = bench.run({"0": "signal 9"})
+    assert code == 143 and "the attempt before ended: rank 0: killed by the kernel, out of host memory" in output
     assert kills(bench.folder / "logs") == 1, "somebody else's SIGKILL says nothing about memory"
+
+
+@pytest.mark.parametrize("small_memory", [TOO_LITTLE], indirect=True)
+def test_torchrun_itself_may_be_too_large(tmp_path: Path, small_memory: tuple[str, ...]) -> None:
+    bench = Bench(tmp_path, prefix=small_memory)
+    bench.configure(cluster={"processes_per_node": 1})
+    code, output = bench.run({"0": "finish"})
+    assert code == 143, output
+    assert "torchrun was killed by the kernel, out of host memory: the next start halves the batches" in output
+    assert kills(bench.folder / "logs") == 1
 
 
 @pytest.mark.parametrize(

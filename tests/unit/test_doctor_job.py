@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.doctor_job import diagnose
+from launcher.progress import Progress
 from launcher.pytorchjob import render
 from launcher.remote_files import LET_IN
 from launcher.state_words import Name
@@ -97,6 +98,15 @@ def test_a_job_that_runs_may_lack_a_worker(worker: dict[str, Any], verdict: str,
     ]
     found = diagnose(job_state(job, pods, now=NOW), job)
     assert (found.verdict, (found.fix or "")[: len(fix or "")]) == (verdict, fix or "")
+
+
+def test_a_job_that_starts_again_and_again_is_a_warning() -> None:
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    job["status"] = {"conditions": [{"type": "Running", "status": "True"}]}
+    for attempt, verdict in ((2, "ok"), (3, "warn")):
+        progress = Progress(attempt=attempt, ended_before="rank 0: out of host memory")
+        found = diagnose(job_state(job, None, now=NOW, progress=progress), job)
+        assert found.verdict == verdict and "the attempt before ended: rank 0: out of host memory" in found.message
 
 
 @pytest.mark.parametrize(("code", "verb"), [(2, "delete"), (3, "delete"), (1, "retry")])

@@ -221,3 +221,29 @@ def test_a_log_whose_reader_has_seen_enough_is_done(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("launcher.logs.show", shows)
     monkeypatch.setattr("launcher.output.discard", lambda: None)
     assert main(["logs", "j"]) == exit_codes.DONE
+
+
+def test_an_interrupt_waits_for_no_log_that_hangs() -> None:
+    program = """
+import os, signal, sys, threading, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from launcher import cli, watching
+
+def hangs(*_):
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    time.sleep(3600)
+
+def run(_):
+    watching.pods_of = watching.queue_words = lambda *_, **__: {}
+    watching._said, watching._with_log = lambda *_, **__: None, hangs
+    job = {"metadata": {"name": "m", "namespace": "team", "uid": "u"}}
+    watching.states_of(types.SimpleNamespace(now=time.time), [job])
+
+sys.modules["slow"] = types.SimpleNamespace(add_arguments=lambda _: None, run=run)
+cli.VERBS["slow"] = ("slow", "take long")
+sys.argv = ["mtft-launch", "slow"]
+sys.exit(cli.main())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (exit_codes.INTERRUPTED, "", "mtft-launch: interrupted\n")

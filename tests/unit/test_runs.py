@@ -118,6 +118,7 @@ def test_which_ends_may_be_want_of_memory(reason: str | None, may: bool) -> None
     job = attempts.begin(JOB, None, runs.now())
     job = attempts.settle(job, None) if reason is None else attempts.close(job, 1, 143, reason)
     assert limits.may_lack_memory(job.attempts) == may
+    assert ("cluster.memory_gib helps" in limits.why_ended(job.attempts)) == may
     assert not limits.may_lack_memory(JOB.attempts)
 
 

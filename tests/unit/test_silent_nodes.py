@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from launcher.cluster import Cluster
+from launcher.cluster_errors import Request, from_status
 from launcher.doctor_job import diagnose
+from launcher.resources import PODS
 from launcher.watching import jobs_now
 from tests.unit.test_logs import Following, end, job, pod, stamped, until
 from tests.unit.tiny_api import TinyApi
@@ -74,6 +76,16 @@ def test_where_a_log_cannot_be_read_nobody_knows_how_far_its_job_is(api: TinyApi
     api.refused.add("log")
     [state] = jobs_now(cluster, ["m-1"])
     assert state.phase == "unknown" and "its log cannot be read: " in (state.reason or "")
+    assert diagnose(state, api.objects["PyTorchJob", "m-1"]).verdict == "warn"
+
+
+def test_a_node_that_was_removed_is_no_missing_pod() -> None:
+    """Until its pods are removed too, the API server names the node in the pod's place."""
+    asked = Request(verb="get", resource=PODS, namespace="team", name="m-1-master-0", part="log")
+    gone = {"kind": "Status", "message": 'pods "node-1" not found', "details": {"name": "node-1", "kind": "pods"}}
+    assert "the pod's node node-1 is no longer in the cluster" in str(from_status(404, gone, "", asked))
+    missing = {**gone, "details": {"name": "m-1-master-0", "kind": "pods"}}
+    assert "there is no Pod m-1-master-0" in str(from_status(404, missing, "", asked))
 
 
 def test_a_pod_whose_node_is_lost_is_not_asked_how_far_its_job_is(api: TinyApi, cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from launcher.job_objects import by_job, gpus_of
 from launcher.job_tables import note, status_row
 from launcher.output import table
 from launcher.pod_reasons import UNSEEN
-from launcher.progress import read_progress
+from launcher.progress import STARTED_AGAIN, read_progress
 from launcher.states import JobState, job_state
 from mtft import exit_codes
 
@@ -361,6 +361,8 @@ def test_phases_follow_the_log() -> None:
     assert read_progress([]).phase == "starting"
     assert read_progress(['{"step": 1, "tot', "{}", "noise", '{"step": "a"}']).phase == "starting"
     assert read_progress(["node 1: waiting for node 0"]).phase == "waiting for node 0"
+    again = ["job m-1, run r-1, attempt 2", "the attempt before ended: node 1 was lost"]
+    assert state_of(job(RUNNING), pod(), log=again).reason == f"{STARTED_AGAIN}node 1 was lost"
 
 
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
