@@ -116,6 +116,13 @@ def check_claim(
             f"make it: mtft-launch render --claim-only 100Gi --storage-class CLASS --set cluster.claim={name}"
             f"{in_namespace(namespace)} | kubectl apply -f -; or name another with cluster.claim",
         )
+    if claim["metadata"].get("deletionTimestamp"):
+        return fail(
+            layer,
+            f"claim {name} is being deleted: it goes, and what is on its volume may go with it, when the last pod that "
+            "has it ends; new pods do not get it",
+            f"fetch what is needed while a pod runs; then make the claim again{in_namespace(namespace)}",
+        )
     status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or []
     phase = status.get("phase")
     if phase == "Lost":

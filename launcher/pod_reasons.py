@@ -23,6 +23,7 @@ _NO_FIT = (
     (re.compile(r"(\d+) node\(s\) didn't match Pod's node affinity"), "{0} nodes do not have the labels asked for"),
     (re.compile(r"unbound immediate PersistentVolumeClaims"), "the volume claim is not bound"),
     (re.compile(r"persistentvolumeclaim \S+ not found"), "the volume claim is missing"),
+    (re.compile(r"persistentvolumeclaim \S+ is being deleted"), "the volume claim is being deleted"),
 )
 
 

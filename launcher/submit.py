@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 Outcome = Literal["created", "already there"]
 _ROUNDS = 4  # of making a ConfigMap that others make or delete at the same time
+_ANOTHER_NAME = "choose another name with --job, or --name for a batch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +157,7 @@ def _already(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) -> Su
     meta = wanted["metadata"]
     where = f"PyTorchJob {meta['name']} in namespace {meta['namespace']}"
     if not is_ours(job):
-        raise InputError(f"{where} is not one of mtft's; choose another name with --job")
+        raise InputError(f"{where} is not one of mtft's; {_ANOTHER_NAME}")
     if job["metadata"].get("deletionTimestamp"):
         raise Conflict(f"{where} is being deleted; send it again when it is gone")
     runs = [(each["metadata"].get("labels") or {}).get(labels.RUN) for each in (job, wanted)]
@@ -205,9 +206,7 @@ def _adopted(cluster: Cluster, wanted: Manifest) -> bool:
     if held is None:
         return False
     if not is_ours(held):
-        raise InputError(
-            f"ConfigMap {name} in namespace {namespace} is not one of mtft's; choose another name with --job"
-        )
+        raise InputError(f"ConfigMap {name} in namespace {namespace} is not one of mtft's; {_ANOTHER_NAME}")
     if owners := held["metadata"].get("ownerReferences"):
         job = cluster.find(JOBS, name, namespace=namespace)
         if job is not None and job["metadata"]["uid"] in {owner["uid"] for owner in owners}:

@@ -48,8 +48,8 @@ class Limits:
         spent = spent_budget(starts, self.cluster, self.retried)
         if spent is None:
             return self.past_deadline(starts, None)
-        memory = ", or set a larger cluster.memory_gib if memory ran out" if may_lack_memory(starts) else ""
-        return f"{spent}; {self._advice('max_restarts')}{memory}"
+        memory = ", and a larger cluster.memory_gib if memory ran out" if may_lack_memory(starts) else ""
+        return f"{spent}; {self._advice('max_restarts', memory)}"
 
     def past_deadline(self, starts: Sequence[Attempt], sign: datetime | None) -> str | None:
         """Say that the time of the starts is over, the last of them alive at ``sign``; else set the deadline."""
@@ -74,10 +74,10 @@ class Limits:
 
         return self.stop.ending(error)
 
-    def _advice(self, bound: str) -> str:
+    def _advice(self, bound: str, beside: str = "") -> str:
         return (
             f"`mtft-launch retry {self.job}` goes on with a fresh budget, "
-            f"so does a larger cluster.{bound}: set it, delete the job and send it again (`helm upgrade`)"
+            f"so does a larger cluster.{bound}: set it{beside}, delete the job and send it again (`helm upgrade`)"
         )
 
 
@@ -94,14 +94,15 @@ def spent_budget(starts: Iterable[Attempt], cluster: ClusterConfig, retried: str
 
 def why_ended(starts: Sequence[Attempt]) -> str:
     """Say why the last of these starts ended, to the next one's log."""
-    memory = "; if memory ran out, a larger cluster.memory_gib helps" if may_lack_memory(starts) else ""
-    return f"the attempt before ended: {starts[-1].reason or KILLED}{memory}"
+    reason = starts[-1].reason or KILLED
+    silent = may_lack_memory(starts) and "cluster.memory_gib" not in reason
+    return f"the attempt before ended: {reason}{'; if memory ran out, a larger cluster.memory_gib helps' * silent}"
 
 
 def may_lack_memory(starts: Sequence[Attempt]) -> bool:
     """Whether the last start ended by SIGKILL, with which the kernel ends who takes more memory than there is."""
     reason = (starts[-1].reason if starts else None) or ""
-    return reason == KILLED or "killed by SIGKILL" in reason
+    return reason == KILLED or "killed by SIGKILL" in reason or "killed by the kernel" in reason
 
 
 def seconds_left(

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.force:
         refuse_unfit([(one, row.job) for one, row in zip(resolved, rows, strict=True)], cluster)
     try:
-        _send_all(cluster, rows)
+        sent = _send_all(cluster, rows)
     except KeyboardInterrupt:
         _tell_what_goes_on(cluster, rows, args.output_format)
         raise
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {UNSEEN_DATA}", file=sys.stderr)
     if args.timeout is not None and not args.wait:
         print("note: --timeout does nothing without --wait", file=sys.stderr)
-    if args.wait and any(row.result in _THERE for row in rows):
+    if args.wait and sent and any(row.result in _THERE for row in rows):
         _see_through(cluster, rows, args)
     _print(rows, args.output_format)
     code = exit_codes.worst([row.code for row in rows])
@@ -173,8 +173,11 @@ def _namespace(resolved: Sequence[Resolved]) -> str | None:
     return places.pop()
 
 
-def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
-    """Check all before sending any; what the cluster could not take for the moment is sent again."""
+def _send_all(cluster: Cluster, rows: list[_Row]) -> bool:
+    """Check all before sending any; what the cluster could not take for the moment is sent again.
+
+    False: one is refused, so none was sent.
+    """
     from launcher.cluster_errors import WebhookSilent
     from launcher.submit import dry_run, existing
 
@@ -189,17 +192,23 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> None:
             row.result, row.note, row.code = "refused", str(error), error.exit_code
             if isinstance(error, WebhookSilent):
                 _give_up(row, rows[number:])
-                return
-    if any(row.code for row in rows):
-        return
+                return False
+    if refused := [row.job.model for row in rows if row.code]:
+        for row in rows:
+            if row.result == _NOT_SENT:
+                row.note = (
+                    f"nothing is sent where one is refused: mend that, or leave it out (--skip {','.join(refused)})"
+                )
+        return False
     for _ in range(_ROUNDS):
         left = [row for row in rows if row.result in (_NOT_SENT, "failed")]
         for number, row in enumerate(left, 1):
             if _send(cluster, row):
                 _give_up(row, left[number:])
-                return
+                return True
         if all(row.code == exit_codes.DONE for row in rows):
-            return
+            break
+    return True
 
 
 def _give_up(first: _Row, rest: Sequence[_Row]) -> None:

@@ -252,8 +252,12 @@ def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, lau
     launcher.cluster.create(taken)
     rows = launcher.json("batch", "--name", "b", "--wait", "--timeout", "60s", document=document, code=2)
     assert [row["result"] for row in rows] == ["not sent", "refused"]
-    assert "is not one of mtft's" in rows[1]["note"]
+    assert "is not one of mtft's" in rows[1]["note"] and "(--skip opus_mt_en_fr)" in rows[0]["note"]
     assert names(launcher) == [taken["metadata"]["name"]]
+    # Nor is one waited for that is there already: it may be suspended.
+    launcher.json("batch", "--name", "b", "--skip", "opus_mt_en_fr", document=document)
+    rows = launcher.json("batch", "--name", "b", "--wait", "--timeout", "60s", document=document, code=2)
+    assert [(row["result"], row["exit_code"]) for row in rows] == [("already there", 0), ("refused", 2)]
 
 
 def test_batch_sends_again_what_could_not_be_sent(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:

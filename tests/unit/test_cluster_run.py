@@ -295,9 +295,10 @@ def test_an_interrupted_wait_prints_the_table_so_far(
             report(JobState(name=name, state=state, **common))
         raise KeyboardInterrupt
 
-    def send_all(_: object, rows: list[Any]) -> None:
+    def send_all(_: object, rows: list[Any]) -> bool:
         for row in rows:
             row.result = "submitted"
+        return True
 
     monkeypatch.setattr("launcher.waiting.wait_for", wait_for)
     monkeypatch.setattr("launcher.verbs.batch._send_all", send_all)

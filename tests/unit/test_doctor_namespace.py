@@ -124,8 +124,9 @@ def test_the_operators_template_is_seen_in_its_arguments() -> None:
     assert doctor.check_operator_template(deployment("--pytorch-init-container-template-file=/etc/x.yaml")) is True
 
 
-def claim(phase: str, *modes: str) -> dict[str, Any]:
-    return {"spec": {"accessModes": list(modes)}, "status": {"phase": phase, "capacity": {"storage": "100Gi"}}}
+def claim(phase: str, *modes: str, **meta: str) -> dict[str, Any]:
+    status = {"phase": phase, "capacity": {"storage": "100Gi"}}
+    return {"metadata": {"name": "mtft", **meta}, "spec": {"accessModes": list(modes)}, "status": status}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,7 @@ def claim(phase: str, *modes: str) -> dict[str, Any]:
         (claim("Bound", "ReadWriteOnce"), 2, "fail", "one node"),
         (claim("Pending", "ReadWriteMany"), 1, "warn", "not bound yet: Pending"),
         (claim("Lost", "ReadWriteMany"), 1, "fail", "lost"),
+        (claim("Bound", "ReadWriteMany", deletionTimestamp="2030-01-02T03:04:05Z"), 1, "fail", "is being deleted"),
     ],
 )
 def test_claim(found: dict[str, Any] | None, pods: int, verdict: str, words: str) -> None:
