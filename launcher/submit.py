@@ -70,13 +70,15 @@ def dry_run(cluster: Cluster, objects: Sequence[Manifest]) -> None:
     """Let the server check objects as if they were sent: schema, rights, quota, webhooks.
 
     Raises:
+        InputError: a ConfigMap that is not ours has the job's name.
         ClusterError: it would refuse one of them.
     """
     for each in objects:
         try:
             cluster.create(each, dry_run=True)
-        except Conflict:
-            pass  # it is there already: `send` decides whether that is ours
+        except Conflict:  # it is there already: of a job `existing` tells
+            if each["kind"] == CONFIG_MAPS.kind:
+                _held(cluster, each)
 
 
 def send(cluster: Cluster, objects: Sequence[Manifest]) -> Submission:
@@ -198,15 +200,28 @@ def _config_map(cluster: Cluster, wanted: Manifest) -> Manifest | None:
     raise AssertionError("the last round returns or raises")
 
 
+def _held(cluster: Cluster, wanted: Manifest) -> Manifest | None:
+    """Return the ConfigMap that has the name.
+
+    Raises:
+        InputError: it is not ours.
+    """
+    meta = wanted["metadata"]
+    held = cluster.find(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
+    if held is not None and not is_ours(held):
+        raise InputError(
+            f"ConfigMap {meta['name']} in namespace {meta['namespace']} is not one of mtft's; {_ANOTHER_NAME}"
+        )
+    return held
+
+
 def _adopted(cluster: Cluster, wanted: Manifest) -> bool:
     """Take over the ConfigMap that has the name; False where it has gone, or had to go, and is to be made."""
     meta = wanted["metadata"]
     name, namespace = meta["name"], meta["namespace"]
-    held = cluster.find(CONFIG_MAPS, name, namespace=namespace)
+    held = _held(cluster, wanted)
     if held is None:
         return False
-    if not is_ours(held):
-        raise InputError(f"ConfigMap {name} in namespace {namespace} is not one of mtft's; {_ANOTHER_NAME}")
     if owners := held["metadata"].get("ownerReferences"):
         job = cluster.find(JOBS, name, namespace=namespace)
         if job is not None and job["metadata"]["uid"] in {owner["uid"] for owner in owners}:

@@ -247,7 +247,13 @@ def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, lau
     document = {**BATCH, "models": models}
     # A job that is not ours has the name one of them would get.
     assert launcher("batch", "--dry-run", "--name", "b", document=document) == 0
-    taken = [each for each in yaml.safe_load_all(launcher.out) if each["kind"] == "PyTorchJob"][1]
+    config, _, _, taken = yaml.safe_load_all(launcher.out)
+    del config["metadata"]["labels"]
+    launcher.cluster.create(config)
+    only = ("batch", "--name", "b", "--models", "m2m100_418m")
+    (row,) = launcher.json(*only, document=document, code=2)
+    assert row["result"] == "refused" and "ConfigMap" in row["note"] and "--name for a batch" in row["note"]
+    launcher.cluster.delete(CONFIG_MAPS, config["metadata"]["name"])
     del taken["metadata"]["labels"]
     launcher.cluster.create(taken)
     rows = launcher.json("batch", "--name", "b", "--wait", "--timeout", "60s", document=document, code=2)
@@ -255,7 +261,7 @@ def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, lau
     assert "is not one of mtft's" in rows[1]["note"] and "(--skip opus_mt_en_fr)" in rows[0]["note"]
     assert names(launcher) == [taken["metadata"]["name"]]
     # Nor is one waited for that is there already: it may be suspended.
-    launcher.json("batch", "--name", "b", "--skip", "opus_mt_en_fr", document=document)
+    launcher.json(*only, document=document)
     rows = launcher.json("batch", "--name", "b", "--wait", "--timeout", "60s", document=document, code=2)
     assert [(row["result"], row["exit_code"]) for row in rows] == [("already there", 0), ("refused", 2)]
 
