@@ -164,14 +164,19 @@ def become(
     except BaseException:
         traceback.print_exc()
     finally:
-        if names := os.environ.get(NAMES_VARIABLE):
-            with Path(names).open("a") as out:
-                out.write("".join(f"{name}\n" for name in list(sys.modules) if "__mp_main__" not in name))
-        # Never back into what the parent was doing, whose objects and locks are copies here.
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        try:
+            _leave_names()
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+        finally:  # never back into what the parent was doing, whose objects and locks are copies here
+            os._exit(code)
+
+
+def _leave_names() -> None:
+    if names := os.environ.get(NAMES_VARIABLE):
+        with Path(names).open("a") as out:
+            out.write("".join(f"{name}\n" for name in list(sys.modules) if "__mp_main__" not in name))
 
 
 def _redirect(stdout: int | IO[Any] | None, stderr: int | IO[Any] | None) -> None:

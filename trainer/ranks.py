@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from trainer.processes import PARENT_VARIABLE, end_with_parent, heed_interrupts
 # torchrun waits 300 s for the other nodes' ranks once its own are done. Rank 0 is the last, so whoever is missing then
 # was lost; the other nodes' supervisors wait for node 0 themselves.
 _OTHERS_SECONDS = 15.0
+_HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # by torchrun, which raises wherever it is
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +51,11 @@ def _run(arguments: list[str]) -> int:
     error: str | None = None
     code = exit_codes.FAILED
     try:
-        run(parse_args(arguments[1:]))  # type: ignore[no-untyped-call]
+        try:
+            run(parse_args(arguments[1:]))  # type: ignore[no-untyped-call]
+        finally:  # a signal that comes later would take the place of how the ranks ended
+            for number in _HEEDED:
+                signal.signal(number, signal.SIG_IGN)
         return exit_codes.DONE
     except ChildFailedError as failed:
         statuses = {str(rank): failure.exitcode for rank, failure in failed.failures.items()}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -167,3 +168,23 @@ def test_a_follower_does_not_join_an_attempt_twice(bench: Bench) -> None:
         second.terminate()
         assert second.wait(60) == 143
     assert record.stat().st_mtime_ns == before
+
+
+def test_a_signal_that_comes_after_the_ranks_changes_nothing(tmp_path: Path) -> None:
+    """What torchrun does on a signal it does for as long as its process lives."""
+    program = """
+import os, signal, sys
+from torch.distributed import run as torchrun
+
+def heeds(_):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop where nobody listens"))
+
+torchrun.run = heeds
+from trainer import ranks
+code = ranks.main([sys.argv[1], "-m", "worker"])
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(code)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "statuses.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert (done.returncode, done.stderr) == (0, "")
