@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -48,22 +47,19 @@ _ONE_PRESS_SECONDS = 1.0  # signals within so long are one: a key that bounces, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code; without arguments those of this process, which then ends."""
-    interrupts, code = _Interrupts(), exit_codes.INTERRUPTED
+    interrupts = _Interrupts()
     try:
         interrupts.heed()
-        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
         _show_traceback()
         print("mtft-launch: interrupted", file=sys.stderr)
         from launcher.output import finish
 
         finish()
+        return exit_codes.INTERRUPTED
     finally:
         interrupts.leave(ending=arguments is None)
-    if arguments is None and code == exit_codes.INTERRUPTED:
-        sys.stderr.flush()
-        os._exit(code)  # Python would wait for threads, and so for a log that hangs
-    return code
 
 
 class _Interrupts:

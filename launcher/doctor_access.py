@@ -47,7 +47,7 @@ _OPERATOR = "training-operator"
 # What is not there, and what Pod Security, a LimitRange or a quota asks of the operator's pods as of anybody's.
 _FOR_ALL = re.compile(
     r"serviceaccount .* not found|no PriorityClass with name|RuntimeClass .* not found"
-    r"|violates PodSecurity|(usage|ratio) per (Container|Pod)|must specify"
+    r"|violates PodSecurity|(usage|ratio) per (Container|Pod)|failed quota: .*must specify"
 )
 _WEBHOOKS = "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations"
 

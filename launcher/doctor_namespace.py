@@ -121,7 +121,8 @@ def check_claim(
             layer,
             f"claim {name} is being deleted: it goes, and what is on its volume may go with it, when the last pod that "
             "has it ends; new pods do not get it",
-            f"fetch what is needed while a pod runs; then make the claim again{in_namespace(namespace)}",
+            f"keep the data: kubectl patch pv {claim['spec'].get('volumeName')} -p "
+            """'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'; then make the claim again once it is gone""",
         )
     status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or []
     phase = status.get("phase")

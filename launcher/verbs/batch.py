@@ -196,9 +196,7 @@ def _send_all(cluster: Cluster, rows: list[_Row]) -> bool:
     if refused := [row.job.model for row in rows if row.code]:
         for row in rows:
             if row.result == _NOT_SENT:
-                row.note = (
-                    f"nothing is sent where one is refused: mend that, or leave it out (--skip {','.join(refused)})"
-                )
+                row.note = f"nothing is sent where one is refused: mend that, or add {','.join(refused)} to --skip"
         return False
     for _ in range(_ROUNDS):
         left = [row for row in rows if row.result in (_NOT_SENT, "failed")]

@@ -258,7 +258,7 @@ def test_batch_sends_nothing_when_one_job_is_refused(control_plane: Cluster, lau
     launcher.cluster.create(taken)
     rows = launcher.json("batch", "--name", "b", "--wait", "--timeout", "60s", document=document, code=2)
     assert [row["result"] for row in rows] == ["not sent", "refused"]
-    assert "is not one of mtft's" in rows[1]["note"] and "(--skip opus_mt_en_fr)" in rows[0]["note"]
+    assert "is not one of mtft's" in rows[1]["note"] and "add opus_mt_en_fr to --skip" in rows[0]["note"]
     assert names(launcher) == [taken["metadata"]["name"]]
     # Nor is one waited for that is there already: it may be suspended.
     launcher.json(*only, document=document)
