@@ -50,7 +50,7 @@ class Launcher:
 
     def json(self, *arguments: str, document: dict[str, Any] | None = None, code: int = 0) -> Any:
         """Run a verb with ``-o json`` and return what it printed; it must leave with this code."""
-        assert self(*arguments, "-o", "json", document=document) == code, self.err
+        assert self(*arguments, "-o", "json", document=document) == code, self.out + self.err
         return json.loads(self.out)
 
     @property

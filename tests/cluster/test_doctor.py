@@ -298,7 +298,9 @@ def test_a_job_whose_service_is_refused(
     assert doctor(namespace, job.name)["pods made"]["verdict"] == "fail"
     cap(control_plane, namespace, {"services": "1"})
     eventually(lambda: job.has("Running"))
-    assert doctor(namespace, job.name)["job"]["verdict"] == "ok"
+    # A pod that is only said to run has no log.
+    found = doctor(namespace, job.name)["job"]
+    assert found["verdict"] == "warn" and "its log cannot be read" in found["message"]
 
 
 def test_who_may_not_list_nodes_is_told_who_sees_why_a_job_waits(
