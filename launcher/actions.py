@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 _GONE_SECONDS = 60.0  # beyond what the pods may take to end
 _DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own, for pods whose template says nothing
+_RECOUNTED_SECONDS = (0.5, 1.0, 2.0, 4.0)  # between tries; the quota controller hears of a deletion by itself
 _GOES_ON = "it goes on from its last checkpoint, if it has one; its budget of restarts and time begins anew"
 _MADE_BY_OTHERS = "was made anew by somebody else in this moment"
 _SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
@@ -306,7 +307,7 @@ def _make_anew(cluster: Cluster, job: Manifest, manager: str | None) -> Manifest
     meta = wanted["metadata"]
     if manager is None:
         try:
-            return cluster.create(wanted)
+            return _once_counted(lambda: cluster.create(wanted))
         except Conflict:
             # Made, by others or by a request of ours whose answer was lost.
             found = cluster.find(JOBS, meta["name"], namespace=meta["namespace"])
@@ -315,7 +316,21 @@ def _make_anew(cluster: Cluster, job: Manifest, manager: str | None) -> Manifest
             return found if _run_of(found) == _run_of(job) else None
     if cluster.find(JOBS, meta["name"], namespace=meta["namespace"]) is not None:
         return None  # an apply would set back what it was made with
-    return cluster.apply(wanted, manager)
+    return _once_counted(lambda: cluster.apply(wanted, manager))
+
+
+def _once_counted(make: Callable[[], Manifest]) -> Manifest:
+    """Make a job in place of one that is gone, which a quota may still count for a moment."""
+    import time
+
+    for pause in _RECOUNTED_SECONDS:
+        try:
+            return make()
+        except Denied as error:
+            if not error.by_quota:
+                raise
+        time.sleep(pause)
+    return make()
 
 
 def _applied_by(cluster: Cluster, job: Manifest) -> str | None:

@@ -50,6 +50,22 @@ def test_a_job_whose_making_is_not_answered_was_made_anew(reached: Cluster, serv
     assert actions._make_anew(reached, job("7"), None) is None, "another configuration is somebody else's"
 
 
+def test_a_quota_that_still_counts_the_job_that_is_gone_is_asked_again(
+    reached: Cluster, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "_RECOUNTED_SECONDS", (0.0, 0.0))
+    full = status(403, "Forbidden", 'pytorchjobs "a" is forbidden: exceeded quota: q, used: count=1')
+    server.answers = [full, full, Answer(body=job("8"))]
+    made = actions._make_anew(reached, job("7"), None)
+    assert made is not None and made["metadata"]["uid"] == "uid-8"
+    server.answers = [full] * 3
+    with pytest.raises(cluster_errors.Denied, match="exceeded quota"):
+        actions._make_anew(reached, job("7"), None)
+    server.answers = [status(403, "Forbidden", 'admission webhook "w" denied the request: no')]
+    with pytest.raises(cluster_errors.Denied, match="denied the request"):
+        actions._make_anew(reached, job("7"), None)
+
+
 def test_a_pod_whose_making_or_going_is_not_answered_serves(
     reached: Cluster, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
