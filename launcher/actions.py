@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -302,35 +302,31 @@ def _anew(job: Manifest) -> Manifest:
 
 
 def _make_anew(cluster: Cluster, job: Manifest, manager: str | None) -> Manifest | None:
-    """Make a deleted job as it was sent, by server-side apply where it has a manager; None: somebody else has."""
-    wanted = _anew(job)
-    meta = wanted["metadata"]
-    if manager is None:
-        try:
-            return _once_counted(lambda: cluster.create(wanted))
-        except Conflict:
-            # Made, by others or by a request of ours whose answer was lost.
-            found = cluster.find(JOBS, meta["name"], namespace=meta["namespace"])
-            if found is None:
-                raise
-            return found if _run_of(found) == _run_of(job) else None
-    if cluster.find(JOBS, meta["name"], namespace=meta["namespace"]) is not None:
-        return None  # an apply would set back what it was made with
-    return _once_counted(lambda: cluster.apply(wanted, manager))
+    """Make a deleted job as it was sent, by server-side apply where it has a manager; None: somebody else has.
 
-
-def _once_counted(make: Callable[[], Manifest]) -> Manifest:
-    """Make a job in place of one that is gone, which a quota may still count for a moment."""
+    A quota that still counts the job that is gone is asked again.
+    """
     import time
 
-    for pause in _RECOUNTED_SECONDS:
+    wanted = _anew(job)
+    meta = wanted["metadata"]
+    if manager is not None and cluster.find(JOBS, meta["name"], namespace=meta["namespace"]) is not None:
+        return None  # an apply would set back what it was made with
+    pauses = iter(_RECOUNTED_SECONDS)
+    while True:
         try:
-            return make()
-        except Denied as error:
-            if not error.by_quota:
+            return cluster.create(wanted) if manager is None else cluster.apply(wanted, manager)
+        except (Conflict, Denied) as error:
+            if isinstance(error, Denied) and not error.by_quota:
                 raise
-        time.sleep(pause)
-    return make()
+            pause = None if isinstance(error, Conflict) else next(pauses, None)
+            time.sleep(pause or 0)
+            # Made, by others or by a request of ours whose answer was lost; a quota may be full of just that job.
+            found = cluster.find(JOBS, meta["name"], namespace=meta["namespace"])
+            if found is not None:
+                return found if _run_of(found) == _run_of(job) and manager is None else None
+            if pause is None:
+                raise
 
 
 def _applied_by(cluster: Cluster, job: Manifest) -> str | None:

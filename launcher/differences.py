@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from launcher import labels, printed
-from launcher.cluster_errors import ClusterError, Invalid
+from launcher.cluster_errors import ClusterError, Denied, Invalid
 from launcher.pod import CONFIG_FILE
 from launcher.queues import without_flavor
 from launcher.resources import CONFIG_MAPS, JOBS
@@ -70,8 +70,8 @@ def _completed(cluster: Cluster, wanted: Manifest, job: Manifest) -> Manifest:
         return cluster.patch(
             JOBS, name, [{"op": "replace", "path": "/spec", "value": spec}], namespace=place, dry_run=True
         )
-    except Invalid:
-        return {"spec": spec}  # a field that cannot change in place: it differs, which is what is asked
+    except (Invalid, Denied):
+        return {"spec": spec}  # what may not change in place: it differs, which is what is asked
 
 
 def _comparable(job: Mapping[str, Any]) -> Any:

@@ -133,7 +133,8 @@ def check_pod(cluster: Cluster, template: Object) -> Finding:
         return skip(layer, f"nobody says: {str(error).splitlines()[0]}")
     except (Forbidden, Invalid) as error:
         if isinstance(error, Invalid) or _FOR_ALL.search(str(error)):
-            return fail(layer, f"a pod is refused (dry run): {error}", "correct what it names in cluster.*, or make it")
+            fix = "correct in cluster.* what it names or asks for, or make what is not there"
+            return fail(layer, f"a pod is refused (dry run): {error}", fix)
         if isinstance(error, Denied) and not error.by_quota:
             ask = "the operator may be allowed to; else ask the cluster's administrator for what it wants"
             return warn(layer, f"a pod made by you is refused (dry run): {error}", ask)

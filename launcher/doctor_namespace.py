@@ -117,13 +117,7 @@ def check_claim(
             f"{in_namespace(namespace)} | kubectl apply -f -; or name another with cluster.claim",
         )
     if claim["metadata"].get("deletionTimestamp"):
-        return fail(
-            layer,
-            f"claim {name} is being deleted: it goes, and what is on its volume may go with it, when the last pod that "
-            "has it ends; new pods do not get it",
-            f"keep the data: kubectl patch pv {claim['spec'].get('volumeName')} -p "
-            """'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'; then make the claim again once it is gone""",
-        )
+        return _going(name, claim)
     status, modes = claim.get("status") or {}, (claim.get("spec") or {}).get("accessModes") or []
     phase = status.get("phase")
     if phase == "Lost":
@@ -141,6 +135,22 @@ def check_claim(
         return fail(layer, message, remedy) if pods > 1 else warn(layer, f"{message}, so models run one by one", remedy)
     size = (status.get("capacity") or {}).get("storage", "unknown")
     return ok(layer, f"claim {name} is bound and ReadWriteMany, capacity {size}")
+
+
+def _going(name: str, claim: Object) -> Finding:
+    message = f"claim {name} is being deleted: it goes when the last pod that has it ends; new pods do not get it"
+    volume, again = claim["spec"].get("volumeName"), "once it is gone, make the claim again"
+    if not volume:
+        return fail("volume claim", message, again)
+    patch = f"kubectl patch pv {volume}"
+    return fail(
+        "volume claim",
+        f"{message}, and what is on its volume may go with it",
+        # A volume that is kept stays the old claim's until its claimRef is taken away.
+        f"""keep the data: {patch} -p '{{"spec":{{"persistentVolumeReclaimPolicy":"Retain"}}}}'; {again} with """
+        f"spec.volumeName: {volume} and the volume's storage class, and give the volume free for it: "
+        f"""{patch} --type json -p '[{{"op":"remove","path":"/spec/claimRef"}}]'""",
+    )
 
 
 def check_secrets(template: Object, read: Callable[[str], Object | None], namespace: str) -> list[Finding]:

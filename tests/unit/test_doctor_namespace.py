@@ -148,6 +148,17 @@ def test_claim(found: dict[str, Any] | None, pods: int, verdict: str, words: str
         assert finding.fix is not None and "--set cluster.claim=mtft -n team | kubectl apply -f -" in finding.fix
 
 
+def test_a_claim_that_goes_keeps_its_data_where_it_has_a_volume() -> None:
+    going = claim("Bound", "ReadWriteMany", deletionTimestamp="2030-01-02T03:04:05Z")
+    assert doctor.check_claim("mtft", going, 1, "team").fix == "once it is gone, make the claim again"
+    going["spec"]["volumeName"] = "v-1"
+    fix = doctor.check_claim("mtft", going, 1, "team").fix or ""
+    assert fix.index('kubectl patch pv v-1 -p \'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}\'') < fix.index(
+        "spec.volumeName: v-1"
+    )
+    assert fix.endswith("""kubectl patch pv v-1 --type json -p '[{"op":"remove","path":"/spec/claimRef"}]'""")
+
+
 def secret_env(name: str, key: str, *, optional: bool = False) -> dict[str, Any]:
     ref = {"name": name, "key": key, "optional": optional}
     return {"name": key.upper(), "valueFrom": {"secretKeyRef": ref}}

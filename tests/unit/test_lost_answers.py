@@ -55,15 +55,31 @@ def test_a_quota_that_still_counts_the_job_that_is_gone_is_asked_again(
 ) -> None:
     monkeypatch.setattr(actions, "_RECOUNTED_SECONDS", (0.0, 0.0))
     full = status(403, "Forbidden", 'pytorchjobs "a" is forbidden: exceeded quota: q, used: count=1')
-    server.answers = [full, full, Answer(body=job("8"))]
-    made = actions._make_anew(reached, job("7"), None)
-    assert made is not None and made["metadata"]["uid"] == "uid-8"
-    server.answers = [full] * 3
+    gone = status(404, "NotFound", "gone", name="a", kind="pytorchjobs")
+    for manager, first in ((None, []), ("helm", [gone])):
+        server.answers = [*first, full, gone, full, gone, Answer(body=job("8"))]
+        made = actions._make_anew(reached, job("7"), manager)
+        assert made is not None and made["metadata"]["uid"] == "uid-8"
+    server.answers = [full, gone] * 3
     with pytest.raises(cluster_errors.Denied, match="exceeded quota"):
         actions._make_anew(reached, job("7"), None)
     server.answers = [status(403, "Forbidden", 'admission webhook "w" denied the request: no')]
     with pytest.raises(cluster_errors.Denied, match="denied the request"):
         actions._make_anew(reached, job("7"), None)
+
+
+def test_a_job_that_others_make_while_a_quota_is_asked_again_is_left_as_it_is(
+    reached: Cluster, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "_RECOUNTED_SECONDS", (0.0,))
+    full = status(403, "Forbidden", 'pytorchjobs "a" is forbidden: exceeded quota: q, used: count=1')
+    gone = status(404, "NotFound", "gone", name="a", kind="pytorchjobs")
+    server.answers = [gone, full, Answer(body=job("9", run="fedcba9876"))]
+    assert actions._make_anew(reached, job("7"), "helm") is None
+    assert server.asked[-1].method == "GET", "it is not applied over"
+    server.answers = [LOST, full, Answer(body=job("8"))]  # which fills the quota itself
+    made = actions._make_anew(reached, job("7"), None)
+    assert made is not None and made["metadata"]["uid"] == "uid-8"
 
 
 def test_a_pod_whose_making_or_going_is_not_answered_serves(

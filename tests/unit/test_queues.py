@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from launcher import actions
+from launcher.cluster_errors import Denied, Invalid
 from launcher.differences import differences
 from launcher.pytorchjob import render
 from launcher.resources import CONFIG_MAPS, Resource
@@ -91,6 +92,20 @@ def test_it_is_neither_a_difference_nor_sent_again(own: dict[str, Any]) -> None:
     live["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["nodeSelector"] = {"disk": "slow"}
     found = [each.path.rpartition(".")[2] for each in differences(cluster, [config, job], live)]
     assert found == (["disk"] if "node_selector" in own else [])
+
+
+@pytest.mark.parametrize("refused", [Invalid("spec is immutable"), Denied("a policy denied the request")])
+def test_what_may_not_be_changed_in_place_is_told_as_a_difference(
+    refused: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise refused
+
+    monkeypatch.setattr(Held, "patch", refuse)
+    config, job = objects()
+    cluster: Any = Held(config)
+    found = differences(cluster, [config, objects(image="example.org/mtft:2")[1]], job)
+    assert {each.path.rpartition(".")[2] for each in found} == {"image"}
 
 
 def test_nothing_is_taken_from_a_job_without_a_queue() -> None:
