@@ -26,9 +26,10 @@ from mtft.stopping import KILL_AFTER_SECONDS, STOP_SECONDS
 
 IMAGE_DIGEST = "MTFT_IMAGE_DIGEST"
 """Variable that tells a pod the digest of its image, where ``cluster.image`` names one."""
+NAMESPACE = "MTFT_NAMESPACE"
 POD_NAME = "MTFT_POD"
 POD_FACTS = {
-    "MTFT_NAMESPACE": "metadata.namespace",
+    NAMESPACE: "metadata.namespace",
     POD_NAME: "metadata.name",
     "MTFT_POD_UID": "metadata.uid",
     "MTFT_BATCH": "metadata.labels['mtft/batch']",

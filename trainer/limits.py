@@ -5,13 +5,14 @@ Every restart counts, a preemption too. The deadline counts the time the starts 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
-from mtft.cluster_config import ClusterConfig
+from mtft.cluster_config import NAMESPACE, ClusterConfig
 from mtft.errors import MtftError
 from mtft.runs import Attempt, parse_time
 from trainer.attempts import KILLED, ended_at
@@ -75,8 +76,9 @@ class Limits:
         return self.stop.ending(error)
 
     def _advice(self, bound: str, beside: str = "") -> str:
+        place = f" -n {namespace}" if (namespace := os.environ.get(NAMESPACE)) else ""
         return (
-            f"`mtft-launch retry {self.job}` goes on with a fresh budget, "
+            f"`mtft-launch retry {self.job}{place}` goes on with a fresh budget, "
             f"so does a larger cluster.{bound}: set it{beside}, delete the job and send it again (`helm upgrade`)"
         )
 

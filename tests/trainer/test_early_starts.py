@@ -20,9 +20,12 @@ from trainer.outcome import Outcome
 
 
 @pytest.mark.parametrize("retried", [None, "2029-01-02T03:04:05Z"])
-def test_starts_that_cannot_read_the_inputs_spend_the_budget(bench: Bench, start: Start, retried: str | None) -> None:
+def test_starts_that_cannot_read_the_inputs_spend_the_budget(
+    bench: Bench, start: Start, retried: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if retried:
         (bench.root / "retried").write_text(retried)
+    monkeypatch.setenv("MTFT_NAMESPACE", "team")
     test = unreadable(bench, max_restarts=1)
     for _ in range(2):
         code, output = start()
@@ -30,7 +33,8 @@ def test_starts_that_cannot_read_the_inputs_spend_the_budget(bench: Bench, start
     for _ in range(2):
         code, output = start()
         assert code == 1 and "restart budget spent: 2 attempts, cluster.max_restarts is 1; last: " in output
-        assert "Input/output error" in output and "`mtft-launch retry job` goes on with a fresh budget" in output
+        assert "Input/output error" in output
+        assert "`mtft-launch retry job -n team` goes on with a fresh budget" in output
     readable(test)
     assert start()[0] == 1, "only a retry begins anew"
     (bench.root / "retried").write_text("2030-01-02T03:04:05Z")
