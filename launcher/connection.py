@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from launcher.cluster_errors import NoConnection
 from launcher.kubeconfig import faults
@@ -24,6 +25,7 @@ _IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
 _ERRNO = re.compile(r"\[Errno \d+\] ")
 # What the loader shows of the file around a fault; it may hold secrets.
 _VALUES = re.compile(r"\{.*\}", re.DOTALL)
+_THIS_MACHINE = ("localhost", "::1")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -48,7 +50,7 @@ def open_connection(context: str | None = None) -> Connection:
     Raises:
         NoConnection: there is neither, the context is unknown, or its credentials cannot be read.
     """
-    if _kubeconfig_exists():
+    if _files():
         return _from_kubeconfig(context)
     if os.environ.get("KUBERNETES_SERVICE_HOST") and _POD_NAMESPACE.exists():
         if context is not None:
@@ -71,21 +73,22 @@ def _kubeconfig() -> str:
     return os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
 
 
-def _kubeconfig_exists() -> bool:
-    return any(Path(path).expanduser().is_file() for path in _kubeconfig().split(os.pathsep) if path)
+def _files() -> list[Path]:
+    """Return the files that KUBECONFIG names and that are there."""
+    paths = [Path(path).expanduser() for path in _kubeconfig().split(os.pathsep) if path]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def _from_kubeconfig(context: str | None) -> Connection:
     from kubernetes import config
 
-    name, entry, proxy = _choose(context)
+    value, files = _read()
+    name, entry, proxy = _choose(value, context)
     configuration = _configuration()
-    if proxy:
-        configuration.proxy = proxy  # which the official loader leaves out
     try:
         with _complaints() as complaints:
-            config.load_kube_config(_kubeconfig(), context=name, client_configuration=configuration)
-        client = _client(configuration)
+            config.load_kube_config(files, context=name, client_configuration=configuration)
+        client = _client(configuration, proxy)
     except Exception as error:  # the loader lets KeyError, ValueError, binascii.Error and more through
         raise NoConnection(f"{_kubeconfig()}: context {name} cannot be used: {_words(error)}") from error
     if not configuration.host.startswith(("https://", "http://")):
@@ -94,7 +97,7 @@ def _from_kubeconfig(context: str | None) -> Connection:
             "one begins with https://, such as https://10.0.0.1:6443"
         )
     if complaints and not configuration.api_key and not configuration.cert_file:
-        said = _ERRNO.sub("", "; ".join(complaints))
+        said = _VALUES.sub("...", _ERRNO.sub("", "; ".join(complaints)))
         raise NoConnection(f"{_kubeconfig()}: the login program of context {name} failed: {said}")
     return Connection(client, entry.get("namespace") or "default", name)
 
@@ -120,9 +123,13 @@ def _configuration() -> Configuration:
     return configuration
 
 
-def _client(configuration: Configuration) -> ApiClient:
+def _client(configuration: Configuration, proxy: str | None = None) -> ApiClient:
     from kubernetes.client import ApiClient
 
+    wanted = proxy or _proxy_of(configuration.host)
+    configuration.proxy = wanted or configuration.proxy
+    # Never empty: the client's libraries would read the environment, each by rules of its own.
+    configuration.no_proxy = "none.invalid" if wanted else "*"
     if not configuration.verify_ssl:
         import urllib3
 
@@ -132,6 +139,19 @@ def _client(configuration: Configuration) -> ApiClient:
     client = ApiClient(configuration)
     client.user_agent = f"mtft-launch/{version('mtft')}"  # as audit logs name us
     return client
+
+
+def _proxy_of(server: str) -> str | None:
+    """Return the proxy that the environment names for a server, as kubectl reads it.
+
+    The official client takes HTTP_PROXY for https too, and leaves NO_PROXY out.
+    """
+    from requests.utils import get_environ_proxies
+
+    parts = urlsplit(server)
+    if parts.hostname in _THIS_MACHINE or (parts.hostname or "").startswith("127."):
+        return None
+    return get_environ_proxies(server).get(parts.scheme)
 
 
 def _keep_to_headers(configuration: Configuration) -> None:
@@ -159,9 +179,8 @@ def _keep_to_headers(configuration: Configuration) -> None:
     configuration.refresh_api_key_hook = clean
 
 
-def _choose(context: str | None) -> tuple[str, dict[str, Any], str | None]:
+def _choose(value: dict[str, Any], context: str | None) -> tuple[str, dict[str, Any], str | None]:
     """Return name, content and proxy of the context asked for, or of the current one."""
-    value = _read()
     contexts, current = _named(value, "contexts", "context"), value.get("current-context")
     name = context or current
     if not name:
@@ -200,18 +219,27 @@ def _words(error: Exception) -> str:
     return _VALUES.sub("...", str(error))
 
 
-def _read() -> dict[str, Any]:
-    """Return what the files of KUBECONFIG say together."""
+def _read() -> tuple[dict[str, Any], str]:
+    """Return what the files of KUBECONFIG say together, and which of them say anything.
+
+    As for kubectl the first that names something decides; of current-context the official reader takes the last.
+    """
+    import yaml
     from kubernetes.config.kube_config import KubeConfigMerger
 
     try:
-        wrong = list(faults(_kubeconfig()))
-        value: dict[str, Any] = {} if wrong else _plain(KubeConfigMerger(_kubeconfig()).config) or {}
+        each = {path: yaml.safe_load(path.read_bytes()) for path in _files()}
+        wrong = [f"{path}: {fault}" for path, said in each.items() for fault in faults(said)]
+        files = os.pathsep.join(str(path) for path, said in each.items() if said)
+        value: dict[str, Any] = {} if wrong or not files else _plain(KubeConfigMerger(files).config)
     except Exception as error:  # whatever a file that is no kubeconfig leads to
         raise NoConnection(f"{_kubeconfig()} is not a kubeconfig: {str(error).splitlines()[0]}") from error
     if wrong:
         raise NoConnection("\n  ".join(["the kubeconfig cannot be used:", *wrong]))
-    return value
+    value["current-context"] = next(
+        (said["current-context"] for said in each.values() if (said or {}).get("current-context")), None
+    )
+    return value, files
 
 
 def _named(value: dict[str, Any], part: str, entry: str) -> dict[str, dict[str, Any]]:

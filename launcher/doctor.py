@@ -38,6 +38,7 @@ Object = Mapping[str, Any]
 PLACEHOLDER_IMAGE = "mtft:not-given"
 NODES_LAYER = "nodes"
 """In the place of what the nodes say, where they may not be looked at."""
+_BY_LIMIT_RANGE = re.compile(r"(usage|ratio) per (Container|Pod)")
 _PULL_FAILED = re.compile(r"Failed to pull image|ErrImagePull|ImagePullBackOff|Back-off pulling image")
 
 
@@ -79,7 +80,7 @@ def examine(
         ("pod names", lambda: [access.check_pod(cluster, template)]),
         ("pod security", lambda: [_pod_security(cluster, count, deployment)]),
         ("quota", lambda: [_quota(cluster, template, count, there if live else None)]),
-        ("limit range", lambda: [namespace.check_limits(_all(cluster, LIMIT_RANGES), template)]),
+        ("limit range", lambda: [_limits(cluster, template, count, deployment)]),
         ("queue", lambda: [_queue(cluster, job)]),
         ("volume claim", lambda: volume.check_volume(cluster, template, count)),
         ("space", lambda: [volume.check_space(inside.said)]),
@@ -144,6 +145,11 @@ def _pod_security(cluster: Cluster, count: int, deployment: Object | None) -> Fi
     return namespace.check_pod_security(found, count, namespace.check_operator_template(deployment))
 
 
+def _limits(cluster: Cluster, template: Object, count: int, deployment: Object | None) -> Finding:
+    given = namespace.check_operator_template(deployment)
+    return namespace.check_limits(_all(cluster, LIMIT_RANGES), template, count, given)
+
+
 def _queue(cluster: Cluster, job: Object) -> Finding:
     name = (job["metadata"].get("labels") or {}).get(labels.QUEUE)
     if name is None:
@@ -196,4 +202,5 @@ def _creation(cluster: Cluster, job: Object) -> Finding:
         return ok(layer, "none was refused within the last hour")
     message = refused[-1]["message"].strip()
     fix = namespace.OPERATOR_FIX if "PodSecurity" in message else printed.launch("describe", job)
+    fix = "see the layer limit range" if _BY_LIMIT_RANGE.search(message) else fix
     return fail(layer, message, fix)

@@ -10,7 +10,7 @@ from launcher import printed
 from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
-from launcher.pod_reasons import NO_SERVICE
+from launcher.pod_reasons import NO_SERVICE, NO_VOLUME_THERE
 from launcher.progress import STARTED_AGAIN
 from launcher.remote_files import COME_AS, LET_IN
 from launcher.states import JobState
@@ -52,6 +52,8 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
         return fail(layer, said, _release(state, job))
     if state.phase == "unscheduled" and not nodes_seen:
         return warn(layer, said, _ask_who_sees_nodes(job))
+    if state.phase == "unscheduled" and NO_VOLUME_THERE in said:
+        return warn(layer, said, _to_the_volume(job))
     again = (state.reason or "").startswith(STARTED_AGAIN)
     # One of the pods of a job that runs may be missing, or its log.
     lacks = state.state == "Running" and state.reason and not again
@@ -71,6 +73,15 @@ def _ask_who_sees_nodes(job: Object) -> str:
     return (
         "you may not list nodes, so whether one can ever take it is not known here: somebody with that right "
         f"(manifests/components/nodes gives it, a cluster's administrator has it) sees it with {doctor}"
+    )
+
+
+def _to_the_volume(job: Object) -> str:
+    claims = claims_of(((roles(job) or [{}])[0].get("template") or {}).get("spec") or {})
+    look = f"kubectl describe pvc {' '.join(claims)}{printed.in_namespace(job['metadata']['namespace'])}"
+    return (
+        f"{look} names its volume, whose Node Affinity (kubectl describe pv) says where it is: "
+        "let cluster.node_selector and cluster.tolerations lead there, or use a volume that every node reaches"
     )
 
 

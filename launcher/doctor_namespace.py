@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,12 @@ _PULL_SECRETS = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 # What mtft-launch itself makes, one of each for a job, and what the operator makes beside each pod.
 _OF_JOBS = ("configmaps", "count/configmaps", "count/pytorchjobs.kubeflow.org")
 _SERVICES = ("services", "count/services")
-OPERATOR_FIX = "give the operator manifests/operator/init-container.yaml, or set cluster.nodes: 1"
+# Of the container the operator adds to workers; its limits are _INIT_RATIO times these.
+_INIT_REQUESTS = {"cpu": "50m", "memory": "10Mi"}
+_INIT_RATIO = 2
+_INIT = "the training operator's init container (init-pytorch)"
+_OPERATOR_GIVEN, _OR_ALONE = "give the operator manifests/operator/init-container.yaml", "or set cluster.nodes: 1"
+OPERATOR_FIX = f"{_OPERATOR_GIVEN}, {_OR_ALONE}"
 
 
 def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there: int | None = None) -> Finding:
@@ -51,8 +56,17 @@ def check_quota(quotas: Sequence[Object], template: Object, count: int, *, there
     return ok(layer, f"the job fits into {len(quotas)} quotas")
 
 
-def check_limits(ranges: Sequence[Object], template: Object) -> Finding:
-    """Say whether a pod is within the namespace's LimitRanges."""
+def check_limits(
+    ranges: Sequence[Object], template: Object, pods: int = 1, operator_template: bool | None = False
+) -> Finding:
+    """Say whether a pod is within the namespace's LimitRanges, the operator's init container in it, too.
+
+    Args:
+        ranges: those of the namespace.
+        template: pod template of the job.
+        pods: pods of the job; the operator puts an init container of its own into all but the first.
+        operator_template: whether the operator was given a template for that container; None when nobody can tell.
+    """
     layer = "limit range"
     if not ranges:
         return ok(layer, "the namespace has none")
@@ -75,7 +89,23 @@ def check_limits(ranges: Sequence[Object], template: Object) -> Finding:
         fixes = ["lower cluster.cpus, cluster.memory_gib or cluster.gpus_per_node"] if over else []
         fixes += ["raise cluster.cpus or cluster.memory_gib"] if under else []
         return fail(layer, "\n".join(over + under), "\n".join(fixes))
+    if pods > 1 and (beyond := list(_init_container_beyond(rules))):
+        message, fix = "\n".join(beyond), f"{_OPERATOR_GIVEN} with resources that fit, {_OR_ALONE}"
+        return fail(layer, message, fix) if operator_template is False else warn(layer, message, fix)
     return ok(layer, f"a pod is within {len(ranges)} ranges")
+
+
+def _init_container_beyond(rules: Sequence[tuple[str, Object]]) -> Iterator[str]:
+    """Say which rules refuse the init container that the operator gives a worker, where it has no template for it."""
+    for where, rule in rules:
+        if rule.get("type") != "Container":
+            continue
+        for name, amount in _INIT_REQUESTS.items():
+            least, most = (rule.get("min") or {}).get(name), (rule.get("maxLimitRequestRatio") or {}).get(name)
+            if least and parse_quantity(amount) < parse_quantity(least):
+                yield f"{where}: at least {least} {name}; {_INIT} asks for {amount}"
+            if most and parse_quantity(most) < _INIT_RATIO:
+                yield f"{where}: {name} limits of at most {most} times the requests; {_INIT} has {_INIT_RATIO} times"
 
 
 def check_pod_security(namespace: Object, pods: int, operator_template: bool | None) -> Finding:
@@ -92,7 +122,7 @@ def check_pod_security(namespace: Object, pods: int, operator_template: bool | N
         return ok(layer, f"the namespace enforces {level or 'no level'}; mtft's pods meet restricted")
     if pods == 1:
         return ok(layer, "the namespace enforces restricted, which mtft's pods meet")
-    what = "the training operator's init container (init-pytorch) must meet restricted too"
+    what = f"{_INIT} must meet restricted too"
     if operator_template:
         return ok(layer, f"{what}; the operator has a template of its own for it")
     if operator_template is None:

@@ -14,6 +14,7 @@ from launcher.quantities import parse_quantity, show_quantity
 Object = Mapping[str, Any]
 # Set on nodes by Kubernetes itself when they are in trouble, not to dedicate them.
 TROUBLE = ("node.kubernetes.io/",)
+_CORDON = "node.kubernetes.io/unschedulable"
 # Labels of GKE's nodes: its pods tolerate the taints of devices they ask for (ExtendedResourceToleration).
 _GKE = "cloud.google.com/gke-"
 
@@ -36,10 +37,11 @@ def check_nodes(
     labelled = [node for node in ready if matches(node, spec)]
     able = [node for node in labelled if _fits(allocatable(node), asked)]
     tolerated = [node for node in able if not untolerated(node, spec)]
+    back = _uncordon(nodes, spec, asked)
     return [
         _labels_finding(nodes, ready, labelled, spec),
-        _size_finding(labelled, able, asked),
-        _taints_finding(able, tolerated, spec),
+        _size_finding(labelled, able, asked, back),
+        _taints_finding(able, tolerated, spec, back),
         _free_finding(tolerated, pods, asked, count, bound),
     ]
 
@@ -53,6 +55,15 @@ def is_ready(node: Object) -> bool:
 
 def _is_cordoned(node: Object) -> bool:
     return bool((node.get("spec") or {}).get("unschedulable"))
+
+
+def _uncordon(nodes: Sequence[Object], spec: Object, asked: Mapping[str, Decimal]) -> str:
+    """Return the command, with what joins it to another, that gives back a node that would take the pods."""
+    for node in nodes:
+        kept_away = [taint for taint in untolerated(node, spec) if taint["key"] != _CORDON]
+        if _is_cordoned(node) and matches(node, spec) and not kept_away and _fits(allocatable(node), asked):
+            return f"kubectl uncordon {node['metadata']['name']}; or "
+    return ""
 
 
 def matches(node: Object, spec: Object) -> bool:
@@ -128,7 +139,9 @@ def _labels_finding(
     return ok(layer, f"{len(labelled)} of {len(nodes)} nodes are ready and have the labels asked for{held}")
 
 
-def _size_finding(labelled: Sequence[Object], able: Sequence[Object], asked: Mapping[str, Decimal]) -> Finding:
+def _size_finding(
+    labelled: Sequence[Object], able: Sequence[Object], asked: Mapping[str, Decimal], back: str
+) -> Finding:
     layer, devices = "GPUs", {name: amount for name, amount in asked.items() if "/" in name}
     if not labelled:
         return skip(layer, "no node to look at")
@@ -137,7 +150,7 @@ def _size_finding(labelled: Sequence[Object], able: Sequence[Object], asked: Map
         if most < amount:
             found = f"the largest offers {show_quantity(most)}" if most else "none of these nodes offers any"
             remedy = "lower cluster.gpus_per_node" if most else "install the device plugin, or choose another node pool"
-            return fail(layer, f"a pod asks for {show_quantity(amount)} {name}; {found}", remedy)
+            return fail(layer, f"a pod asks for {show_quantity(amount)} {name}; {found}", back + remedy)
     if not able:
         short = Counter(
             name for node in labelled for name, amount in asked.items() if allocatable(node).get(name, 0) < amount
@@ -146,13 +159,13 @@ def _size_finding(labelled: Sequence[Object], able: Sequence[Object], asked: Map
         return fail(
             layer,
             f"a pod asks for {show_quantity(asked[name])} {name}; no node that has the rest is that large",
-            "lower cluster.cpus or cluster.memory_gib",
+            f"{back}lower cluster.cpus or cluster.memory_gib",
         )
     words = ", ".join(f"{show_quantity(amount)} {name}" for name, amount in devices.items()) or "no GPU"
     return ok(layer, f"{len(able)} nodes are large enough for a pod ({words})")
 
 
-def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: Object) -> Finding:
+def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: Object, back: str) -> Finding:
     layer = "taints"
     if not able:
         return skip(layer, "no node to look at")
@@ -161,18 +174,35 @@ def _taints_finding(able: Sequence[Object], tolerated: Sequence[Object], spec: O
         return ok(
             layer, "no node keeps the pods away" if not away else f"{away} of {len(able)} nodes keep the pods away"
         )
-    taint = next(iter(untolerated(able[0], spec)))
-    shown = f"{taint['key']}{'=' + taint['value'] if taint.get('value') else ''}:{taint['effect']}"
-    if taint["key"].startswith(TROUBLE):
-        return fail(
-            layer, f"every large enough node is in trouble: {shown}", "wait, or ask the cluster's administrator"
-        )
-    value = f", operator: Equal, value: {json.dumps(taint['value'])}" if taint.get("value") else ", operator: Exists"
+    kept_away = [untolerated(node, spec) for node in able]
+    open_to_some = [taints for taints in kept_away if not any(each["key"].startswith(TROUBLE) for each in taints)]
+    taints = min(open_to_some or kept_away, key=len)
+    shown = ", ".join(
+        f"{each['key']}{'=' + each['value'] if each.get('value') else ''}:{each['effect']}" for each in taints
+    )
+    if not open_to_some:
+        wait = f"{back}wait, or ask the cluster's administrator"
+        return fail(layer, f"every large enough node is in trouble: {shown}", wait)
+    whole = [
+        *(spec.get("tolerations") or []),
+        *map(_toleration, taints),
+    ]  # a list that is given replaces the one before
     return fail(
         layer,
         f"all {len(able)} large enough nodes have taints the pods do not tolerate, such as {shown}",
-        f"cluster.tolerations: [{{key: {taint['key']}{value}, effect: {taint['effect']}}}]",
+        f"{back}cluster.tolerations: [{', '.join(map(_flow, whole))}]",
     )
+
+
+def _toleration(taint: Object) -> Object:
+    value = {"operator": "Equal", "value": taint["value"]} if taint.get("value") else {"operator": "Exists"}
+    return {"key": taint["key"], **value, "effect": taint["effect"]}
+
+
+def _flow(toleration: Object) -> str:
+    """Write a toleration as YAML in one line; a value may be a word that YAML reads as something else."""
+    shown = {key: json.dumps(value) if key == "value" else value for key, value in toleration.items()}
+    return f"{{{', '.join(f'{key}: {value}' for key, value in shown.items())}}}"
 
 
 def _free_finding(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 _PARTS = {"clusters": "cluster", "users": "user", "contexts": "context"}
@@ -27,21 +25,8 @@ _KINDS: dict[type, str] = {
 }
 
 
-def faults(paths: str) -> Iterator[str]:
-    """Say what is wrong in the files of ``KUBECONFIG``, never with a value: it may be a secret.
-
-    Raises:
-        OSError: one cannot be read.
-        yaml.YAMLError: one is no YAML.
-    """
-    import yaml
-
-    for path in (Path(each).expanduser() for each in paths.split(os.pathsep) if each):
-        if path.is_file():
-            yield from (f"{path}: {fault}" for fault in _file(yaml.safe_load(path.read_bytes())))
-
-
-def _file(value: Any) -> Iterator[str]:
+def faults(value: Any) -> Iterator[str]:
+    """Say what is wrong in what a file of ``KUBECONFIG`` says, never with a value: it may be a secret."""
     if value is None:  # an empty file beside others
         return
     if not isinstance(value, dict):
@@ -71,9 +56,27 @@ def _entry(value: Any, where: str, entry: str) -> Iterator[str]:
     if "exec" in value[entry]:
         login = value[entry]["exec"]
         if isinstance(login, dict):
-            yield from _fields(login, f"{where}.{entry}.exec")
+            yield from _login(login, f"{where}.{entry}.exec")
         else:
             yield _wrong(f"{where}.{entry}.exec", "a mapping", login)
+
+
+def _login(given: Mapping[str, Any], where: str) -> Iterator[str]:
+    yield from _fields(given, where)
+    for part in ("args", "env"):
+        if not isinstance(given.get(part), list | None):
+            yield _wrong(f"{where}.{part}", "a list", given[part])
+            return
+    for index, word in enumerate(given.get("args") or []):
+        if not isinstance(word, str):
+            yield _wrong(f"{where}.args[{index}]", "text", word)
+    for index, variable in enumerate(given.get("env") or []):
+        if not isinstance(variable, dict):
+            yield _wrong(f"{where}.env[{index}]", "a mapping with name and value", variable)
+            continue
+        for key in ("name", "value"):
+            if not isinstance(variable.get(key), str):
+                yield _wrong(f"{where}.env[{index}].{key}", "text", variable.get(key))
 
 
 def _fields(given: Mapping[str, Any], where: str) -> Iterator[str]:

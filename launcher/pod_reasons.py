@@ -15,12 +15,16 @@ from launcher.job_objects import parse_time, rank_of
 from launcher.printed import in_namespace
 from mtft.text import printable_lines
 
+NO_VOLUME_THERE = "are not where the volume is"
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
 _NO_FIT = (
     (re.compile(r"(\d+) Insufficient ([^,. ]+(?:\.[^,. ]+)*)"), "too little free {1} on {0} nodes"),
     (re.compile(r"(\d+) node\(s\) had untolerated taint \{([^}]*)\}"), "taint {{{1}}} of {0} nodes is not tolerated"),
     (re.compile(r"(\d+) node\(s\) had untolerated taint\(s\)"), "taints of {0} nodes are not tolerated"),
     (re.compile(r"(\d+) node\(s\) didn't match Pod's node affinity"), "{0} nodes do not have the labels asked for"),
+    (re.compile(r"(\d+) node\(s\) were unschedulable"), "{0} nodes are cordoned"),
+    (re.compile(r"(\d+) node\(s\) had volume node affinity conflict"), f"{{0}} nodes {NO_VOLUME_THERE}"),
+    (re.compile(r"(\d+) node\(s\) didn't match PersistentVolume's node affinity"), f"{{0}} nodes {NO_VOLUME_THERE}"),
     (re.compile(r"unbound immediate PersistentVolumeClaims"), "the volume claim is not bound"),
     (re.compile(r"persistentvolumeclaim \S+ not found"), "the volume claim is missing"),
     (re.compile(r"persistentvolumeclaim \S+ is being deleted"), "the volume claim is being deleted"),

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import yaml
 
 from launcher.cluster import connect
 from launcher.doctor import settled_of
@@ -116,6 +117,34 @@ def test_a_cordoned_node_is_told_by_name() -> None:
 def test_the_fix_of_a_taint_is_a_toleration_of_ours() -> None:
     fix = found([node(taints=(POOL,), **GPUS)], template())["taints"].fix
     assert fix == 'cluster.tolerations: [{key: pool, operator: Equal, value: "gpu", effect: NoSchedule}]'
+
+
+def test_the_fix_of_several_taints_ends_in_a_list_that_works() -> None:
+    other = {"key": "extra", "effect": "NoExecute"}
+    nodes = [node(taints=(POOL, other, {"key": "third", "effect": "NoSchedule"}), **GPUS)]
+    nodes.append(node("b", taints=(POOL, other), **GPUS))
+    nodes.append(node("c", taints=({"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"},), **GPUS))
+    given: dict[str, Any] = {"tolerations": [TOLERATED]}
+    finding = found(nodes, template(**given))["taints"]
+    assert finding.message.endswith("such as extra:NoExecute")
+    listed = yaml.safe_load((finding.fix or "").removeprefix("cluster.tolerations: "))
+    assert listed == [TOLERATED, {"key": "extra", "operator": "Exists", "effect": "NoExecute"}]
+    assert found(nodes, template(tolerations=listed))["taints"].verdict == "ok"
+    listed = yaml.safe_load((found(nodes, template())["taints"].fix or "").removeprefix("cluster.tolerations: "))
+    assert found(nodes, template(tolerations=listed))["taints"].verdict == "ok"
+
+
+@pytest.mark.parametrize(("layer", "gpus"), [("taints", 0), ("GPUs", 4)])
+def test_a_cordoned_node_that_would_serve_is_named_before_other_remedies(layer: str, gpus: int) -> None:
+    cordoned = node("plain", **GPUS)
+    cordoned["spec"] |= {
+        "unschedulable": True,
+        "taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}],
+    }
+    finding = found([node(taints=(POOL,)), cordoned], template(gpus))[layer]
+    assert finding.verdict == "fail" and (finding.fix or "").startswith("kubectl uncordon plain; or ")
+    cordoned["spec"]["taints"].append(DEVICE)
+    assert "uncordon" not in (found([node(taints=(POOL,)), cordoned], template(gpus))[layer].fix or "")
 
 
 def test_what_others_hold_is_not_free() -> None:

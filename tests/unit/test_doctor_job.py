@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.doctor_job import diagnose
+from launcher.pod_reasons import unschedulable
 from launcher.progress import Progress
 from launcher.pytorchjob import render
 from launcher.remote_files import LET_IN
@@ -153,3 +154,20 @@ def test_who_may_not_see_nodes_is_told_who_may() -> None:
     assert found.verdict == "warn" and "you may not list nodes" in (found.fix or "")
     assert "manifests/components/nodes" in (found.fix or "") and "layers above" not in (found.fix or "")
     assert "see the layers above" in (diagnose(state, job).fix or "")
+
+
+@pytest.mark.parametrize(
+    "words", ["didn't match PersistentVolume's node affinity", "had volume node affinity conflict"]
+)
+def test_a_volume_elsewhere_and_cordoned_nodes_are_told_beside_taints(words: str) -> None:
+    said = (
+        f"0/5 nodes are available: 1 node(s) were unschedulable, 2 node(s) had untolerated taint(s), 2 node(s) {words}."
+    )
+    reason = unschedulable(said)
+    assert reason == (
+        "no node fits: taints of 2 nodes are not tolerated; 1 nodes are cordoned; "
+        f"2 nodes are not where the volume is ({said})"
+    )
+    job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
+    state = replace(job_state(job, [], now=NOW), state="Pending", phase="unscheduled", reason=reason)
+    assert (diagnose(state, job).fix or "").startswith("kubectl describe pvc mtft -n team names its volume")

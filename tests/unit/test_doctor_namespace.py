@@ -89,6 +89,26 @@ def test_limit_range(rule: dict[str, Any], verdict: str, words: str) -> None:
     assert finding.verdict == verdict and words in finding.message
 
 
+@pytest.mark.parametrize(
+    ("rule", "pods", "given", "verdict", "words"),
+    [
+        ({"min": {"cpu": "200m", "memory": "128Mi"}}, 2, False, "fail", "at least 200m cpu; the training operator's"),
+        ({"min": {"cpu": "200m"}}, 1, False, "ok", "within"),
+        ({"min": {"cpu": "200m"}}, 2, None, "warn", "asks for 50m"),
+        ({"min": {"cpu": "200m"}}, 2, True, "warn", "asks for 50m"),
+        ({"min": {"cpu": "50m"}, "maxLimitRequestRatio": {"cpu": "2"}}, 2, False, "ok", "within"),
+        ({"maxLimitRequestRatio": {"cpu": "1"}}, 2, False, "fail", "cpu limits of at most 1 times the requests"),
+    ],
+)
+def test_a_limit_range_is_held_against_the_operators_container_too(
+    rule: dict[str, Any], pods: int, given: bool | None, verdict: str, words: str
+) -> None:
+    ranges = [{"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", **rule}]}}]
+    finding = doctor.check_limits(ranges, template(), pods, given)
+    assert finding.verdict == verdict and words in finding.message
+    assert finding.fix is None or "init-container.yaml with resources that fit, or set" in finding.fix
+
+
 def test_everything_that_is_beyond_a_limit_is_named() -> None:
     rules = [{"type": "Container", "max": {"cpu": "2", "memory": "8Gi"}}, {"type": "Pod", "min": {"cpu": "8"}}]
     finding = doctor.check_limits([{"metadata": {"name": "l"}, "spec": {"limits": rules}}], template())

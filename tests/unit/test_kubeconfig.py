@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from kubernetes.stream.ws_client import websocket_proxycare
+from websocket._url import get_proxy_info
 
 from launcher import cluster_errors
 from launcher.cluster import connect
@@ -103,6 +107,29 @@ def test_server_without_a_scheme_is_told(server: Server) -> None:
         connect()
 
 
+@pytest.mark.parametrize(
+    ("login", "words"),
+    [
+        ({"args": ["--secret", "a-secret"], "env": [{"name": "A"}]}, "exec.env[0].value must be text; it is nothing"),
+        ({"args": ["a-secret", 5]}, "exec.args[1] must be text; it is a number"),
+        ({"args": "a-secret"}, "exec.args must be a list; it is text"),
+        ({"env": ["a-secret"]}, "exec.env[0] must be a mapping with name and value; it is text"),
+        ({"apiVersion": None, "args": ["a-secret"]}, "login program of context work failed"),
+    ],
+)
+def test_a_fault_in_how_a_login_program_is_called_shows_no_secret(
+    server: Server, login: dict[str, Any], words: str
+) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    document["users"][0]["user"] = {"exec": {"command": "login", "apiVersion": "v1", **login}}
+    if login.get("apiVersion", "v1") is None:
+        del document["users"][0]["user"]["exec"]["apiVersion"]
+    server.kubeconfig.write_text(json.dumps(document))
+    with pytest.raises(cluster_errors.NoConnection) as caught:
+        connect()
+    assert words in str(caught.value) and "a-secret" not in str(caught.value)
+
+
 def test_login_program_that_fails_is_told_with_its_words(server: Server, tmp_path: Path) -> None:
     program = tmp_path / "login"
     program.write_text("#!/bin/sh\necho 'the session is over, log in again' >&2\nexit 1\n")
@@ -121,6 +148,70 @@ def test_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
     server.answers = [Answer(body=thing("a", "1"))]
     assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
     assert server.asked[0].headers["host"] == "cluster.invalid"
+
+
+@pytest.mark.parametrize(
+    ("environment", "server", "proxy"),
+    [
+        ({"HTTPS_PROXY": "http://a:1", "HTTP_PROXY": "http://b:2"}, "https://k8s.example.org:6443", "http://a:1"),
+        ({"HTTPS_PROXY": "http://a:1", "HTTP_PROXY": "http://b:2"}, "http://k8s.example.org", "http://b:2"),
+        ({"http_proxy": "http://b:2", "ALL_PROXY": "socks5://c:3"}, "https://k8s.example.org", None),
+        ({"https_proxy": "http://a:1", "NO_PROXY": "example.org"}, "https://k8s.example.org", None),
+        ({"https_proxy": "http://a:1", "no_proxy": "10.0.0.0/8"}, "https://10.1.2.3:6443", None),
+        ({"https_proxy": "http://a:1"}, "https://127.0.0.1:6443", None),
+        ({}, "https://k8s.example.org", None),
+    ],
+)
+def test_the_proxy_of_the_environment_is_the_one_that_kubectl_takes(
+    environment: dict[str, str], server: str, proxy: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    write_kubeconfig(tmp_path / "config", server)
+    configuration = connect().client.configuration
+    through = getattr(connect().client.rest_client.pool_manager, "proxy", None)
+    assert (through and through.url) == proxy
+    for_exec: Any = {}  # what the official client hands to its websocket library
+    if configuration.proxy:
+        for_exec = websocket_proxycare({}, configuration, "", {})
+    found = get_proxy_info(
+        urlsplit(server).hostname or "",
+        server.startswith("https"),
+        for_exec.get("http_proxy_host"),
+        for_exec.get("http_proxy_port", 0),
+        no_proxy=for_exec.get("http_no_proxy"),
+    )
+    assert (f"http://{found[0]}:{found[1]}" if found[0] else None) == proxy
+
+
+def test_the_proxy_of_the_kubeconfig_serves_whatever_the_environment_leaves_out(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    write_kubeconfig(server.kubeconfig, "http://cluster.invalid", **{"proxy-url": server.url})
+    server.answers = [Answer(body=thing("a", "1"))]
+    assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
+
+
+@pytest.mark.parametrize("blank", [{}, {"current-context": ""}, {"current-context": "home"}])
+def test_of_several_kubeconfigs_the_first_that_names_something_decides(
+    server: Server, blank: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(server.kubeconfig.read_text())
+    other = {**document, "clusters": [{"name": "one", "cluster": {"server": "https://other.invalid"}}]}
+    del other["current-context"]
+    files = {"empty": "", "blank": '{"current-context": ""}', "second": json.dumps({**other, **blank})}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / "none", tmp_path / "empty", tmp_path / "blank", server.kubeconfig, tmp_path / "second"]
+    monkeypatch.setenv("KUBECONFIG", ":".join(map(str, paths)))
+    assert connect().context == "work"
+    assert connect().client.configuration.host == server.url
+    assert connect("home").context == "home"
 
 
 @pytest.mark.parametrize("key", ["as", "as-uid", "as-groups", "as-user-extra"])
