@@ -171,8 +171,8 @@ def resolve_arguments(args: argparse.Namespace) -> tuple[dict[str, Any], Resolve
 
     document, flags = load_arguments(args), flags_of(args)
     resolved = resolve(document, model=args.model, sets=args.sets, flags=flags)
-    sent = merge(document, args.sets, flags)
     key = resolved.config.model.key
+    sent = merge(document, args.sets, flags, model=key)
     if "models" not in document and look_up(sent, "model.key") != key:
         sent = merge(sent, flags={"model.key": key})
     return sent, resolved

@@ -47,7 +47,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document atomically, indented, non-ASCII kept readable, NaN refused."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_text(path, _escaped(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)) + "\n")
+
+
+def json_line(value: Any) -> str:
+    """Return one JSON value as a line."""
+    return _escaped(json.dumps(value, ensure_ascii=False)) + "\n"
+
+
+def _escaped(text: str) -> str:
+    # Names of files that are not UTF-8 have surrogates, which JSON knows as escapes.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def read_json(path: Path) -> Any:

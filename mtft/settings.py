@@ -135,12 +135,23 @@ def _unread_settings(config: Config) -> Iterator[str]:
 
 
 def merge(
-    document: Mapping[str, Any], sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    document: Mapping[str, Any],
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    model: str | None = None,
 ) -> dict[str, Any]:
     """Return the user's document with ``--set`` and flags written into it, otherwise as given: what a job is sent.
 
-    A value set for all models replaces those of single models too, and old names of the same field. The hash of data
-    that others replace is left out.
+    A value set for all models replaces those of single models too, and old names of the same field. What is set below
+    ``model`` goes to the parts of the models where a document has ``models``, which ``model`` may not stand beside.
+    The hash of data that others replace is left out.
+
+    Args:
+        document: what the user's file says.
+        sets: ``path=value`` texts of ``--set``.
+        flags: dotted path -> value of the command line's own flags.
+        model: the only one that is meant; None: all of ``models``.
 
     Raises:
         ConfigError: a value of the document or a ``--set`` cannot be read.
@@ -153,6 +164,12 @@ def merge(
     for names, value in (flattened(parsed.values) | flattened(_nested(flags or {}))).items():
         merged = without_old_names(merged, ".".join(names))
         models = merged.get("models")
+        if isinstance(models, Mapping) and names[0] == "model" and names[1:] not in ((), ("key",)):
+            meant = [model] if model else list(models)
+            merged["models"] = {**models, **{key: _without(models.get(key), names) for key in meant}}
+            for key in meant:
+                put(merged, ("models", key, *names), value)
+            continue
         if isinstance(models, Mapping) and names[0] != "models":
             merged["models"] = {key: _without(override, names) for key, override in models.items()}
         put(merged, names, value)

@@ -6,7 +6,6 @@ Memory does not grow with the number of training rows; each held-out row takes a
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import shutil
@@ -133,7 +132,7 @@ class Builder:
                         if name == "train":
                             self._documents.add(item)
                     elif not isinstance(item, Row):
-                        rejected.write(json.dumps(item.as_dict(), ensure_ascii=False) + "\n")
+                        rejected.write(files.json_line(item.as_dict()))
                 tally.check(on_bad_row=self._data.on_bad_row, max_bad_fraction=self._data.max_bad_fraction)
                 if self._inputs.files[name] and not tally.accepted:
                     its = self._inputs.files[name]

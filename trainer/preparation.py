@@ -109,9 +109,9 @@ def copy_rejected(prepared: Prepared, inputs: Inputs, target: Path, further: Ite
     ):
         for line in lines:
             dropped = json.loads(line)
-            out.write(json.dumps({**dropped, "file": names[dropped["file"]]}, ensure_ascii=False) + "\n")
+            out.write(files.json_line({**dropped, "file": names[dropped["file"]]}))
         for each in further:
-            out.write(json.dumps(each.as_dict(), ensure_ascii=False) + "\n")
+            out.write(files.json_line(each.as_dict()))
 
 
 def prepare(config: Config, card: ModelCard, encoder: PairEncoder, inputs: Inputs, root: Path) -> Prepared:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -149,7 +148,7 @@ def _count(inputs: list[str], documents: Documents, tally: Tally) -> None:
 
 def _write(inputs: list[str], out: Path, split: Split, leakage: Leakage) -> None:
     """Write every good line, unchanged, to its split; all files appear together, at the end."""
-    from mtft.files import replacing
+    from mtft.files import json_line, replacing
     from mtft.rows import Row, read_file, read_rows
     from mtft.split import SPLITS
 
@@ -164,9 +163,7 @@ def _write(inputs: list[str], out: Path, split: Split, leakage: Leakage) -> None
                 files = {name: opened.enter_context(path.open("wb")) for name, path in temporary.items()}
                 for item, line in (pair for file in inputs for pair in read_file(file)):
                     if not isinstance(item, Row):
-                        # A file's name may hold bytes that are no UTF-8; written like this they are JSON all the same.
-                        text = json.dumps(item.as_dict(), ensure_ascii=False)
-                        files["rejected"].write(text.encode(errors="backslashreplace") + b"\n")
+                        files["rejected"].write(json_line(item.as_dict()).encode())
                         continue
                     name = split(item)
                     files[name].write(line + b"\n")

@@ -103,7 +103,7 @@ def _planned(args: argparse.Namespace) -> list[dict[str, Any]]:
     from launcher.pytorchjob import render
     from mtft.settings import merge
 
-    given = merge(load_arguments(args), args.sets, flags_of(args))
+    given = merge(load_arguments(args), args.sets, flags_of(args), model=args.model)
     document, [model, *_] = filled(given, args.model, image=PLACEHOLDER_IMAGE)
     if "models" not in document:
         document = merge(document, flags={"model.key": model})

@@ -76,7 +76,7 @@ def _claims_alone(args: argparse.Namespace) -> list[dict[str, Any]]:
     from launcher.partial import filled
     from mtft.settings import merge, resolve
 
-    document, keys = filled(merge(load_arguments(args), args.sets, flags_of(args)), args.model)
+    document, keys = filled(merge(load_arguments(args), args.sets, flags_of(args), model=args.model), args.model)
     return _claims(args, args.claim_only, [resolve(document, model=key) for key in keys])
 
 

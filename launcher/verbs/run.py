@@ -81,8 +81,8 @@ def _run_here(args: argparse.Namespace) -> int:
     document, resolved = resolve_arguments(args)
     _refuse_nodes(resolved)
     _name_unused(args)
-    document = merge(document, flags=_local_facts(resolved.config))
     model = resolved.card.key
+    document = merge(document, flags=_local_facts(resolved.config), model=model)
     nonce = secrets.token_hex(4) if args.rerun else None
     job = args.job or job_name("", model, config_hash(document, model, nonce=nonce))
     given = resolved.origins["storage.root"] != "built-in"

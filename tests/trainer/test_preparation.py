@@ -76,6 +76,18 @@ class TestContent:
         assert numbers[0] < 30
         assert numbers[-1] > 970
 
+    def test_a_file_whose_name_is_not_utf8_is_read_and_told(self, corpus: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        strange = folder / "donn\udce9es.jsonl"
+        strange.write_bytes(corpus.read_bytes() + b"{\n")
+        settings = config(folder, on_bad_row="skip")
+        prepared = build(settings, tmp_path)
+        assert [each["file"] for each in prepared.stats["files"]] == [str(strange)]
+        copy_rejected(prepared, Inputs.of(settings.data), tmp_path / "rejected.jsonl")
+        (dropped,) = (tmp_path / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+        assert json.loads(dropped)["file"] == str(strange)
+
     def test_everything_dropped_is_listed(self, corpus: Path, tmp_path: Path) -> None:
         with corpus.open("a") as more:
             more.write("{\n" + pair(1, source=" ") + "\n")

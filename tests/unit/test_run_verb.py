@@ -14,6 +14,7 @@ import pytest
 from launcher.backends import local
 from launcher.cli import main
 from mtft import exit_codes
+from mtft.settings import resolve
 from tests.unit.runs_on_disk import make_run
 from trainer.outcome import Outcome
 
@@ -74,6 +75,25 @@ def test_options_reach_the_document(here: Path, capsys: pytest.CaptureFixture[st
     document = dry_run(capsys, "--processes", "3", "--model-path", "base")["document"]
     assert document["cluster"]["processes_per_node"] == 3
     assert document["model"] == {"key": "opus_mt_en_fr", "path": f"{here}/base"}
+
+
+@pytest.mark.parametrize(
+    ("models", "arguments"),
+    [
+        ("{opus_mt_en_fr: {model: {path: base}}, m2m100_418m: }", []),
+        ("{opus_mt_en_fr: , m2m100_418m: }", ["--model-path", "base"]),
+        ("{m2m100_418m: {model: {path: other}}}", ["--set", "model.path=base"]),
+    ],
+)
+def test_a_base_folder_goes_with_a_file_of_several_models(
+    models: str, arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "base").mkdir()
+    alone = dry_run(capsys, "--model-path", "base")
+    Path("mtft.yaml").write_text(f"models: {models}\n")
+    shown = dry_run(capsys, *arguments)
+    assert resolve(shown["document"], model="opus_mt_en_fr").config.model.path == f"{here}/base"
+    assert shown["job"] == alone["job"], "the same job as from a file of its own"
 
 
 def test_the_home_folder_is_spelled_out(

@@ -285,6 +285,23 @@ class TestMerge:
         assert resolve(merge(document, sets), model="opus_mt_en_fr").config == shown
         assert shown.lora.r == 9
 
+    @pytest.mark.parametrize("own", [None, {}, {"model": {"path": "/own", "revision": "abc"}}])
+    @pytest.mark.parametrize("model", [None, "opus_mt_en_fr"])
+    def test_where_the_base_is_can_be_set_beside_models(self, own: dict[str, Any] | None, model: str | None) -> None:
+        document = {"data": {"train": "a"}, "models": {"opus_mt_en_fr": own, "m2m100_418m": {"model": {"path": "/m"}}}}
+        before = copy.deepcopy(document)
+        merged = merge(document, ["model.path=/b"], model=model)
+        shown = resolve(document, model="opus_mt_en_fr", sets=["model.path=/b"]).config
+        assert resolve(merged, model="opus_mt_en_fr").config == shown
+        assert shown.model.path == "/b" and document == before
+        assert resolve(merged, model="m2m100_418m").config.model.path == ("/m" if model else "/b")
+
+    def test_where_the_base_of_a_model_is_that_models_does_not_name_can_be_set(self) -> None:
+        document = {"data": {"train": "a"}, "models": {"opus_mt_en_fr": None}}
+        merged = merge(document, flags={"model.path": "/b"}, model="m2m100_418m")
+        assert resolve(merged, model="m2m100_418m").config.model.path == "/b"
+        assert resolve(merged, model="opus_mt_en_fr").config.model.path is None
+
     def test_one_models_part_can_be_set(self) -> None:
         document = {"data": {"train": "a"}, "models": {"opus_mt_en_fr": None, "m2m100_418m": None}}
         merged = merge(document, ["models.m2m100_418m.lora.r=8"])
