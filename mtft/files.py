@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_ESCAPE = "backslashreplace"  # of surrogates, which names of files hold that are not UTF-8; JSON knows such escapes
 _STALE_TRIES = 5
 _STALE_PAUSE = 0.05  # seconds, doubled each time
 
@@ -40,24 +41,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 text file atomically."""
+    """Write a whole UTF-8 text file atomically; what a file's name has that is not UTF-8 becomes an escape."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors=_ESCAPE, newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document atomically, indented, non-ASCII kept readable, NaN refused."""
-    write_text(path, _escaped(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)) + "\n")
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def json_line(value: Any) -> str:
-    """Return one JSON value as a line."""
-    return _escaped(json.dumps(value, ensure_ascii=False)) + "\n"
-
-
-def _escaped(text: str) -> str:
-    # Names of files that are not UTF-8 have surrogates, which JSON knows as escapes.
-    return text.encode(errors="backslashreplace").decode()
+    """Return one JSON value as a line that can be written as UTF-8."""
+    return json.dumps(value, ensure_ascii=False).encode(errors=_ESCAPE).decode() + "\n"
 
 
 def read_json(path: Path) -> Any:
