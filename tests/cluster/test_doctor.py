@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,43 @@ def test_quota_limits_claim_secrets_and_queue(control_plane: Cluster, doctor: Do
         "secret store": "is missing",
     }.items():
         assert found[layer]["verdict"] == "fail" and words in found[layer]["message"], found[layer]
+
+
+def test_a_limit_range_that_refuses_the_operators_own_container(control_plane: Cluster, doctor: Doctor) -> None:
+    namespace = control_plane.namespace("least")
+    limits = [{"type": "Container", "min": {"cpu": "200m"}}]
+    meta = {"name": "wide", "namespace": namespace}
+    control_plane.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": meta, "spec": {"limits": limits}})
+    assert doctor(namespace)["limit range"]["verdict"] == "ok"
+    found = doctor(namespace, nodes=2)["limit range"]
+    assert found["verdict"] == "warn" and "(init-pytorch) asks for 50m" in found["message"]
+    job = submit(control_plane, namespace, nodes=2)
+    eventually(lambda: doctor(namespace, job.name)["pods made"]["verdict"] == "fail")
+    found = doctor(namespace, job.name)["pods made"]
+    assert "minimum cpu usage per Container is 200m, but request is 50m" in found["message"]
+    assert found["fix"] == "see the layer limit range"
+
+
+def test_what_is_on_a_claim_that_goes_is_kept_by_what_the_doctor_says(control_plane: Cluster, doctor: Doctor) -> None:
+    namespace = control_plane.namespace("going")
+    job = submit(control_plane, namespace)
+    job.await_pod()
+    claim = control_plane.get("pvc", "mtft", "-n", namespace)
+    volume = claim["spec"]["volumeName"]
+    before = control_plane.get("pv", volume)["spec"]["persistentVolumeReclaimPolicy"]
+    control_plane.kubectl("delete", "pvc", "mtft", "-n", namespace, "--wait=false")
+    found = doctor(namespace, job.name)["volume claim"]
+    keep, words, free = re.split(r" and give the volume free for it: |; (?=once)", found["fix"])
+    assert found["verdict"] == "fail" and f"spec.volumeName: {volume} and the volume's storage class" in words
+    control_plane.kubectl(*shlex.split(keep.removeprefix("keep the data: kubectl ")))
+    control_plane.kubectl("delete", "pytorchjob", job.name, "-n", namespace)
+    eventually(lambda: control_plane.get("pv", volume)["status"]["phase"] == "Released")
+    again = {key: claim["metadata"][key] for key in ("name", "namespace")}
+    control_plane.apply({**claim, "metadata": again, "status": None})
+    control_plane.kubectl(*shlex.split(free.removeprefix("kubectl ")))
+    eventually(lambda: control_plane.get("pvc", "mtft", "-n", namespace)["status"]["phase"] == "Bound")
+    assert doctor(namespace)["volume claim"]["verdict"] == "ok"
+    control_plane.kubectl("patch", "pv", volume, "-p", json.dumps({"spec": {"persistentVolumeReclaimPolicy": before}}))
 
 
 @pytest.mark.parametrize(
