@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from launcher.cluster_errors import NoConnection
 from launcher.kubeconfig import faults
+from launcher.proxies import proxy_of
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, Configuration
@@ -25,7 +25,6 @@ _IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
 _ERRNO = re.compile(r"\[Errno \d+\] ")
 # What the loader shows of the file around a fault; it may hold secrets.
 _VALUES = re.compile(r"\{.*\}", re.DOTALL)
-_THIS_MACHINE = ("localhost", "::1")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -124,34 +123,24 @@ def _configuration() -> Configuration:
 
 
 def _client(configuration: Configuration, proxy: str | None = None) -> ApiClient:
+    import urllib3
     from kubernetes.client import ApiClient
 
-    wanted = proxy or _proxy_of(configuration.host)
-    configuration.proxy = wanted or configuration.proxy
-    # Never empty: the client's libraries would read the environment, each by rules of its own.
-    configuration.no_proxy = "none.invalid" if wanted else "*"
+    through = proxy_of(configuration.host, proxy)
+    if through:
+        configuration.proxy = through.url
+        if through.login:
+            configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=through.login)
+    # Never empty, or the libraries read the environment. The websocket's is told of it beside a proxy alone, so what
+    # the client itself read from there stays where none serves.
+    configuration.no_proxy = "none.invalid" if through else "*"
     if not configuration.verify_ssl:
-        import urllib3
-
         # Who wrote insecure-skip-tls-verify into the kubeconfig knows; it would be said with every request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     _keep_to_headers(configuration)
     client = ApiClient(configuration)
     client.user_agent = f"mtft-launch/{version('mtft')}"  # as audit logs name us
     return client
-
-
-def _proxy_of(server: str) -> str | None:
-    """Return the proxy that the environment names for a server, as kubectl reads it.
-
-    The official client takes HTTP_PROXY for https too, and leaves NO_PROXY out.
-    """
-    from requests.utils import get_environ_proxies
-
-    parts = urlsplit(server)
-    if parts.hostname in _THIS_MACHINE or (parts.hostname or "").startswith("127."):
-        return None
-    return get_environ_proxies(server).get(parts.scheme)
 
 
 def _keep_to_headers(configuration: Configuration) -> None:

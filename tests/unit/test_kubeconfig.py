@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,7 +74,7 @@ def test_missing_and_broken_kubeconfigs_are_told(tmp_path: Path, monkeypatch: py
         (
             "clusters",
             [{"name": "one", "cluster": {"server": "https://127.0.0.1:1", "proxy-url": "nonsense"}}],
-            "context work cannot be used: Proxy URL had no scheme",
+            "context work cannot be used: proxy-url is no address of a proxy: http:// or https://, host and port",
         ),
         (
             "users",
@@ -157,8 +158,16 @@ def test_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
         ({"HTTPS_PROXY": "http://a:1", "HTTP_PROXY": "http://b:2"}, "http://k8s.example.org", "http://b:2"),
         ({"http_proxy": "http://b:2", "ALL_PROXY": "socks5://c:3"}, "https://k8s.example.org", None),
         ({"https_proxy": "http://a:1", "NO_PROXY": "example.org"}, "https://k8s.example.org", None),
+        ({"https_proxy": "http://a:1", "NO_PROXY": "*.example.org"}, "https://k8s.example.org", None),
+        ({"https_proxy": "http://a:1", "NO_PROXY": ".k8s.example.org"}, "https://k8s.example.org", "http://a:1"),
+        ({"https_proxy": "http://a:1", "NO_PROXY": "x, k8s.example.org:6443"}, "https://k8s.example.org:6443", None),
+        ({"https_proxy": "http://a:1", "NO_PROXY": "k8s.example.org:1"}, "https://k8s.example.org:6443", "http://a:1"),
         ({"https_proxy": "http://a:1", "no_proxy": "10.0.0.0/8"}, "https://10.1.2.3:6443", None),
+        ({"https_proxy": "http://a:1", "no_proxy": "10.1.2.3"}, "https://10.1.2.3:6443", None),
+        ({"https_proxy": "http://a:1", "no_proxy": "fd00::/8"}, "https://[fd00::7]:6443", None),
         ({"https_proxy": "http://a:1"}, "https://127.0.0.1:6443", None),
+        ({"HTTPS_PROXY": "a:1", "https_proxy": "http://c:3"}, "https://k8s.example.org", "http://a:1"),
+        ({"HTTPS_PROXY": "", "https_proxy": "http://c"}, "https://k8s.example.org", "http://c:80"),
         ({}, "https://k8s.example.org", None),
     ],
 )
@@ -186,6 +195,32 @@ def test_the_proxy_of_the_environment_is_the_one_that_kubectl_takes(
         no_proxy=for_exec.get("http_no_proxy"),
     )
     assert (f"http://{found[0]}:{found[1]}" if found[0] else None) == proxy
+
+
+def test_a_proxy_gets_user_and_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_kubeconfig(server.kubeconfig, "http://cluster.invalid")
+    monkeypatch.setenv("HTTP_PROXY", server.url.replace("http://", "http://me:s%23cret@"))
+    server.answers = [Answer(body=thing("a", "1"))]
+    configuration = connect().client.configuration
+    assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
+    assert server.asked[0].headers["proxy-authorization"] == f"Basic {b64encode(b'me:s#cret').decode()}"
+    assert websocket_proxycare({}, configuration, "", {})["http_proxy_auth"] == ("me", "s#cret")
+
+
+@pytest.mark.parametrize(
+    "value", ["socks5://a-secret:1", "http://me:a-sec#ret@a:1", "http://me:a-sec/ret@a:1", "http://a:b", "http://"]
+)
+def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    write_kubeconfig(tmp_path / "config", "https://k8s.example.org")
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(cluster_errors.NoConnection, match="HTTPS_PROXY is no address of a proxy: http:// or") as told:
+        connect()
+    assert "a-sec" not in str(told.value)
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    assert connect().client.configuration.host == "https://k8s.example.org"
 
 
 def test_the_proxy_of_the_kubeconfig_serves_whatever_the_environment_leaves_out(
