@@ -143,13 +143,15 @@ def namespace_of(args: argparse.Namespace) -> str | None:
 def load_arguments(args: argparse.Namespace) -> Document:
     """Return the document of ``--config``, of ./mtft.yaml where there is one, or an empty one.
 
-    Values in it that cannot be read are reported by ``resolve`` and ``merge``, with every other problem.
+    Which models ``--set`` switches on or off is written into it: that chooses what is resolved. Values in it that
+    cannot be read are reported by ``resolve`` and ``merge``, with every other problem.
     """
-    from mtft.settings import Document, read_document
+    from mtft.settings import Document, read_document, switch_models
 
-    if args.config is not None or DEFAULT_FILE.exists():
-        return read_document(args.config or DEFAULT_FILE)
-    return Document({}, source="command line")
+    given = args.config is not None or DEFAULT_FILE.exists()
+    document = read_document(args.config or DEFAULT_FILE) if given else Document({}, source="command line")
+    switch_models(document, getattr(args, "sets", ()))
+    return document
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:

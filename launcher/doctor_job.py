@@ -10,7 +10,7 @@ from launcher import printed
 from launcher.doctor_namespace import create_secret, secrets_of
 from launcher.findings import Finding, fail, ok, warn
 from launcher.job_objects import roles
-from launcher.pod_reasons import NO_SERVICE, NO_VOLUME_THERE
+from launcher.pod_reasons import NO_ROOM_FREE, NO_SERVICE, NO_VOLUME_THERE
 from launcher.progress import STARTED_AGAIN
 from launcher.remote_files import COME_AS, LET_IN
 from launcher.states import JobState
@@ -52,7 +52,8 @@ def diagnose(state: JobState, job: Object, *, gone: bool = False, nodes_seen: bo
         return fail(layer, said, _release(state, job))
     if state.phase == "unscheduled" and not nodes_seen:
         return warn(layer, said, _ask_who_sees_nodes(job))
-    if state.phase == "unscheduled" and NO_VOLUME_THERE in said:
+    # Where other nodes lack room alone, the volume may well be there.
+    if state.phase == "unscheduled" and NO_VOLUME_THERE in said and NO_ROOM_FREE not in said:
         return warn(layer, said, _to_the_volume(job))
     again = (state.reason or "").startswith(STARTED_AGAIN)
     # One of the pods of a job that runs may be missing, or its log.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -89,23 +89,30 @@ def check_limits(
         fixes = ["lower cluster.cpus, cluster.memory_gib or cluster.gpus_per_node"] if over else []
         fixes += ["raise cluster.cpus or cluster.memory_gib"] if under else []
         return fail(layer, "\n".join(over + under), "\n".join(fixes))
-    if pods > 1 and (beyond := list(_init_container_beyond(rules))):
-        message, fix = "\n".join(beyond), f"{_OPERATOR_GIVEN} with resources that fit, {_OR_ALONE}"
+    beyond = _init_container_beyond(rules) if pods > 1 else {}
+    if beyond and operator_template:
+        return ok(layer, f"the operator's template of init-pytorch is to keep to {'; '.join(beyond)}")
+    if beyond:
+        message = "\n".join(map("; ".join, beyond.items()))
+        fix = f"{_OPERATOR_GIVEN} with resources that fit, {_OR_ALONE}"
         return fail(layer, message, fix) if operator_template is False else warn(layer, message, fix)
     return ok(layer, f"a pod is within {len(ranges)} ranges")
 
 
-def _init_container_beyond(rules: Sequence[tuple[str, Object]]) -> Iterator[str]:
-    """Say which rules refuse the init container that the operator gives a worker, where it has no template for it."""
+def _init_container_beyond(rules: Sequence[tuple[str, Object]]) -> dict[str, str]:
+    """Return each rule that refuses the operator's own init container, with what that has."""
+    found = {}
     for where, rule in rules:
         if rule.get("type") != "Container":
             continue
         for name, amount in _INIT_REQUESTS.items():
             least, most = (rule.get("min") or {}).get(name), (rule.get("maxLimitRequestRatio") or {}).get(name)
             if least and parse_quantity(amount) < parse_quantity(least):
-                yield f"{where}: at least {least} {name}; {_INIT} asks for {amount}"
+                found[f"{where}: at least {least} {name}"] = f"{_INIT} asks for {amount}"
             if most and parse_quantity(most) < _INIT_RATIO:
-                yield f"{where}: {name} limits of at most {most} times the requests; {_INIT} has {_INIT_RATIO} times"
+                rule_words = f"{where}: {name} limits of at most {most} times the requests"
+                found[rule_words] = f"{_INIT} has {_INIT_RATIO} times"
+    return found
 
 
 def check_pod_security(namespace: Object, pods: int, operator_template: bool | None) -> Finding:

@@ -16,9 +16,10 @@ from launcher.printed import in_namespace
 from mtft.text import printable_lines
 
 NO_VOLUME_THERE = "are not where the volume is"
+NO_ROOM_FREE = "too little free"
 # What the scheduler counts -> what it means for a person; the words differ between versions of Kubernetes.
 _NO_FIT = (
-    (re.compile(r"(\d+) Insufficient ([^,. ]+(?:\.[^,. ]+)*)"), "too little free {1} on {0} nodes"),
+    (re.compile(r"(\d+) Insufficient ([^,. ]+(?:\.[^,. ]+)*)"), f"{NO_ROOM_FREE} {{1}} on {{0}} nodes"),
     (re.compile(r"(\d+) node\(s\) had untolerated taint \{([^}]*)\}"), "taint {{{1}}} of {0} nodes is not tolerated"),
     (re.compile(r"(\d+) node\(s\) had untolerated taint\(s\)"), "taints of {0} nodes are not tolerated"),
     (re.compile(r"(\d+) node\(s\) didn't match Pod's node affinity"), "{0} nodes do not have the labels asked for"),

@@ -86,7 +86,15 @@ def translate(document: Mapping[str, Any], where: Callable[[str], str]) -> Trans
 
 def without_old_names(document: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the document without the old names of one field, for a value that replaces them."""
-    return {name: value for name, value in document.items() if OLD_NAMES.get(name) != path}
+    return {name: value for name, value in document.items() if _field_of(name, document) != path}
+
+
+def _field_of(name: str, document: Mapping[str, Any]) -> str | None:
+    """Return the field an old name is read as, None for other names; ``model_name`` says a key or a folder."""
+    if name != "model_name":
+        return OLD_NAMES.get(name)
+    read = _read_model_name(str(document[name]), _model_key(document, document), lambda *_, **__: None)
+    return read[0][1] if read else OLD_NAMES[name]
 
 
 def _readings(old: Mapping[str, Any], model_key: Any, problem: Callable[..., None]) -> list[tuple[str, str, Any]]:

@@ -82,6 +82,20 @@ def models_of(document: Mapping[str, Any]) -> list[str]:
     return [key] if isinstance(key, str) else []
 
 
+def switch_models(document: dict[str, Any], sets: Sequence[str]) -> None:
+    """Write ``models.KEY.enabled`` of ``--set`` into a document in place, where ``model`` chooses none.
+
+    What else ``--set`` says, and what is wrong with it, is left to `resolve`.
+    """
+    models, above = document.get("models", {}), parse_sets(sets, []).get("models")
+    if "model" in document or not isinstance(models, Mapping) or not isinstance(above, Mapping):
+        return
+    for key, override in above.items():
+        on = override.get("enabled") if isinstance(override, Mapping) else None
+        if isinstance(on, bool) and key in MODELS and isinstance(models.get(key, {}), Mapping | None):
+            put(document, ("models", key, "enabled"), on)
+
+
 def resolve(
     document: Mapping[str, Any],
     *,
@@ -160,8 +174,11 @@ def merge(
     parsed = translate(parse_sets(sets, problems), lambda _: "--set")
     if problems or parsed.problems:
         raise ConfigError(problems + parsed.problems)
-    merged = without_outdated(document, parsed.values, _nested(flags or {}))
-    for names, value in (flattened(parsed.values) | flattened(_nested(flags or {}))).items():
+    above = (parsed.values, _nested(flags or {}))
+    merged = without_outdated(document, *above)
+    # As they are resolved: flags go over --set, and in each what one model has of its own over what all share.
+    ordered = [pair for each in above for pair in sorted(flattened(each).items(), key=lambda it: it[0][0] == "models")]
+    for names, value in ordered:
         merged = without_old_names(merged, ".".join(names))
         models = merged.get("models")
         if isinstance(models, Mapping) and names[0] == "model" and names[1:] not in ((), ("key",)):

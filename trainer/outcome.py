@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtft import exit_codes
+from mtft import exit_codes, files
 from mtft.errors import MtftError
 from mtft.runs import Job, RunPaths
 from mtft.text import printable_lines
@@ -109,4 +109,4 @@ def _numbers(directions: dict[str, dict[str, Any]]) -> dict[str, dict[str, float
 
 
 def _dump(message: dict[str, Any]) -> str:
-    return json.dumps(message, ensure_ascii=False)
+    return files.json_line(message).rstrip("\n")

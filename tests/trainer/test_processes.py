@@ -158,5 +158,7 @@ def test_the_termination_message_has_the_scores_and_fits(tmp_path: Path) -> None
     paths.finished.write_text(json.dumps({"scores": crowded, "gate": gate}))
     write_termination_message(Outcome(0, "finished", paths), log)
     assert json.loads(log.read_text())["finished"] == {"gate": {"verdict": "regressed"}}
+    write_termination_message(Outcome(2, "donn\udce9es.jsonl: no row", paths), log)  # a file whose name is not UTF-8
+    assert json.loads(log.read_bytes())["reason"].endswith("es.jsonl: no row")
     write_termination_message(Outcome(1, "é" * 9000, paths), log)
     assert len(log.read_bytes()) <= 4096 and json.loads(log.read_text())["exit_code"] == 1

@@ -146,6 +146,9 @@ def test_batch_takes_the_models_it_is_told(capsys: pytest.CaptureFixture[str]) -
     assert len(models(named, "--all")) == 4
     assert models(named, "--all", "--skip", "opus_mt_fr_en,mbart50_mmt_fr") == ["mbart50_mmt_en", "opus_mt_en_fr"]
     assert len(models(shared, "--all")) == len(MODELS)
+    off, on = ("--set", "models.opus_mt_fr_en.enabled=false"), ("--set", "models.m2m100_418m.enabled=true")
+    assert "opus_mt_fr_en" not in models(named, *off) and "opus_mt_fr_en" not in models(shared, "--all", *off)
+    assert "m2m100_418m" in models(named, *on) and "m2m100_418m" in models(named, "--all", *on)
     assert models({**shared, "model": "m2m100_418m"}) == ["m2m100_418m"]
     assert models(shared, "--models", "opus_mt_fr_en,m2m100_418m") == ["opus_mt_fr_en", "m2m100_418m"]
 

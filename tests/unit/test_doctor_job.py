@@ -171,3 +171,5 @@ def test_a_volume_elsewhere_and_cordoned_nodes_are_told_beside_taints(words: str
     job = render(DOCUMENT, "opus_mt_en_fr", name="m-1", namespace="team")[-1]
     state = replace(job_state(job, [], now=NOW), state="Pending", phase="unscheduled", reason=reason)
     assert (diagnose(state, job).fix or "").startswith("kubectl describe pvc mtft -n team names its volume")
+    full = replace(state, reason=unschedulable(f"{said} 3 Insufficient nvidia.com/gpu."))
+    assert (diagnose(full, job).fix or "").startswith("see the layers above"), "room may come where the volume is"

@@ -95,7 +95,7 @@ def test_limit_range(rule: dict[str, Any], verdict: str, words: str) -> None:
         ({"min": {"cpu": "200m", "memory": "128Mi"}}, 2, False, "fail", "at least 200m cpu; the training operator's"),
         ({"min": {"cpu": "200m"}}, 1, False, "ok", "within"),
         ({"min": {"cpu": "200m"}}, 2, None, "warn", "asks for 50m"),
-        ({"min": {"cpu": "200m"}}, 2, True, "warn", "asks for 50m"),
+        ({"min": {"cpu": "200m"}}, 2, True, "ok", "template of init-pytorch is to keep to l: at least 200m cpu"),
         ({"min": {"cpu": "50m"}, "maxLimitRequestRatio": {"cpu": "2"}}, 2, False, "ok", "within"),
         ({"maxLimitRequestRatio": {"cpu": "1"}}, 2, False, "fail", "cpu limits of at most 1 times the requests"),
     ],

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from launcher.backends import local
 from launcher.cli import main
 from mtft import exit_codes
-from mtft.settings import resolve
+from mtft.settings import models_of, resolve
 from tests.unit.runs_on_disk import make_run
 from trainer.outcome import Outcome
 
@@ -75,6 +76,23 @@ def test_options_reach_the_document(here: Path, capsys: pytest.CaptureFixture[st
     document = dry_run(capsys, "--processes", "3", "--model-path", "base")["document"]
     assert document["cluster"]["processes_per_node"] == 3
     assert document["model"] == {"key": "opus_mt_en_fr", "path": f"{here}/base"}
+
+
+@pytest.mark.parametrize("switched", ["opus_mt_en_fr", "m2m100_418m"])
+def test_a_model_of_a_batch_can_be_switched_off_by_an_option(
+    switched: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mtft.yaml").write_text("models: {opus_mt_en_fr: {train: {epochs: 2}}, m2m100_418m: }\n")
+    option = ["--set", f"models.{switched}.enabled=false", "--data", "train.jsonl"]
+    assert main(["run", "--backend", "local", "--dry-run", "-o", "json", *option]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    (left,) = {"opus_mt_en_fr", "m2m100_418m"} - {switched}
+    assert shown["command"][shown["command"].index("--model") + 1] == left
+    assert models_of(shown["document"]) == [left]
+    cluster = ["--set", "cluster.image=example.org/mtft:1", "--set", "data.train=/mnt/mtft/x.jsonl"]
+    assert main(["render", *cluster, *option[:2]]) == 0
+    jobs = [each for each in yaml.safe_load_all(capsys.readouterr().out) if each["kind"] == "PyTorchJob"]
+    assert [each["metadata"]["labels"]["mtft/model"] for each in jobs] == [left]
 
 
 @pytest.mark.parametrize(

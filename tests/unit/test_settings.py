@@ -296,6 +296,39 @@ class TestMerge:
         assert shown.model.path == "/b" and document == before
         assert resolve(merged, model="m2m100_418m").config.model.path == ("/m" if model else "/b")
 
+    @pytest.mark.parametrize(
+        "sets",
+        [
+            ["models.opus_mt_en_fr.train.epochs=5", "train.epochs=2"],
+            ["train.epochs=2", "models.opus_mt_en_fr.train.epochs=5"],
+        ],
+    )
+    @pytest.mark.parametrize("flags", [{}, {"train.epochs": 7}])
+    def test_of_one_models_and_all_models_values_what_is_shown_is_sent(
+        self, sets: list[str], flags: dict[str, Any]
+    ) -> None:
+        document = {"data": {"train": "a"}, "models": {"opus_mt_en_fr": None, "m2m100_418m": None}}
+        sent = merge(document, sets, flags)
+        for key, epochs in (("opus_mt_en_fr", 5), ("m2m100_418m", 2)):
+            shown = resolve(document, model=key, sets=sets, flags=flags).config
+            assert resolve(sent, model=key).config == shown
+            assert shown.train.epochs == flags.get("train.epochs", epochs)
+
+    @pytest.mark.parametrize(
+        ("old", "path"),
+        [
+            ({"which": "m2m100_418m", "model_name": "/x"}, "/x"),
+            ({"model": "m2m100_418m", "model_name": "./x"}, "./x"),
+            ({"model_name": "facebook/m2m100_418M"}, None),
+        ],
+    )
+    @pytest.mark.parametrize("flags", [{}, {"model.key": "m2m100_418m"}, {"model.path": "/new"}])
+    def test_an_old_name_that_says_a_folder_goes_with_another_path_alone(
+        self, old: dict[str, Any], path: str | None, flags: dict[str, Any]
+    ) -> None:
+        sent = resolve(merge({"data": {"train": "a"}, **old}, flags=flags)).config.model
+        assert (sent.key, sent.path) == ("m2m100_418m", flags.get("model.path", path))
+
     def test_where_the_base_of_a_model_is_that_models_does_not_name_can_be_set(self) -> None:
         document = {"data": {"train": "a"}, "models": {"opus_mt_en_fr": None}}
         merged = merge(document, flags={"model.path": "/b"}, model="m2m100_418m")
