@@ -14,6 +14,7 @@ from launcher.pod import CONFIG_FILE
 from launcher.queues import without_flavor
 from launcher.resources import CONFIG_MAPS, JOBS
 from launcher.submit import parts
+from mtft.naming import alone
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -41,8 +42,8 @@ def differences(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) ->
     """Compare a live job and its ConfigMap with objects that would be sent under its name.
 
     The server completes what would be sent as it completed what is there (a dry run), so its defaults do not show.
-    Not compared: who holds the job back (``suspend``), when it was retried, what others and its queue have written on
-    it, and which run it belongs to, because that follows from the configuration.
+    Not compared: what a batch asks of other models, who holds the job back (``suspend``), when it was retried, what
+    others and its queue have written on it, and which run it belongs to, because that follows from the configuration.
 
     Raises:
         ClusterError: the cluster refuses or cannot be reached.
@@ -50,7 +51,8 @@ def differences(cluster: Cluster, objects: Sequence[Manifest], job: Manifest) ->
     config, wanted = parts(objects)
     meta = wanted["metadata"]
     held = cluster.find(CONFIG_MAPS, meta["name"], namespace=meta["namespace"])
-    found = list(_compare(_document(held), _document(config), "config: "))
+    model = meta["labels"][labels.MODEL]
+    found = list(_compare(_asked(held, model), _asked(config, model), "config: "))
     live = {**job, "spec": without_flavor(job, wanted["spec"])}
     found += _compare(_comparable(live), _comparable(_completed(cluster, wanted, job)), "")
     for key in ("labels", "annotations"):
@@ -80,6 +82,14 @@ def _comparable(job: Mapping[str, Any]) -> Any:
     for role in (spec.get("pytorchReplicaSpecs") or {}).values():
         ((role.get("template") or {}).get("metadata") or {}).get("labels", {}).pop(labels.RUN, None)
     return {"spec": spec}
+
+
+def _asked(config_map: Mapping[str, Any] | None, model: str) -> Any:
+    """Return what a ConfigMap asks of one model: what it says of others is not the job's."""
+    document = _document(config_map)
+    models = document.get("models") if isinstance(document, Mapping) else ()
+    whole = isinstance(models, Mapping | None) and isinstance((models or {}).get(model), Mapping | None)
+    return alone(document, model) if whole else document
 
 
 def _document(config_map: Mapping[str, Any] | None) -> Any:

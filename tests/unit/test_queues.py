@@ -108,6 +108,22 @@ def test_what_may_not_be_changed_in_place_is_told_as_a_difference(
     assert {each.path.rpartition(".")[2] for each in found} == {"image"}
 
 
+def test_what_a_batch_asks_of_other_models_is_no_difference() -> None:
+    def sent(**models: Any) -> list[dict[str, Any]]:
+        given = {"image": "example.org/mtft:1"}
+        document = {"data": {"train": "/mnt/mtft/data/x.jsonl"}, "cluster": given, "models": models}
+        return render(document, MODEL, namespace="team")
+
+    config, job = sent(**{MODEL: {"lora": {"r": 8}}, "m2m100_418m": {}})
+    cluster: Any = Held(config)
+    assert differences(cluster, sent(**{MODEL: {"lora": {"r": 8}}}), job) == []
+    found = differences(cluster, sent(**{MODEL: {"lora": {"r": 9}}}), job)
+    told = [(each.path, each.live, each.wanted) for each in found if each.path.startswith("config: ")]
+    assert told == [("config: lora.r", 8, 9)]
+    config["data"]["config.json"] = '{"models": [1]}'
+    assert differences(cluster, sent(**{MODEL: {}}), job)
+
+
 def test_nothing_is_taken_from_a_job_without_a_queue() -> None:
     config, job = objects()
     live = admitted(job)
