@@ -187,18 +187,28 @@ def resolve_models(args: argparse.Namespace) -> tuple[dict[str, Any], list[Resol
         InputError: the file cannot be read.
         ConfigError: with every problem of every model, or because a batch has no enabled model.
     """
-    from mtft.errors import ConfigError, Problem
-    from mtft.settings import merge, models_of
+    from mtft.settings import merge
 
     document = load_arguments(args)
     if args.model is not None or "models" not in document:
         sent, one = resolve_arguments(args)
         return sent, [one]
-    keys = models_of(document)
-    if not keys:
-        raise ConfigError([Problem(path="models", message="has no enabled model", where=document.where("models"))])
-    resolved = resolve_each(args, document, keys)
+    resolved = resolve_each(args, document, enabled_models(document))
     return merge(document, args.sets, flags_of(args)), resolved
+
+
+def enabled_models(document: Document) -> list[str]:
+    """Return the models that a batch trains.
+
+    Raises:
+        ConfigError: there is none, or they cannot be read.
+    """
+    from mtft.errors import ConfigError, Problem
+    from mtft.settings import models_of
+
+    if keys := models_of(document):
+        return keys
+    raise ConfigError([Problem(path="models", message="has no enabled model", where=document.where("models"))])
 
 
 def resolve_each(args: argparse.Namespace, document: Mapping[str, Any], keys: Sequence[str | None]) -> list[Resolved]:

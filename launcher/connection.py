@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
 _ERRNO = re.compile(r"\[Errno \d+\] ")
 # What the loader shows of the file around a fault; it may hold secrets.
 _VALUES = re.compile(r"\{.*\}", re.DOTALL)
+_NO_PROXY = "http://none.invalid:80"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -123,18 +125,18 @@ def _configuration() -> Configuration:
 
 
 def _client(configuration: Configuration, proxy: str | None = None) -> ApiClient:
-    import urllib3
     from kubernetes.client import ApiClient
 
     through = proxy_of(configuration.host, proxy)
-    if through:
-        configuration.proxy = through.url
-        if through.login:
-            configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=through.login)
-    # Never empty, or the libraries read the environment. The websocket's is told of it beside a proxy alone, so what
-    # the client itself read from there stays where none serves.
+    # Never empty, or the libraries read the environment; the websocket's is told of no_proxy beside a proxy alone.
+    configuration.proxy = through.url if through else _NO_PROXY
     configuration.no_proxy = "none.invalid" if through else "*"
+    if through and through.login:
+        login = b64encode(through.login.encode()).decode()
+        configuration.proxy_headers = {"proxy-authorization": f"Basic {login}"}
     if not configuration.verify_ssl:
+        import urllib3
+
         # Who wrote insecure-skip-tls-verify into the kubeconfig knows; it would be said with every request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     _keep_to_headers(configuration)

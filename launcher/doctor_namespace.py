@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -18,9 +18,12 @@ _PULL_SECRETS = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 # What mtft-launch itself makes, one of each for a job, and what the operator makes beside each pod.
 _OF_JOBS = ("configmaps", "count/configmaps", "count/pytorchjobs.kubeflow.org")
 _SERVICES = ("services", "count/services")
-# Of the container the operator adds to workers; its limits are _INIT_RATIO times these.
-_INIT_REQUESTS = {"cpu": "50m", "memory": "10Mi"}
-_INIT_RATIO = 2
+# What the container the operator adds to workers asks for, and how many times that its limits are: its own, and that of
+# manifests/operator.
+_INIT_RESOURCES = {
+    False: {"cpu": ("50m", 2), "memory": ("10Mi", 2)},
+    True: {"cpu": ("50m", 2), "memory": ("32Mi", 1)},
+}
 _INIT = "the training operator's init container (init-pytorch)"
 _OPERATOR_GIVEN, _OR_ALONE = "give the operator manifests/operator/init-container.yaml", "or set cluster.nodes: 1"
 OPERATOR_FIX = f"{_OPERATOR_GIVEN}, {_OR_ALONE}"
@@ -89,30 +92,25 @@ def check_limits(
         fixes = ["lower cluster.cpus, cluster.memory_gib or cluster.gpus_per_node"] if over else []
         fixes += ["raise cluster.cpus or cluster.memory_gib"] if under else []
         return fail(layer, "\n".join(over + under), "\n".join(fixes))
-    beyond = _init_container_beyond(rules) if pods > 1 else {}
-    if beyond and operator_template:
-        return ok(layer, f"the operator's template of init-pytorch is to keep to {'; '.join(beyond)}")
-    if beyond:
-        message = "\n".join(map("; ".join, beyond.items()))
+    if pods > 1 and (beyond := list(_init_container_beyond(rules, operator_template))):
+        message = "\n".join(beyond)
         fix = f"{_OPERATOR_GIVEN} with resources that fit, {_OR_ALONE}"
         return fail(layer, message, fix) if operator_template is False else warn(layer, message, fix)
     return ok(layer, f"a pod is within {len(ranges)} ranges")
 
 
-def _init_container_beyond(rules: Sequence[tuple[str, Object]]) -> dict[str, str]:
-    """Return each rule that refuses the operator's own init container, with what that has."""
-    found = {}
+def _init_container_beyond(rules: Sequence[tuple[str, Object]], operator_template: bool | None) -> Iterator[str]:
+    """Say which rules refuse the operator's init container; with a template, one that asks for what ours does."""
+    changed = "; its template may ask for other amounts by now" if operator_template else ""
     for where, rule in rules:
         if rule.get("type") != "Container":
             continue
-        for name, amount in _INIT_REQUESTS.items():
+        for name, (amount, ratio) in _INIT_RESOURCES[bool(operator_template)].items():
             least, most = (rule.get("min") or {}).get(name), (rule.get("maxLimitRequestRatio") or {}).get(name)
             if least and parse_quantity(amount) < parse_quantity(least):
-                found[f"{where}: at least {least} {name}"] = f"{_INIT} asks for {amount}"
-            if most and parse_quantity(most) < _INIT_RATIO:
-                rule_words = f"{where}: {name} limits of at most {most} times the requests"
-                found[rule_words] = f"{_INIT} has {_INIT_RATIO} times"
-    return found
+                yield f"{where}: at least {least} {name}; {_INIT} asks for {amount}{changed}"
+            if most and parse_quantity(most) < ratio:
+                yield f"{where}: {name} limits of at most {most} times the requests; {_INIT} has {ratio} times{changed}"
 
 
 def check_pod_security(namespace: Object, pods: int, operator_template: bool | None) -> Finding:

@@ -131,6 +131,11 @@ def _open(cluster: Cluster, path: str, request: Request) -> Any:
     from websocket import WebSocketBadStatusException, WebSocketException
 
     client = cluster.client
+    if (client.configuration.proxy or "").startswith("https://"):
+        raise NoConnection(
+            f"{request}: what runs in a pod is reached through a proxy at http:// alone, and the login of this one, at "
+            "https://, would go out unencrypted; name another in HTTPS_PROXY or proxy-url, or the server in NO_PROXY"
+        )
     headers: dict[str, str] = {}
     client.update_params_for_auth(headers, [], ["BearerToken"])
     try:

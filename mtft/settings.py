@@ -174,6 +174,8 @@ def merge(
     parsed = translate(parse_sets(sets, problems), lambda _: "--set")
     if problems or parsed.problems:
         raise ConfigError(problems + parsed.problems)
+    if isinstance(key := parsed.values.get("model"), str):
+        parsed.values["model"] = {"key": key}  # beside what the document says below model
     above = (parsed.values, _nested(flags or {}))
     merged = without_outdated(document, *above)
     # As they are resolved: flags go over --set, and in each what one model has of its own over what all share.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.arguments import (
     add_cluster_arguments,
     add_config_arguments,
+    enabled_models,
     load_arguments,
     resolve_each,
     resolve_models,
@@ -71,11 +72,9 @@ def _ask_server(args: argparse.Namespace) -> None:
 
 
 def _resolve_all(args: argparse.Namespace) -> list[Resolved]:
-    from mtft.settings import models_of
-
     document = load_arguments(args)
     batch = args.model is None and "models" in document
-    return resolve_each(args, document, models_of(document) if batch else [args.model])
+    return resolve_each(args, document, enabled_models(document) if batch else [args.model])
 
 
 def _values(resolved: Resolved) -> list[tuple[str, Any, str]]:

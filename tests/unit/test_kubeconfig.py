@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from base64 import b64encode
 from pathlib import Path
@@ -16,6 +17,7 @@ from websocket._url import get_proxy_info
 from launcher import cluster_errors
 from launcher.cluster import connect
 from launcher.connection import _keep_to_headers
+from launcher.exec_stream import ExecStream
 from launcher.resources import JOBS
 from tests.unit.api_server import Answer, Server, thing, write_kubeconfig
 
@@ -199,12 +201,12 @@ def test_the_proxy_of_the_environment_is_the_one_that_kubectl_takes(
 
 def test_a_proxy_gets_user_and_password(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     write_kubeconfig(server.kubeconfig, "http://cluster.invalid")
-    monkeypatch.setenv("HTTP_PROXY", server.url.replace("http://", "http://me:s%23cret@"))
+    monkeypatch.setenv("HTTP_PROXY", server.url.replace("http://", "http://m%C3%A9:s%23cret@"))
     server.answers = [Answer(body=thing("a", "1"))]
     configuration = connect().client.configuration
     assert connect().get(JOBS, "a")["metadata"]["name"] == "a"
-    assert server.asked[0].headers["proxy-authorization"] == f"Basic {b64encode(b'me:s#cret').decode()}"
-    assert websocket_proxycare({}, configuration, "", {})["http_proxy_auth"] == ("me", "s#cret")
+    assert server.asked[0].headers["proxy-authorization"] == f"Basic {b64encode('mé:s#cret'.encode()).decode()}"
+    assert websocket_proxycare({}, configuration, "", {})["http_proxy_auth"] == ("mé", "s#cret")
 
 
 @pytest.mark.parametrize(
@@ -221,6 +223,24 @@ def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
     assert "a-sec" not in str(told.value)
     monkeypatch.setenv("NO_PROXY", "example.org")
     assert connect().client.configuration.host == "https://k8s.example.org"
+
+
+@pytest.mark.parametrize("value", ["https://me:a-secret@127.0.0.1:1", "http://me:se#cret@127.0.0.1:1"])
+def test_a_login_never_goes_out_unencrypted_and_a_proxy_that_does_not_serve_is_not_read(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    write_kubeconfig(tmp_path / "config", "https://k8s.example.org")
+    if value.startswith("https"):
+        with pytest.raises(cluster_errors.NoConnection, match="through a proxy at http:// alone") as told:
+            ExecStream(connect(), "p", "team", "pytorch", ["true"])
+        assert "a-secret" not in str(told.value)
+    with socket.create_server(("127.0.0.1", 0)) as closing:
+        write_kubeconfig(tmp_path / "config", f"https://127.0.0.1:{closing.getsockname()[1]}")
+    with pytest.raises(cluster_errors.NoConnection, match=r"127.0.0.1:\d+ cannot be reached") as told:
+        ExecStream(connect(), "p", "team", "pytorch", ["true"])
+    assert "cret" not in str(told.value)
 
 
 def test_the_proxy_of_the_kubeconfig_serves_whatever_the_environment_leaves_out(

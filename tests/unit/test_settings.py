@@ -296,6 +296,15 @@ class TestMerge:
         assert shown.model.path == "/b" and document == before
         assert resolve(merged, model="m2m100_418m").config.model.path == ("/m" if model else "/b")
 
+    @pytest.mark.parametrize("own", [{"model": {"key": "m2m100_418m", "path": "/b"}}, {"model": {"path": "/b"}}])
+    def test_a_model_that_is_set_keeps_where_its_base_is(self, own: dict[str, Any]) -> None:
+        sent = resolve(merge({"data": {"train": "a"}, **own}, ["model=m2m100_418m"])).config.model
+        assert (sent.key, sent.path) == ("m2m100_418m", "/b")
+
+    def test_a_model_that_is_set_replaces_its_old_name(self) -> None:
+        document = {"data": {"train": "a"}, "which": "m2m100_418m"}
+        assert resolve(merge(document, ["model=opus_mt_en_fr"])).config.model.key == "opus_mt_en_fr"
+
     @pytest.mark.parametrize(
         "sets",
         [
