@@ -181,10 +181,10 @@ def _going(name: str, claim: Object) -> Finding:
     return fail(
         "volume claim",
         f"{message}, and what is on its volume may go with it",
-        # A volume that is kept stays the old claim's until its claimRef is taken away.
+        # A volume that is kept stays the old claim's by its UID; without a claimRef any other claim might get it.
         f"""keep the data: {patch} -p '{{"spec":{{"persistentVolumeReclaimPolicy":"Retain"}}}}'; {again} with """
         f"spec.volumeName: {volume} and the volume's storage class, and give the volume free for it: "
-        f"""{patch} --type json -p '[{{"op":"remove","path":"/spec/claimRef"}}]'""",
+        f"""{patch} -p '{{"spec":{{"claimRef":{{"uid":null,"resourceVersion":null}}}}}}'""",
     )
 
 

@@ -177,7 +177,7 @@ def test_a_claim_that_goes_keeps_its_data_where_it_has_a_volume() -> None:
     assert fix.index('kubectl patch pv v-1 -p \'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}\'') < fix.index(
         "spec.volumeName: v-1"
     )
-    assert fix.endswith("""kubectl patch pv v-1 --type json -p '[{"op":"remove","path":"/spec/claimRef"}]'""")
+    assert fix.endswith("""kubectl patch pv v-1 -p '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'""")
 
 
 def secret_env(name: str, key: str, *, optional: bool = False) -> dict[str, Any]:
